@@ -1,0 +1,202 @@
+"""
+Settings of every script: a frozen dataclass <- a Python file <- --a.b=value, the later wins.
+
+    python train.py configs/125m.py --lr=3e-4 --compile=False
+
+    @dataclass(frozen=True)
+    class Train:
+        lr: float = 6e-4            # peak learning rate
+        out: str = "out/run"        # folder of the run
+
+    cfg = load(Train, sys.argv[1:])
+
+A settings file holds plain assignments; names of modules, functions, classes and names that begin with "_" are its own
+business, every other name must be a setting. Nested settings are dataclasses: in a file `dedup = dict(threshold=0.7)` or the
+dataclass itself, on the command line `--dedup.threshold=0.7`. A bare `--plan` sets a bool to True. Whatever a user can get
+wrong raises UserError with one sentence; `main_guard` prints it and exits with code 2.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import re
+import runpy
+import sys
+import types
+import typing
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; its text is one sentence that says what would be right."""
+
+
+def load(cls, argv, positional="config"):
+    """
+    An instance of the dataclass `cls` from command line arguments.
+
+    positional  "config": the one argument without dashes is a settings file; else the name of the setting that it fills.
+    --help prints every setting with its comment and leaves with code 0.
+    """
+    if "--help" in argv or "-h" in argv:
+        print(help_text(cls, positional))
+        sys.exit(0)
+    plain = [a for a in argv if not a.startswith("-")]
+    if len(plain) > 1:
+        raise UserError(f"one {positional} file is expected, {len(plain)} were given: {' '.join(plain)}")
+    values = {}
+    if plain and positional == "config":
+        values = read_file(cls, plain[0])
+    elif plain:
+        values[positional] = plain[0]
+    for arg in argv:
+        if arg.startswith("-"):
+            match = re.fullmatch(r"--([A-Za-z_][\w.]*)(?:=(.*))?", arg, re.DOTALL)
+            if not match:
+                raise UserError(f"{arg!r} is not understood: settings are given as --name=value")
+            _set(cls, values, match[1].split("."), match[1], match[2])
+    return build(cls, values)
+
+
+def read_file(cls, path):
+    """The assignments of a settings file as a dict; UserError where one is not a setting of `cls`."""
+    if not Path(path).is_file():
+        raise UserError(f"settings file {path} does not exist")
+    try:
+        found = runpy.run_path(str(path))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's file raises is the user's to mend
+        raise UserError(f"settings file {path} cannot be read: {type(error).__name__}: {error}") from error
+    settings = {}
+    for name, value in found.items():
+        if name.startswith("_") or isinstance(value, types.ModuleType) or inspect.isroutine(value) or inspect.isclass(value):
+            continue
+        _known(cls, name, name)
+        settings[name] = value
+    return settings
+
+
+def build(cls, values, prefix=""):
+    """`cls(**values)` with every value checked against its annotation; dicts become nested dataclasses."""
+    hints = typing.get_type_hints(cls)
+    checked = {}
+    for name, value in values.items():
+        _known(cls, name, prefix + name)
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            if isinstance(value, dict):
+                value = build(hint, value, prefix + name + ".")
+            elif not isinstance(value, hint):
+                raise UserError(f"{prefix}{name} must be a dict or {hint.__name__}, not {type(value).__name__}")
+            checked[name] = value
+        else:
+            checked[name] = _checked(hint, value, prefix + name)
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.name not in checked and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{prefix}{missing[0]} must be given")
+    return cls(**checked)
+
+
+def main_guard(main):
+    """Runs main(argv) as a script: a UserError becomes one line on stderr and exit code 2."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def help_text(cls, positional="config"):
+    """The settings of `cls` with types, defaults and the comments that stand behind them in its source."""
+    doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
+    place = "[CONFIG.py]" if positional == "config" else positional.upper()
+    lines = [doc, "", f"arguments: {place} [--setting=value ...]", ""]
+    return "\n".join(lines + _rows(cls, ""))
+
+
+def _rows(cls, prefix):
+    comments = dict(re.findall(r"^ {4}(\w+):[^#\n]*#[ ]*(.*)$", inspect.getsource(cls), re.MULTILINE))
+    hints = typing.get_type_hints(cls)
+    rows = []
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            rows += _rows(hints[field.name], prefix + field.name + ".")
+            continue
+        default = field.default if field.default is not dataclasses.MISSING else None
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        rows.append(f"  --{prefix + field.name}={default!r}".ljust(44) + "  " + comments.get(field.name, ""))
+    return rows
+
+
+def _known(cls, name, shown):
+    names = [f.name for f in dataclasses.fields(cls)]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        raise UserError(f"unknown setting {shown!r}" + (f"; did you mean {near[0]!r}?" if near else "; --help lists them"))
+
+
+def _set(cls, values, path, shown, text):
+    """Puts the parsed text at a dotted path of the nested dict `values`."""
+    name, rest = path[0], path[1:]
+    _known(cls, name, shown)
+    hint = typing.get_type_hints(cls)[name]
+    if rest:
+        if not dataclasses.is_dataclass(hint):
+            raise UserError(f"unknown setting {shown!r}; {name} has no parts")
+        inner = values.get(name, {})
+        if dataclasses.is_dataclass(inner):
+            inner = {f.name: getattr(inner, f.name) for f in dataclasses.fields(inner)}
+        values[name] = dict(inner)
+        _set(hint, values[name], rest, shown, text)
+    elif dataclasses.is_dataclass(hint):
+        raise UserError(f"--{shown} has parts: give --{shown}.NAME=value")
+    elif text is None:
+        if hint is not bool:
+            raise UserError(f"--{shown} needs a value: --{shown}=...")
+        values[name] = True
+    else:
+        values[name] = _parsed(hint, text, shown)
+
+
+def _parsed(hint, text, shown):
+    """Text of the command line -> a value of the annotated type."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if type(None) in options and text in ("None", "none", ""):
+        return None
+    if str in options:
+        return text
+    kinds = [typing.get_origin(o) or o for o in options]
+    if tuple in kinds and text and text[0] not in "([":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = text
+    return _checked(hint, value, shown)
+
+
+def _checked(hint, value, shown):
+    """The value, an int widened to float and a list to a tuple where the annotation asks for it; else UserError."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for option in options:
+        kind = typing.get_origin(option) or option
+        if kind is typing.Any or option is type(None) and value is None:
+            return value
+        if kind is float and type(value) is int:
+            return float(value)
+        if kind is int and type(value) is float and value.is_integer():
+            return int(value)  # 1e9 reads better than 1000000000
+        if kind is tuple and isinstance(value, (list, tuple)):
+            inner = typing.get_args(option)
+            return tuple(_checked(inner[0], v, shown) for v in value) if inner else tuple(value)
+        if isinstance(kind, type) and isinstance(value, kind) and not (type(value) is bool and kind is not bool):
+            return value
+    wanted = " or ".join("None" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    raise UserError(f"{shown} must be {wanted}, not {value!r}")
