@@ -1,0 +1,49 @@
+"""
+What moves through the engine: Arrow tables of records and of documents, and the ledger of what left the line.
+
+    RAW     one row a record as downloaded          raw/
+    LEDGER  one row a record that is not in the corpus, with stage, reason and detail          dropped/
+
+A stage is a pure function `f(batch, settings) -> (kept, dropped)`; `dropped` is made by `drop` and has the schema LEDGER.
+"""
+
+import hashlib
+
+import pyarrow as pa
+
+RAW = pa.schema(
+    {
+        "id": pa.string(),
+        "source": pa.string(),
+        "uri": pa.string(),
+        "media_type": pa.string(),
+        "content": pa.large_binary(),
+        "licence": pa.string(),
+        "fetched_at": pa.timestamp("s", tz="UTC"),
+        "meta": pa.string(),  # JSON object
+    }
+)
+LEDGER = pa.schema({name: pa.string() for name in ("id", "source", "uri", "stage", "reason", "detail")})
+
+
+def record_id(source, uri, content):
+    """The id of a record: 32 hex digits, the first 16 bytes of blake2b(source, uri, blake2b(content))."""
+    inner = hashlib.blake2b(content, digest_size=32).digest()
+    return hashlib.blake2b(b"\0".join([source.encode(), uri.encode("utf-8", "surrogatepass"), inner])).digest()[:16].hex()
+
+
+def drop(rows, stage, reason, detail=""):
+    """
+    Ledger rows for a table (or record batch) that has id, source and uri.
+
+    stage, reason, detail  a str for all rows, or one str a row
+    """
+    n = rows.num_rows
+    columns = [rows.column(name).cast(pa.string()) for name in ("id", "source", "uri")]
+    for value in (stage, reason, detail):
+        columns.append(pa.array([value] * n if isinstance(value, str) else value, pa.string()))
+    return pa.table(columns, schema=LEDGER)
+
+
+def nothing_dropped():
+    return LEDGER.empty_table()

@@ -1,0 +1,303 @@
+"""
+The model: a decoder of Llama's shape, so that one weight file serves Phoenix, transformers and GGUF.
+
+RMSNorm before each part, half-split rotary positions, SwiGLU, no biases, head tied to the embedding. The names in the state dict
+are those of transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm), and so are the logits: tests/test_model.py.
+
+    model = Phoenix(ModelConfig())                       # 124.3 M parameters
+    loss = model.loss(tokens_BT, targets_BT)             # chunked: the logits of a whole batch never exist
+    model, checkpoint = from_checkpoint("out/quickstart/ckpt.pt")
+    model.generate(tokens_BT, 100, temperature=0.8, top_k=50)
+
+Shapes: B sequences, T positions, D d_model, H heads, K size of a head, F d_ff, V vocabulary, N = B*T positions, L layers.
+"""
+
+import math
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from config import UserError
+
+CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "phoenix-checkpoint", 1
+IGNORED = -100  # a target that is not scored; F.cross_entropy's value
+CHUNK_LOGITS = 2**24  # elements of logits that exist at a time: 64 MB in fp32
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    vocab_size: int = 32768
+    n_layer: int = 12
+    n_head: int = 12
+    d_model: int = 768
+    d_ff: int = 2560
+    context: int = 1024  # positions that the model was trained on
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
+    qk_norm: bool = False  # RMSNorm of each head's queries and keys, as Qwen3
+
+    def __post_init__(self):
+        if min(self.vocab_size, self.n_layer, self.n_head, self.d_model, self.d_ff, self.context) < 1:
+            raise UserError(f"every size of the model must be at least 1: {self}")
+        if self.d_model % (2 * self.n_head):
+            raise UserError(f"d_model={self.d_model} must be a multiple of 2*n_head={2 * self.n_head}: rotary positions turn pairs")
+
+
+# ---- the layers, named as in transformers ----------------------------------------------------------------------------------
+
+
+def rotary(cfg):
+    """cos and sin of every position and frequency, each (context, K), fp32; the frequencies stand twice, for both halves."""
+    K = cfg.d_model // cfg.n_head
+    frequency_K2 = cfg.rope_theta ** (-torch.arange(0, K, 2, dtype=torch.float32) / K)
+    angle_TK2 = torch.arange(cfg.context, dtype=torch.float32)[:, None] * frequency_K2
+    angle_TK = torch.cat([angle_TK2, angle_TK2], dim=-1)
+    return angle_TK.cos(), angle_TK.sin()
+
+
+def rotate(x_BHTK, cos_TK, sin_TK):
+    """Turns the pairs (i, i + K/2) by their position's angle; Llama's half-split layout, not the interleaved one of the paper."""
+    left, right = x_BHTK.chunk(2, dim=-1)
+    return x_BHTK * cos_TK + torch.cat([-right, left], dim=-1) * sin_TK
+
+
+class Attention(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.n_head = cfg.n_head
+        self.q_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=False)
+        self.k_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=False)
+        self.v_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=False)
+        self.o_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=False)
+        if cfg.qk_norm:
+            self.q_norm = nn.RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
+            self.k_norm = nn.RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
+
+    def forward(self, x_BTD, cos_TK, sin_TK, seen=0, kv=None):
+        """`kv` (2, B, H, context, K) keeps keys and values; `seen` of its positions are filled before this call."""
+        B, T, D = x_BTD.shape
+        q, k, v = (p(x_BTD).view(B, T, self.n_head, -1).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        if hasattr(self, "q_norm"):
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, cos_TK, sin_TK).type_as(v), rotate(k, cos_TK, sin_TK).type_as(v)
+        if kv is not None:
+            kv[0, :, :, seen : seen + T], kv[1, :, :, seen : seen + T] = k, v
+            k, v = kv[:, :, :, : seen + T]
+        y_BHTK = F.scaled_dot_product_attention(q, k, v, is_causal=seen == 0)  # one new position may look at all that were seen
+        return self.o_proj(y_BHTK.transpose(1, 2).reshape(B, T, D))
+
+
+class MLP(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.gate_proj = nn.Linear(cfg.d_model, cfg.d_ff, bias=False)
+        self.up_proj = nn.Linear(cfg.d_model, cfg.d_ff, bias=False)
+        self.down_proj = nn.Linear(cfg.d_ff, cfg.d_model, bias=False)
+
+    def forward(self, x_BTD):
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+
+
+class Layer(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(cfg.d_model, eps=cfg.norm_eps)
+        self.self_attn = Attention(cfg)
+        self.post_attention_layernorm = nn.RMSNorm(cfg.d_model, eps=cfg.norm_eps)
+        self.mlp = MLP(cfg)
+
+    def forward(self, x_BTD, cos_TK, sin_TK, seen=0, kv=None):
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TK, sin_TK, seen, kv)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class Decoder(nn.Module):
+    """Tokens to final-normed hidden states."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.checkpointing = False  # recompute each layer in the backward pass: about 1/10 of the memory, 27 % more work
+        self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.d_model)
+        self.layers = nn.ModuleList(Layer(cfg) for _ in range(cfg.n_layer))
+        self.norm = nn.RMSNorm(cfg.d_model, eps=cfg.norm_eps)
+        cos_TK, sin_TK = rotary(cfg)
+        self.register_buffer("cos_TK", cos_TK, persistent=False)
+        self.register_buffer("sin_TK", sin_TK, persistent=False)
+
+    def forward(self, tokens_BT, seen=0, kv_L=None):
+        T = tokens_BT.shape[1]
+        assert seen + T <= len(self.cos_TK), f"{seen + T} positions, the context is {len(self.cos_TK)}"
+        assert seen == 0 or T == 1, "a filled cache takes one position at a time: there is no mask for more"
+        cos_TK, sin_TK = self.cos_TK[seen : seen + T], self.sin_TK[seen : seen + T]
+        x_BTD = self.embed_tokens(tokens_BT)
+        for i, layer in enumerate(self.layers):
+            if self.checkpointing and torch.is_grad_enabled():
+                x_BTD = recomputed(layer, x_BTD, cos_TK, sin_TK, use_reentrant=False)
+            else:
+                x_BTD = layer(x_BTD, cos_TK, sin_TK, seen, None if kv_L is None else kv_L[i])
+        return self.norm(x_BTD)
+
+
+# ---- the loss ----------------------------------------------------------------------------------------------------------------
+
+
+def nats(logits_NV, targets_N):
+    """-log p of each target, fp32, 0 where the target is IGNORED; also log(sum(exp(logits)))."""
+    logsumexp_N = torch.logsumexp(logits_NV, dim=-1)
+    at_target_N = logits_NV.gather(-1, targets_N.clamp(min=0)[:, None]).squeeze(-1)
+    return (logsumexp_N - at_target_N).masked_fill(targets_N == IGNORED, 0.0), logsumexp_N
+
+
+def chunk_rows(V):
+    return max(1, CHUNK_LOGITS // V)
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """
+    sum(nats) of softmax(h @ weight.T), a few rows at a time. The gradients are made on the way, while a chunk's logits exist:
+    nothing is computed twice and what is kept for the backward pass is h's gradient and the weight's.
+    """
+
+    @staticmethod
+    def forward(ctx, h_ND, weight_VD, targets_N, dtype):
+        w_VD = weight_VD.to(dtype)
+        total = torch.zeros((), device=h_ND.device)
+        grad_h_ND, grad_w_VD = torch.empty_like(h_ND), torch.zeros_like(weight_VD)
+        rows = chunk_rows(len(weight_VD))
+        for h, targets, grad_h in zip(h_ND.split(rows), targets_N.split(rows), grad_h_ND.split(rows), strict=True):
+            h = h.to(dtype)
+            logits = (h @ w_VD.T).float()
+            losses, logsumexp = nats(logits, targets)
+            total += losses.sum()
+            # d(nats)/d(logits) = softmax - one_hot(target), built in the memory of the logits
+            grad = logits.sub_(logsumexp[:, None]).exp_()
+            grad.scatter_add_(1, targets.clamp(min=0)[:, None], grad.new_full((len(targets), 1), -1.0))
+            grad = grad.masked_fill_((targets == IGNORED)[:, None], 0.0).to(dtype)
+            grad_h.copy_(grad @ w_VD)
+            grad_w_VD += grad.T @ h
+        ctx.save_for_backward(grad_h_ND, grad_w_VD)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad_total):
+        grad_h_ND, grad_w_VD = ctx.saved_tensors
+        return grad_h_ND * grad_total, grad_w_VD * grad_total, None, None
+
+
+# ---- the model -----------------------------------------------------------------------------------------------------------------
+
+
+class Phoenix(nn.Module):
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.cfg = cfg
+        self.model = Decoder(cfg)  # the head is model.embed_tokens.weight
+        residual_std = 0.02 / math.sqrt(2 * cfg.n_layer)  # 2 L additions: keeps the residual stream's variance (GPT-2)
+        for name, p in self.named_parameters():
+            if p.dim() == 2:
+                nn.init.normal_(p, 0.0, residual_std if name.endswith(("o_proj.weight", "down_proj.weight")) else 0.02)
+
+    def parameter_count(self):
+        return sum(p.numel() for p in self.parameters())
+
+    def flops_per_token(self):
+        """Of a training step: 6 per parameter + 12 L D T for attention, the causal half not taken off (PaLM's convention)."""
+        return 6 * self.parameter_count() + 12 * self.cfg.n_layer * self.cfg.d_model * self.cfg.context
+
+    def hidden(self, tokens_BT):
+        """Final-normed hidden states (B, T, D); logits are `hidden @ model.embed_tokens.weight.T`."""
+        return self.model(tokens_BT)
+
+    def forward(self, tokens_BT):
+        return F.linear(self.model(tokens_BT), self.model.embed_tokens.weight)
+
+    def loss(self, tokens_BT, targets_BT, reduction="mean"):
+        """
+        Cross-entropy in nats; targets of -100 do not count. reduction: "mean" of the counted targets, their "sum", or "none"
+        for the nats of each target (B, T), which is for scoring and has no gradient.
+        """
+        h_ND, targets_N, weight_VD = self.model(tokens_BT).flatten(0, 1), targets_BT.flatten(), self.model.embed_tokens.weight
+        kind = h_ND.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else h_ND.dtype
+        with torch.autocast(kind, enabled=False):  # the dtypes of a chunk are said outright
+            if reduction != "none" and torch.is_grad_enabled():
+                total = ChunkedCrossEntropy.apply(h_ND, weight_VD, targets_N, dtype)
+            else:
+                with torch.no_grad():
+                    w_DV, rows = weight_VD.to(dtype).T, chunk_rows(len(weight_VD))
+                    chunks = zip(h_ND.split(rows), targets_N.split(rows), strict=True)
+                    losses_N = torch.cat([nats((h.to(dtype) @ w_DV).float(), targets)[0] for h, targets in chunks])
+                if reduction == "none":
+                    return losses_N.view_as(targets_BT)
+                total = losses_N.sum()
+        return total if reduction == "sum" else total / (targets_N != IGNORED).sum()
+
+    @torch.no_grad()
+    def generate(self, tokens_BT, max_new_tokens, temperature=1.0, top_k=None, generator=None):
+        """
+        tokens (B, T) -> (B, T + max_new_tokens), T >= 1. temperature 0 takes the likeliest token; top_k draws among the k
+        likeliest. Keys and values are kept, so a new token costs one position. When the context is full the newer half of it
+        is read again and the text goes on from there.
+        """
+        cfg, weight_VD = self.cfg, self.model.embed_tokens.weight
+        kv_L, seen = None, cfg.context
+        for _ in range(max_new_tokens):
+            if seen == cfg.context:
+                new_BT = tokens_BT[:, -(cfg.context if kv_L is None else max(1, cfg.context // 2)) :]
+                size = (cfg.n_layer, 2, len(tokens_BT), cfg.n_head, cfg.context, cfg.d_model // cfg.n_head)
+                kv_L, seen = torch.empty(size, dtype=weight_VD.dtype, device=weight_VD.device), 0
+            h_BTD = self.model(new_BT, seen, kv_L)
+            seen += new_BT.shape[1]
+            logits_BV = F.linear(h_BTD[:, -1], weight_VD).float()
+            if temperature == 0:
+                new_BT = logits_BV.argmax(-1, keepdim=True)
+            else:
+                if top_k is not None:
+                    kth_B1 = logits_BV.topk(min(top_k, cfg.vocab_size)).values[:, -1:]
+                    logits_BV = logits_BV.masked_fill(logits_BV < kth_B1, -math.inf)
+                new_BT = torch.multinomial(F.softmax(logits_BV / temperature, dim=-1), 1, generator=generator)
+            tokens_BT = torch.cat([tokens_BT, new_BT], dim=1)
+        return tokens_BT
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------------------------------------
+
+
+def load_checkpoint(path, map_location="cpu"):
+    """
+    The checkpoint that train.py wrote, as a dict: format, version, model (state dict), model_config, settings, step, tokens, ...
+
+    UserError where the file is missing, truncated, damaged (each part's CRC-32 is checked: torch.load alone takes a flipped bit
+    for a weight) or not a checkpoint of Phoenix.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()
+        if damaged is not None:
+            raise UserError(f"checkpoint {path} is damaged: the checksum of its part {damaged} is wrong")
+        found = torch.load(path, map_location=map_location, weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"checkpoint {path} is not a whole torch file: {type(error).__name__}: {reason}") from error
+    wanted = (CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
+    if not isinstance(found, dict) or (found.get("format"), found.get("version")) != wanted:
+        raise UserError(f"{path} is not a checkpoint of Phoenix (format {CHECKPOINT_FORMAT}, version {CHECKPOINT_VERSION})")
+    return found
+
+
+def from_checkpoint(path, map_location="cpu"):
+    """(model with the checkpoint's weights, in eval mode; the checkpoint itself)."""
+    checkpoint = load_checkpoint(path, map_location)
+    with torch.device(map_location):
+        model = Phoenix(ModelConfig(**checkpoint["model_config"]))
+    model.load_state_dict(checkpoint["model"])
+    return model.eval(), checkpoint
