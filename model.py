@@ -1,33 +1,30 @@
 """
 The model: a decoder of Llama's shape, so that one weight file serves Phoenix, transformers and GGUF.
 
-RMSNorm before each part, half-split rotary positions, SwiGLU, no biases, head tied to the embedding. The names in the state dict
-are those of transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm), and so are the logits: tests/test_model.py.
+RMSNorm before each part, half-split rotary positions, SwiGLU, no biases, head tied to the embedding. The names in the state
+dict are those of transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm), and so are the logits: tests/test_model.py.
 
     model = Phoenix(ModelConfig())                       # 124.3 M parameters
     loss = model.loss(tokens_BT, targets_BT)             # chunked: the logits of a whole batch never exist
-    model, checkpoint = from_checkpoint("out/quickstart/ckpt.pt")
+    model, saved = from_checkpoint("out/quickstart/ckpt.pt")
     model.generate(tokens_BT, 100, temperature=0.8, top_k=50)
 
 Shapes: B sequences, T positions, D d_model, H heads, K size of a head, F d_ff, V vocabulary, N = B*T positions, L layers.
 """
 
 import math
-import pickle
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from checkpoint import load_checkpoint
 from config import UserError
 
-CHECKPOINT_FORMAT, CHECKPOINT_VERSION = "phoenix-checkpoint", 1
 IGNORED = -100  # a target that is not scored; F.cross_entropy's value
-CHUNK_LOGITS = 2**24  # elements of logits that exist at a time: 64 MB in fp32
+CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**26}  # logits that exist at a time: 4 MB stay in a cache, 256 MB fill a GPU
 
 
 @dataclass(frozen=True)
@@ -46,10 +43,10 @@ class ModelConfig:
         if min(self.vocab_size, self.n_layer, self.n_head, self.d_model, self.d_ff, self.context) < 1:
             raise UserError(f"every size of the model must be at least 1: {self}")
         if self.d_model % (2 * self.n_head):
-            raise UserError(f"d_model={self.d_model} must be a multiple of 2*n_head={2 * self.n_head}: rotary positions turn pairs")
+            raise UserError(f"d_model={self.d_model} must be a multiple of 2*n_head={2 * self.n_head}, for rotary pairs")
 
 
-# ---- the layers, named as in transformers ----------------------------------------------------------------------------------
+# ---- the layers, named as in transformers ----------------------------------------------------------------------------
 
 
 def rotary(cfg):
@@ -62,7 +59,7 @@ def rotary(cfg):
 
 
 def rotate(x_BHTK, cos_TK, sin_TK):
-    """Turns the pairs (i, i + K/2) by their position's angle; Llama's half-split layout, not the interleaved one of the paper."""
+    """Turns the pairs (i, i + K/2) by their position's angle: Llama's half-split layout, not the paper's interleaved one."""
     left, right = x_BHTK.chunk(2, dim=-1)
     return x_BHTK * cos_TK + torch.cat([-right, left], dim=-1) * sin_TK
 
@@ -144,18 +141,16 @@ class Decoder(nn.Module):
         return self.norm(x_BTD)
 
 
-# ---- the loss ----------------------------------------------------------------------------------------------------------------
+# ---- the loss --------------------------------------------------------------------------------------------------------
 
 
-def nats(logits_NV, targets_N):
-    """-log p of each target, fp32, 0 where the target is IGNORED; also log(sum(exp(logits)))."""
-    logsumexp_N = torch.logsumexp(logits_NV, dim=-1)
-    at_target_N = logits_NV.gather(-1, targets_N.clamp(min=0)[:, None]).squeeze(-1)
-    return (logsumexp_N - at_target_N).masked_fill(targets_N == IGNORED, 0.0), logsumexp_N
+def nats(logp_NV, targets_N):
+    """-log p of each target; 0 where the target is IGNORED."""
+    return -logp_NV.gather(-1, targets_N.clamp(min=0)[:, None]).squeeze(-1).masked_fill(targets_N == IGNORED, 0.0)
 
 
-def chunk_rows(V):
-    return max(1, CHUNK_LOGITS // V)
+def chunk_rows(weight_VD):
+    return max(1, CHUNK_LOGITS.get(weight_VD.device.type, 2**26) // len(weight_VD))
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -169,15 +164,13 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         w_VD = weight_VD.to(dtype)
         total = torch.zeros((), device=h_ND.device)
         grad_h_ND, grad_w_VD = torch.empty_like(h_ND), torch.zeros_like(weight_VD)
-        rows = chunk_rows(len(weight_VD))
+        rows = chunk_rows(weight_VD)
         for h, targets, grad_h in zip(h_ND.split(rows), targets_N.split(rows), grad_h_ND.split(rows), strict=True):
             h = h.to(dtype)
-            logits = (h @ w_VD.T).float()
-            losses, logsumexp = nats(logits, targets)
-            total += losses.sum()
-            # d(nats)/d(logits) = softmax - one_hot(target), built in the memory of the logits
-            grad = logits.sub_(logsumexp[:, None]).exp_()
-            grad.scatter_add_(1, targets.clamp(min=0)[:, None], grad.new_full((len(targets), 1), -1.0))
+            logp = F.log_softmax(h @ w_VD.T, dim=-1, dtype=torch.float32)
+            total += nats(logp, targets).sum()
+            grad = logp.exp_()  # d(nats)/d(logits) = softmax - one_hot(target), in the memory of log p
+            grad[torch.arange(len(targets), device=grad.device), targets.clamp(min=0)] -= 1.0
             grad = grad.masked_fill_((targets == IGNORED)[:, None], 0.0).to(dtype)
             grad_h.copy_(grad @ w_VD)
             grad_w_VD += grad.T @ h
@@ -190,7 +183,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return grad_h_ND * grad_total, grad_w_VD * grad_total, None, None
 
 
-# ---- the model -----------------------------------------------------------------------------------------------------------------
+# ---- the model -------------------------------------------------------------------------------------------------------
 
 
 class Phoenix(nn.Module):
@@ -230,9 +223,10 @@ class Phoenix(nn.Module):
                 total = ChunkedCrossEntropy.apply(h_ND, weight_VD, targets_N, dtype)
             else:
                 with torch.no_grad():
-                    w_DV, rows = weight_VD.to(dtype).T, chunk_rows(len(weight_VD))
+                    w_DV, rows = weight_VD.to(dtype).T, chunk_rows(weight_VD)
                     chunks = zip(h_ND.split(rows), targets_N.split(rows), strict=True)
-                    losses_N = torch.cat([nats((h.to(dtype) @ w_DV).float(), targets)[0] for h, targets in chunks])
+                    logps = ((F.log_softmax(h.to(dtype) @ w_DV, dim=-1, dtype=torch.float32), t) for h, t in chunks)
+                    losses_N = torch.cat([nats(logp, targets) for logp, targets in logps])
                 if reduction == "none":
                     return losses_N.view_as(targets_BT)
                 total = losses_N.sum()
@@ -266,38 +260,10 @@ class Phoenix(nn.Module):
         return tokens_BT
 
 
-# ---- checkpoints ---------------------------------------------------------------------------------------------------------------
-
-
-def load_checkpoint(path, map_location="cpu"):
-    """
-    The checkpoint that train.py wrote, as a dict: format, version, model (state dict), model_config, settings, step, tokens, ...
-
-    UserError where the file is missing, truncated, damaged (each part's CRC-32 is checked: torch.load alone takes a flipped bit
-    for a weight) or not a checkpoint of Phoenix.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
-    try:
-        with zipfile.ZipFile(path) as parts:
-            damaged = parts.testzip()
-        if damaged is not None:
-            raise UserError(f"checkpoint {path} is damaged: the checksum of its part {damaged} is wrong")
-        found = torch.load(path, map_location=map_location, weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"checkpoint {path} is not a whole torch file: {type(error).__name__}: {reason}") from error
-    wanted = (CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
-    if not isinstance(found, dict) or (found.get("format"), found.get("version")) != wanted:
-        raise UserError(f"{path} is not a checkpoint of Phoenix (format {CHECKPOINT_FORMAT}, version {CHECKPOINT_VERSION})")
-    return found
-
-
 def from_checkpoint(path, map_location="cpu"):
-    """(model with the checkpoint's weights, in eval mode; the checkpoint itself)."""
-    checkpoint = load_checkpoint(path, map_location)
+    """(model with the checkpoint's weights, in eval mode; the checkpoint, a dict). UserError where it is none: checkpoint.py."""
+    saved = load_checkpoint(path, map_location)
     with torch.device(map_location):
-        model = Phoenix(ModelConfig(**checkpoint["model_config"]))
-    model.load_state_dict(checkpoint["model"])
-    return model.eval(), checkpoint
+        model = Phoenix(ModelConfig(**saved["model_config"]))
+    model.load_state_dict(saved["model"])
+    return model.eval(), saved

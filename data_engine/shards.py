@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from config import UserError
+from data_engine.records import nothing_dropped
 
 FORMAT, FORMAT_VERSION = "phoenix-shards", 1
 
@@ -54,3 +57,54 @@ def open(folder, split="train", verify=False):
                     raise UserError(f"{file} does not have the sha256 in shards.json: rerun data_engine.run")
         arrays.append(np.memmap(file, np.dtype(meta["dtype"]), "r") if size else np.empty(0, np.uint16))
     return Split(arrays, sum(len(a) for a in arrays), meta)
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+VERSION = 1
+INDEX = pa.schema(
+    {
+        "shard": pa.string(),
+        "start": pa.int64(),  # first token of the document in the shard
+        "length": pa.int64(),  # tokens with the closing <|endoftext|>
+        **{name: pa.string() for name in ("id", "source", "uri", "licence")},
+        "epoch": pa.int32(),
+    }
+)
+
+
+def write_shard(rows, settings):
+    """
+    All rows of a bucket (bucket, key, epoch, id, ..., tokens) -> INDEX rows and the shard's file.
+
+    The order is that of (key, epoch, id). settings: {"train_shards": number of buckets that are train shards}
+    """
+    rows = rows.take(pc.sort_indices(rows, [(name, "ascending") for name in ("key", "epoch", "id")]))
+    if not len(rows):
+        return INDEX.empty_table(), nothing_dropped(), {}
+    bucket, train = rows["bucket"][0].as_py(), settings["train_shards"]
+    name = f"train-{bucket:05d}.bin" if bucket < train else f"val-{bucket - train:05d}.bin"
+    data = b"".join(memoryview(tokens.as_buffer()) for tokens in rows["tokens"])
+    lengths = rows["length"].to_numpy()
+    starts = np.cumsum(lengths) - lengths
+    assert len(data) == 2 * int(lengths.sum()), f"{name}: {len(data)} bytes for {lengths.sum()} tokens"
+    columns = [pa.array([name] * len(rows)), pa.array(starts), rows["length"]]
+    columns += [rows[column] for column in ("id", "source", "uri", "licence", "epoch")]
+    return pa.table(columns, schema=INDEX), nothing_dropped(), {name: data}
+
+
+def describe(files, vocab_size, tokenizer_sha256):
+    """shards.json: files are (name, bytes, sha256) of all shards."""
+    shards = {"train": [], "val": []}
+    for name, size, sha256 in sorted(files):
+        shards[name.split("-")[0]].append({"file": name, "tokens": size // 2, "sha256": sha256})
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "dtype": "<u2",
+        "vocab_size": vocab_size,
+        "eot": 0,
+        "tokenizer_sha256": tokenizer_sha256,
+        "tokens": {split: sum(shard["tokens"] for shard in parts) for split, parts in shards.items()},
+        "shards": shards,
+    }

@@ -1,0 +1,32 @@
+# make             lint and the fast tests (under a minute once set up)
+# make setup       .venv with the pinned requirements
+# make quickstart  corpus, tiny model, scores and export from nothing; no network beyond pip
+# make test        lint and the whole test suite
+
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: check setup quickstart test
+
+check: .venv/ready
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m pytest -m "not slow"
+
+setup: .venv/ready
+
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt
+	touch .venv/ready
+
+quickstart: .venv/ready
+	$(PY) -m data_engine.run
+	$(PY) train.py configs/quickstart.py
+	$(PY) evaluate.py out/quickstart/ckpt.pt
+	$(PY) export_hf.py out/quickstart/ckpt.pt --out=out/quickstart/hf
+	$(PY) dev/quickstart_summary.py
+
+test: .venv/ready
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m pytest

@@ -1,0 +1,243 @@
+"""
+Documents -> which of them are copies of which: exact and near duplicates, every one verified.
+
+    sign        documents -> signatures: MinHash of the word 5-grams, one hash of the whole word sequence, length in bytes
+    split_bands signatures -> rows (bucket, key, id): one a band, and one for the whole sequence
+    pair        the rows of a bucket -> candidate pairs: documents that agree in a band
+    shingles    documents -> the distinct 5-grams of the candidates alone
+    cluster     pairs + 5-grams -> duplicates: exact Jaccard of every pair, connected components, a survivor each
+
+A pair counts only when the exact Jaccard similarity of its 5-gram sets reaches the threshold, and a document is removed only when
+it is that similar to its own survivor: a chain of resemblances removes nothing. Within a cluster the order is the source's
+place in the config, then the longest text, then the smallest id; a document stays unless one before it that stays resembles it.
+
+Bands: a pair of similarity s shares a band with probability 1 - (1 - s^rows)^bands, 0.997 at 0.8 for 20 x 6; what that lets
+through below the threshold, verification takes out. (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3.)
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_engine.records import drop, nothing_dropped
+from data_engine.shingles import fold_table, jaccard, mix64, minhash, shingle_sets, text_buffers
+
+VERSION = 1
+ID = pa.binary(16)
+SIGNATURES = pa.schema(
+    {"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()}
+)
+PAIRS = pa.schema({"left": ID, "right": ID})
+SHINGLES = pa.schema({"id": ID, "source": pa.string(), "chars": pa.int64(), "shingles": pa.large_list(pa.uint64())})
+DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
+ALL_PAIRS = 16  # documents of a bucket up to which all pairs are candidates; beyond, each with its neighbour and the first
+
+
+@dataclass(frozen=True)
+class DedupConfig:
+    threshold: float = 0.8  # Jaccard similarity of word 5-grams from which two documents are copies
+    bands: int = 20  # groups of the signature; a pair that agrees in one is compared
+    rows: int = 6  # hashes a band
+    ngram: int = 5  # words a shingle
+
+
+def sign(docs, cfg):
+    """Documents (id, text) -> SIGNATURES; the signature is bands * rows little-endian uint32, datasketch's affine32, seed 1."""
+    size = cfg.bands * cfg.rows
+    draw = np.random.RandomState(1)  # datasketch's own way to its permutations
+    a = draw.randint(0, 1 << 31, size, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    b = draw.randint(0, 1 << 32, size, dtype=np.uint32)
+    data, offsets = text_buffers(docs["text"])
+    signatures, whole = np.empty((len(docs), size), np.uint32), np.empty(len(docs), np.uint64)
+    minhash(data, offsets, fold_table(), cfg.ngram, a, b, signatures, whole)
+    ends = pa.py_buffer(np.arange(len(docs) + 1, dtype=np.int64) * 4 * size)
+    signature = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(docs), [None, ends, pa.py_buffer(signatures)])
+    columns = [pack_ids(docs["id"]), docs["source"], pa.array(np.diff(offsets)), pa.array(whole), signature]
+    return pa.table(columns, schema=SIGNATURES), nothing_dropped()
+
+
+def split_bands(signatures, settings):
+    """SIGNATURES -> (bucket, key, id), bands + 1 rows a document with words; settings: {"dedup": DedupConfig, "buckets": int}."""
+    cfg, buckets = settings["dedup"], settings["buckets"]
+    whole = signatures["whole"].to_numpy()
+    data, _ = _blob(signatures["signature"])
+    keys = np.empty((cfg.bands + 1, len(signatures)), np.uint64)
+    _band_keys(data.view(np.uint32).reshape(len(signatures), cfg.bands * cfg.rows), whole, cfg.bands, cfg.rows, keys)
+    ids = pa.chunked_array([signatures["id"].combine_chunks()] * (cfg.bands + 1), ID)
+    keys = keys.reshape(-1)
+    table = pa.table({"bucket": pa.array((keys % np.uint64(buckets)).astype(np.int32)), "key": keys, "id": ids})
+    has_words = np.tile(whole != 0, cfg.bands + 1)
+    return table.filter(pa.array(has_words)), nothing_dropped()
+
+
+def pair(rows, cfg):
+    """(key, id) rows of a bucket -> distinct PAIRS, left < right, in order. cfg takes no part: verification has the threshold."""
+    rows = rows.take(pc.sort_indices(rows, [("key", "ascending"), ("id", "ascending")]))
+    left, right = _pairs(rows["key"].to_numpy(), ALL_PAIRS)
+    table = pa.table([rows["id"].take(pa.array(left)), rows["id"].take(pa.array(right))], schema=PAIRS)
+    table = table.filter(pc.not_equal(table["left"], table["right"]))
+    return distinct(table), nothing_dropped()
+
+
+def shingles(docs, cfg, candidates):
+    """SHINGLES of the documents whose id is in `candidates` (a table with the column id)."""
+    ids = pack_ids(docs["id"])
+    docs = docs.append_column("key", ids).filter(pc.is_in(ids, pc.unique(candidates["id"])))
+    data, offsets = text_buffers(docs["text"])
+    hashes, ends = shingle_sets(data, offsets, fold_table(), cfg.ngram)
+    sets = pa.LargeListArray.from_arrays(pa.array(ends), pa.array(hashes))
+    lengths = pc.utf8_length(docs["text"].cast(pa.large_string())).cast(pa.int64())
+    return pa.table([docs["key"], docs["source"], lengths, sets], schema=SHINGLES), nothing_dropped()
+
+
+def cluster(pairs, sets, cfg, sources):
+    """
+    PAIRS and SHINGLES of all candidates -> DUPLICATES, in order of id; sources: names in the order of their priority.
+
+    Memory: 8 bytes a distinct 5-gram of a candidate, about twice its text.
+    """
+    order = pc.sort_indices(sets, [("id", "ascending")])
+    sets = sets.take(order)
+    ids = sets["id"].combine_chunks()
+    hashes, starts, ends = _sets(sets["shingles"])
+    left, right = (pc.index_in(pairs[side], ids).to_numpy() for side in ("left", "right"))
+    similarity = np.empty(len(left))
+    jaccard(hashes, starts, ends, left, right, similarity)
+    near = similarity >= cfg.threshold
+    root = components(len(ids), left[near], right[near])
+    rank = pc.index_in(sets["source"], pa.array(sources)).to_numpy()
+    best_first = np.lexsort([np.arange(len(ids)), -sets["chars"].to_numpy(), rank, root])
+    kept, similarity = _survivors(best_first.astype(np.int64), root, hashes, starts, ends, cfg.threshold)
+    gone = np.flatnonzero(kept >= 0)
+    columns = [unpack_ids(ids.take(pa.array(chosen))) for chosen in (gone, kept[gone], root[gone])]
+    return pa.table([*columns, pa.array(similarity[gone].astype(np.float32))], schema=DUPLICATES)
+
+
+def remove_duplicates(docs, cfg, duplicates):
+    """Documents without those that `duplicates` names; they go to the ledger with their survivor and similarity."""
+    at = pc.index_in(docs["id"], duplicates["id"])
+    gone = docs.filter(pc.is_valid(at))
+    found = duplicates.take(pc.drop_null(at))
+    numbers = (f"{s:.4f}" for s in found["similarity"].to_pylist())
+    details = [f"copy of {kept}, similarity {s}" for kept, s in zip(found["kept_id"].to_pylist(), numbers, strict=True)]
+    return docs.filter(pc.is_null(at)), drop(gone, "dedup", "duplicate", details)
+
+
+def distinct(pairs):
+    """PAIRS without repetitions, in order."""
+    pairs = pairs.group_by(["left", "right"], use_threads=False).aggregate([])
+    return pairs.take(pc.sort_indices(pairs, [("left", "ascending"), ("right", "ascending")])).cast(PAIRS)
+
+
+def pack_ids(ids):
+    """Ids of 32 hex digits -> 16 bytes each, of the same order."""
+    data, _ = text_buffers(ids)
+    start = text_buffers(ids)[1][0]
+    digits = data[start : start + 32 * len(ids)].astype(np.uint8)
+    digits = np.where(digits >= 97, digits - 87, digits - 48).astype(np.uint8)
+    packed = digits[0::2] << np.uint8(4) | digits[1::2]
+    return pa.Array.from_buffers(ID, len(ids), [None, pa.py_buffer(np.ascontiguousarray(packed))])
+
+
+def unpack_ids(ids):
+    """16 bytes each -> 32 hex digits."""
+    return pa.array([value.hex() for value in ids.to_pylist()], pa.string())
+
+
+def components(n, left, right):
+    """The connected components of n nodes: for every node the smallest node of its component."""
+    root = np.arange(n)
+    _union(root, left, right)
+    return root
+
+
+def _blob(column):
+    """A large_binary column -> (all its bytes, offsets)."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    return text_buffers(column.view(pa.large_string())) if len(column) else (np.empty(0, np.uint8), np.zeros(1, np.int64))
+
+
+def _sets(column):
+    """A large_list<uint64> column -> (values, start of each list, end of each list)."""
+    column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    offsets = column.offsets.to_numpy()
+    return column.values.to_numpy(), offsets[:-1], offsets[1:]
+
+
+@numba.njit(nogil=True, cache=True)
+def _band_keys(signatures, whole, bands, rows, keys):
+    for d in range(len(signatures)):
+        for band in range(bands):
+            key = np.uint64(band + 1)
+            for k in range(band * rows, (band + 1) * rows):
+                key = mix64(key ^ np.uint64(signatures[d, k]))
+            keys[band, d] = key
+        keys[bands, d] = mix64(whole[d])
+
+
+@numba.njit(nogil=True, cache=True)
+def _pairs(keys, limit):
+    """Index pairs within runs of equal keys: all pairs of a run of up to `limit`, else (i - 1, i) and (first, i)."""
+    left, right = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
+    first = 0
+    for i in range(1, len(keys) + 1):
+        if i < len(keys) and keys[i] == keys[first]:
+            continue
+        if i - first <= limit:
+            for p in range(first, i):
+                for q in range(p + 1, i):
+                    left.append(p)
+                    right.append(q)
+        else:
+            for q in range(first + 1, i):
+                left.append(first)
+                right.append(q)
+                if q - 1 > first:
+                    left.append(q - 1)
+                    right.append(q)
+        first = i
+    return np.array(left, np.int64), np.array(right, np.int64)
+
+
+@numba.njit(nogil=True, cache=True)
+def _union(root, left, right):
+    for i in range(len(left)):
+        p, q = left[i], right[i]
+        while root[p] != p:
+            root[p] = root[root[p]]
+            p = root[p]
+        while root[q] != q:
+            root[q] = root[root[q]]
+            q = root[q]
+        root[max(p, q)] = min(p, q)
+    for p in range(len(root)):  # roots are smaller than their members, so one pass in order flattens all
+        root[p] = root[root[p]]
+
+
+@numba.njit(nogil=True, cache=True)
+def _survivors(best_first, root, hashes, starts, ends, threshold):
+    """kept[d] = the survivor that removes d, or -1; similarity[d] to it. best_first holds each cluster's members in a row."""
+    kept, similarity = np.full(len(root), -1, np.int64), np.zeros(len(root))
+    stay = np.empty(len(root), np.int64)
+    one, out = np.empty(1, np.int64), np.empty(1, np.float64)
+    other = np.empty(1, np.int64)
+    count = 0
+    for i in range(len(best_first)):
+        d = best_first[i]
+        if i and root[d] != root[best_first[i - 1]]:
+            count = 0
+        one[0] = d
+        for j in range(count):
+            other[0] = stay[j]
+            jaccard(hashes, starts, ends, one, other, out)
+            if out[0] >= threshold:
+                kept[d], similarity[d] = stay[j], out[0]
+                break
+        if kept[d] < 0:
+            stay[count] = d
+            count += 1
+    return kept, similarity

@@ -1,0 +1,622 @@
+"""
+The engine: it alone knows Ray, the disk and how a run goes on after a stop.
+
+One partition = one row of a Ray Data dataset = one output file. What is to be done to a partition is a list of steps, pure
+functions on Arrow tables; the engine reads the input, passes it through the steps and commits the result:
+
+    out/<name>/<partition>.parquet           kept rows; the footer holds the partition's receipt
+    out/dropped/<name>-<partition>.parquet   the ledger rows of the same steps, where there are any
+
+The receipt's `key` hashes all that decides the content: what the input files hold, the steps, their versions and settings. A
+partition is done when its file exists with the right key, so a rerun does only what is missing or has changed, whatever ended
+the last run. Files are written under a temporary name, fsynced and renamed. Rows in = rows kept + rows dropped is checked for
+every step of every partition; a violation ends the run.
+
+    ingest(sources)                      sources -> raw partitions
+    map(name, parts, steps)              one partition -> one partition
+    exchange(name, parts, split, merge)  keyed shuffle through files: rows -> buckets -> one partition a bucket
+    save(name, tables, inputs)           partitions that the driver made from the whole
+    once(name, inputs, make)             a folder that the driver makes from the whole
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from config import UserError
+from data_engine.progress import Progress
+from data_engine.records import LEDGER, RAW, drop
+
+VERSION = 1  # raise when the engine itself would write other rows for the same steps
+RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
+MIN_FREE_BYTES = 256 << 20  # a run is not started on a disk with less than this
+STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between a worker and an actor
+MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows is a defect of ours, not bad data
+
+
+class EngineError(Exception):
+    """A run that cannot go on; the text names the stage and the partition."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A finished partition: its table lies at `path`, the footer's receipt in `receipt`."""
+
+    name: str
+    path: str
+    receipt: dict[str, Any]
+
+    @property
+    def content(self):
+        """What stands for the partition's rows in the keys of everything made from it."""
+        return self.receipt["content"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    run(table, settings, *beside) -> (kept, dropped) or (kept, dropped, {file name: buffer})
+
+    beside  the step also takes the table of the same name from each partition list that map(..., beside=) names
+    expand  the step makes any number of rows of one (a shuffle's split): rows are then not counted against each other
+    """
+
+    run: Callable
+    settings: Any = None
+    beside: bool = False
+    expand: bool = False
+
+    @property
+    def name(self):
+        return self.run.__name__
+
+    def identity(self):
+        """What decides the step's output besides its input: the function, its module's VERSION, the settings."""
+        module = sys.modules[self.run.__module__]
+        return [f"{module.__name__}.{self.name}", module.VERSION, self.settings]
+
+
+# ---------------------------------------------------------------------------------------------------- the driver's side
+
+
+class Engine:
+    """One run over one `out` folder; a context manager that holds the folder's lock and, once it is needed, Ray's session."""
+
+    def __init__(self, out, num_cpus=None, ray_address=None, partition_bytes=64 << 20):
+        self.out = Path(out)
+        self.num_cpus = num_cpus or len(os.sched_getaffinity(0))
+        self.ray_address = ray_address or os.environ.get("RAY_ADDRESS")
+        self.partition_bytes = partition_bytes
+        self.stages = {}  # name -> {"secs", "made", "partitions"} of this run
+        self.ray = None
+
+    def __enter__(self):
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.lock = (self.out / ".lock").open("w")
+            write_file(self.out / ".writable", b"\0" * (1 << 20))
+            (self.out / ".writable").unlink()
+        except OSError as error:
+            raise UserError(f"out={self.out} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another run is at work in out={self.out}: wait for it or stop it") from error
+        free = shutil.disk_usage(self.out).free
+        if free < MIN_FREE_BYTES:
+            raise UserError(f"the disk of out={self.out} has {free >> 20} MB left; at least {MIN_FREE_BYTES >> 20} MB are needed")
+        for leftover in sorted(self.out.rglob(".tmp-*")):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *exc):
+        if self.ray:
+            self.ray.shutdown()
+        self.lock.close()
+
+    def ingest(self, sources):
+        """The raw partitions of all sources in their order. A job (a file, or some small ones) leaves one or more of them."""
+        plan = []  # (job's name, key, source, job)
+        for source in sources:
+            fields = {k: v for k, v in plain(source).items() if k != "share"}  # shares matter to the mix alone
+            version = sys.modules[type(source).__module__].VERSION
+            for job in source.jobs(self.partition_bytes):
+                key = digest(VERSION, version, type(source).__name__, fields, job, self.partition_bytes)
+                plan.append((f"{source.name}-{job.name}", key, source, job))
+        todo = [entry for entry in plan if self._raw_parts(*entry[:2]) is None]
+        for name, *_ in todo:
+            for stale in self.out.glob(f"raw/{name}-[0-9][0-9][0-9].parquet"):
+                stale.unlink()
+        rows = [
+            ({"stage": "raw", "name": name, "key": key, "out": str(self.out), "cut": self.partition_bytes}, (source, job))
+            for name, key, source, job in todo
+        ]
+        with self._stage("raw", len(plan), len(todo)) as progress:
+            self._run("raw", rows, [read_source], progress)
+        parts = []
+        for name, key, *_ in plan:
+            found = self._raw_parts(name, key)
+            if found is None:
+                raise EngineError(f"raw: the job {name} left no complete partitions")
+            parts += found
+        return parts
+
+    def map(self, name, parts, steps, beside=(), folder=None):
+        """
+        Every partition through the steps; the results, of the same names and order, lie in out/<folder or name>.
+
+        beside  lists of partitions, each with one of the same name for every one of `parts`
+        """
+        tables = [{part.name: part for part in others} for others in beside]
+        identity = [step.identity() for step in steps]
+        jobs = []
+        for part in parts:
+            near = [table[part.name] for table in tables]
+            job = {
+                "name": part.name,
+                "key": digest(VERSION, identity, [p.content for p in (part, *near)]),
+                "inputs": [part.path],
+                "beside": [p.path for p in near],
+                "source": part.receipt.get("source"),
+            }
+            jobs.append(job)
+        return self._produce(name, folder or name, jobs, [read_input, *(Apply(s) for s in steps), commit])
+
+    def exchange(self, name, parts, split, merge, buckets, files_to=None, seal=None):
+        """
+        Keyed shuffle: split adds an int32 column `bucket` to every partition's rows, merge gets all rows of one bucket.
+
+        The rows rest in out/work/<name>-split/, a row group a bucket, so that the second half reads only what it needs and a
+        stopped run goes on in the middle. The order of the rows that merge gets is that of `parts`: it sorts by what it needs.
+        Returns the partitions of both halves. Files that merge makes go to out/<files_to>; out/<seal>, the file that vouches for them, goes before one is remade.
+        """
+        identity = [split.identity(), buckets]
+        jobs = [
+            {"name": p.name, "key": digest(VERSION, identity, p.content), "inputs": [p.path], "source": p.receipt.get("source")}
+            for p in parts
+        ]
+        steps = [read_input, Apply(split), commit_buckets]
+        halves = self._produce(f"{name}-split", f"work/{name}-split", jobs, steps)
+        whole = digest(VERSION, identity, merge.identity(), [p.content for p in halves])
+        jobs = []
+        for bucket in range(buckets):
+            groups = [[p.path, p.receipt["buckets"].index(bucket)] for p in halves if bucket in p.receipt["buckets"]]
+            schema = halves[0].path if halves else None
+            job = {"name": f"{bucket:05d}", "key": digest(whole, bucket), "inputs": groups, "schema": schema}
+            jobs.append(job | {"files_to": files_to and str(self.out / files_to)})
+        if seal and any(self._done(self.out / "work" / name, job["name"], job["key"]) is None for job in jobs):
+            (self.out / seal).unlink(missing_ok=True)
+        return halves, self._produce(name, f"work/{name}", jobs, [read_bucket, Apply(merge), commit])
+
+    def save(self, name, key, tables):
+        """Partitions made in the driver: tables() gives (name, table) pairs and is called only where one is missing."""
+        folder = self.out / name
+        index = self.out / "work" / f"{folder.name}.json"
+        if index.is_file():
+            known = json.loads(index.read_text())
+            parts = [self._done(folder, part, digest(key, part)) for part in known["parts"]] if known["key"] == key else [None]
+            if all(parts):
+                return parts
+        with self._stage(name, 1, 1) as progress:
+            names = []
+            for part, table in tables():
+                receipt = {"stage": name, "name": part, "key": digest(key, part), "content": digest(key, part)}
+                write_table(folder / f"{part}.parquet", table, receipt | {"rows": len(table)})
+                names.append(part)
+            self._remove_strangers(folder, names)
+            write_file(index, json.dumps({"key": key, "parts": names}).encode())
+            progress.step()
+        return [self._done(folder, part, digest(key, part)) for part in names]
+
+    def once(self, name, key, make):
+        """The folder out/<name> as make(temporary folder) fills it; made anew only when `key` changes. Returns its path."""
+        folder, receipt = self.out / name, self.out / "work" / f"{name}.json"
+        if folder.is_dir() and receipt.is_file() and json.loads(receipt.read_text())["key"] == key:
+            self.stages[name] = {"secs": 0.0, "made": 0, "partitions": 1}
+            return folder
+        with self._stage(name, 1, 1) as progress:
+            receipt.unlink(missing_ok=True)
+            temporary = self.out / f".tmp-{name}"
+            temporary.mkdir()
+            make(temporary)
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
+            write_file(receipt, json.dumps({"key": key}).encode())
+            progress.step()
+        return folder
+
+    def publish(self, folder, files):
+        """Files of a finished folder, {name: bytes or table}, the last one last; others that no receipt names are removed."""
+        for name, data in files.items():
+            path = self.out / folder / name
+            if isinstance(data, pa.Table):
+                write_table(path, data, {})
+            elif not path.is_file() or path.read_bytes() != data:
+                write_file(path, data)
+
+    def read(self, parts, columns):
+        """The columns of all partitions as one table, in their order: for what fits into the driver."""
+        tables = [pq.read_table(part.path, columns=columns).replace_schema_metadata(None) for part in parts]
+        return pa.concat_tables(tables)
+
+    def sha256(self, name):
+        """Of the file out/<name>, as hex."""
+        with (self.out / name).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    # ---- how it is done
+
+    def _produce(self, name, folder, jobs, functions):
+        """Runs the jobs whose partition is not done yet; all partitions in the jobs' order. Others in the folder go."""
+        target = self.out / folder
+        for job in jobs:
+            job |= {"stage": name, "out": str(self.out), "output": str(target / f"{job['name']}.parquet")}
+        todo = [job for job in jobs if self._done(target, job["name"], job["key"]) is None]
+        self._remove_strangers(target, [job["name"] for job in jobs])
+        ledgers = {f"{name}-{job['name']}.parquet" for job in jobs}
+        for stale in self.out.glob(f"dropped/{name}-*.parquet"):
+            if stale.name not in ledgers:
+                stale.unlink()
+        with self._stage(name, len(jobs), len(todo)) as progress:
+            self._run(name, [(job, None) for job in todo], functions, progress)
+        parts = [self._done(target, job["name"], job["key"]) for job in jobs]
+        for part, job in zip(parts, jobs, strict=True):
+            if part is None:
+                raise EngineError(f"{name}: partition {job['name']} was not written")
+        return parts
+
+    def _run(self, name, rows, functions, progress):
+        """Streams one row a partition through the functions on Ray; the receipts come back as they are committed."""
+        if not rows:
+            return
+        data = self._ray().data
+        blocks = [pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}) for job, load in rows]
+        dataset = data.from_arrow(blocks)
+        for function in functions:
+            dataset = dataset.map_batches(function, batch_format="pyarrow", batch_size=None, max_retries=2)
+        try:
+            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for text in batch["job"].to_pylist():
+                    progress.step(json.loads(text))
+        except self.ray.exceptions.RayError as error:
+            raise EngineError(_cause(name, error)) from None
+
+    def _ray(self):
+        """Ray's session, started when the first partition is to be made: a run with nothing to do needs none."""
+        if self.ray is None:
+            import logging
+
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+            import ray
+            import ray.data
+
+            options = {"logging_level": logging.ERROR, "log_to_driver": False}
+            options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent.parent), "TOKENIZERS_PARALLELISM": "0"}}
+            if not self.ray_address:
+                options |= {"num_cpus": self.num_cpus, "include_dashboard": False}
+                options |= {"object_store_memory": STORE_BYTES_PER_CPU * self.num_cpus}
+                options |= {"object_spilling_directory": str((self.out / "work").resolve())}
+                (self.out / "work").mkdir(exist_ok=True)
+            ray.init(self.ray_address, **options)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            context = ray.data.DataContext.get_current()
+            context.target_max_block_size = None  # a block is a partition, whatever its size
+            context.enable_progress_bars = False
+            self.ray = ray
+        return self.ray
+
+    @contextmanager
+    def _stage(self, name, partitions, todo):
+        progress, start = Progress(name, todo), time.perf_counter()
+        yield progress
+        progress.close()
+        self.stages[name] = {"secs": time.perf_counter() - start, "made": todo, "partitions": partitions}
+
+    def _done(self, folder, name, key):
+        """The partition, or None where its file or its ledger is missing or was made from something else."""
+        path = Path(folder) / f"{name}.parquet"
+        receipt = read_receipt(path)
+        if receipt is None or receipt["key"] != key:
+            return None
+        if receipt.get("ledger") and not (self.out / "dropped" / receipt["ledger"]).is_file():
+            return None
+        for file in receipt.get("files", []):
+            if not Path(file["path"]).is_file() or Path(file["path"]).stat().st_size != file["bytes"]:
+                return None
+        return Partition(name, str(path), receipt)
+
+    def _raw_parts(self, name, key):
+        """All raw partitions of a job, or None where it has not been finished."""
+        parts = []
+        while True:
+            part = self._done(self.out / "raw", f"{name}-{len(parts):03d}", key)
+            if part is None:
+                return None
+            parts.append(part)
+            if part.receipt["last"]:
+                return parts
+
+    @staticmethod
+    def _remove_strangers(folder, names):
+        """A folder holds the partitions of this run alone: readers take all its files."""
+        keep = {f"{name}.parquet" for name in names}
+        for path in Path(folder).glob("*.parquet"):
+            if path.name not in keep:
+                path.unlink()
+
+
+def _cause(name, error):
+    """The innermost message of an error that a worker sent, as one sentence."""
+    text = str(error)
+    inner = error
+    while getattr(inner, "cause", None) or inner.__cause__:
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    message = f"{type(inner).__name__}: {inner}".strip() if inner is not error else text.strip().splitlines()[-1]
+    if "No space left on device" in text:
+        message = "the disk is full; free some space and run the same command again, finished partitions are kept"
+    return f"{name}: {message.splitlines()[-1]}"
+
+
+# ---------------------------------------------------------------------------------------------------- the workers' side
+#
+# Between the functions of a pipeline a partition travels as a table of one row, so that nothing can cut it or lose it:
+#     job      string, JSON: names, paths, key, counts so far
+#     kept     large_list<struct<columns of the table>>
+#     dropped  large_list<struct<ledger row>>
+#     files    list<struct<name, large_binary>>
+
+
+def read_input(block):
+    """Job -> the input partition's table."""
+    job = json.loads(block["job"][0].as_py()) | {"began": time.time(), "steps": []}
+    return _pack(job, pq.read_table(job["inputs"][0], memory_map=True))
+
+
+def read_bucket(block):
+    """Job -> all rows of a bucket, from the row groups of the split's files."""
+    job = json.loads(block["job"][0].as_py()) | {"began": time.time(), "steps": []}
+    tables = [pq.read_schema(job["schema"]).remove_metadata().empty_table()]
+    tables += [pq.ParquetFile(path).read_row_group(group) for path, group in job["inputs"]]
+    return _pack(job, pa.concat_tables(t.replace_schema_metadata(None) for t in tables))
+
+
+class Apply:
+    """One step on a packed partition, every row accounted for; rows on which it raises are quarantined one by one."""
+
+    def __init__(self, step):
+        self.step = step
+        self.__name__ = step.name  # what Ray calls the operator
+
+    def __call__(self, block):
+        job, table, dropped, files = _unpack(block)
+        beside = [pq.read_table(path) for path in job["beside"]] if self.step.beside else []
+        start = time.perf_counter()
+        try:
+            kept, lost, more = _guarded(self.step, table, beside)
+        except Exception as error:
+            raise EngineError(f"{job['name']}: {self.step.name}: {type(error).__name__}: {error}") from error
+        reasons = Counter(lost["reason"].to_pylist())
+        if not self.step.expand and len(table) != len(kept) + len(lost):
+            raise EngineError(f"{job['name']}: {self.step.name}: {len(table)} rows in, {len(kept)} kept + {len(lost)} dropped")
+        if reasons["quarantined"] > max(10, MAX_QUARANTINED * len(table)):
+            raise EngineError(f"{job['name']}: {self.step.name} failed on {reasons['quarantined']} rows: {lost['detail'][-1]}")
+        record = {"step": self.step.name, "in": len(table), "out": len(kept), "dropped": dict(sorted(reasons.items()))}
+        job["steps"].append(record | {"secs": time.perf_counter() - start, "bytes": table.nbytes})
+        return _pack(job, kept, pa.concat_tables([dropped, lost]), files | more)
+
+
+def commit(block):
+    """Writes a partition and its ledger; gives its job back with the receipt's counts."""
+    job, kept, dropped, files = _unpack(block)
+    return _commit(job, kept, dropped, files)
+
+
+def commit_buckets(block):
+    """As commit, the rows sorted by `bucket` and each bucket a row group of its own; the receipt lists the buckets."""
+    job, kept, dropped, files = _unpack(block)
+    kept = kept.take(pc.sort_indices(kept["bucket"]))  # stable
+    runs = pc.run_end_encode(kept["bucket"].combine_chunks()) if len(kept) else None
+    job["buckets"] = runs.values.to_pylist() if runs is not None else []
+    ends = runs.run_ends.to_pylist() if runs is not None else []
+    return _commit(job, kept, dropped, files, [0, *ends])
+
+
+def read_source(block):
+    """One job of a source -> its raw partitions, cut at job["cut"] bytes of content, each with its ledger rows."""
+    job = json.loads(block["job"][0].as_py())
+    source, part = pickle.loads(block["payload"][0].as_py())
+    held, lost, size, index, began = [], [], 0, 0, time.time()
+    total = {"rows": 0, "bytes": 0}
+
+    def write(last):
+        nonlocal held, lost, size, index, began
+        table = pa.concat_tables([RAW.empty_table(), *held])
+        dropped = pa.concat_tables([LEDGER.empty_table(), *lost])
+        name = f"{job['name']}-{index:03d}"
+        record = {"step": "raw", "in": len(table) + len(dropped), "out": len(table)}
+        record |= {"dropped": dict(sorted(Counter(dropped["reason"].to_pylist()).items()))}
+        record |= {"secs": time.time() - began, "bytes": size}
+        content = hashlib.sha256("".join(table["id"].to_pylist()).encode()).hexdigest()
+        one = job | {"name": name, "output": f"{job['out']}/raw/{name}.parquet", "began": began, "steps": [record]}
+        _commit(one | {"content": content, "last": last, "source": source.name}, table, dropped, {})
+        total["rows"] += len(table)
+        total["bytes"] += size
+        held, lost, size, index, began = [], [], 0, index + 1, time.time()
+
+    for records, dropped in source.read(part):
+        lost.append(dropped)
+        while len(records):
+            ends = pc.cumulative_sum(pc.cast(pc.binary_length(records["content"]), pa.int64())).to_numpy()
+            room = int((ends <= job["cut"] - size).sum())
+            if room < len(records) and (room or held):  # the partition is full; one record alone may be larger than it
+                held.append(records.slice(0, room))
+                size += int(ends[room - 1]) if room else 0
+                records = records.slice(room)
+                write(last=False)
+            else:
+                room = max(room, 1)
+                held.append(records.slice(0, room))
+                size += int(ends[room - 1])
+                records = records.slice(room)
+    write(last=True)
+    return pa.table({"job": [json.dumps({"name": job["name"], **total})]})
+
+
+def _guarded(step, table, beside):
+    """The step on all rows; where it raises, on halves, until the rows that make it raise are alone and quarantined."""
+    try:
+        kept, lost, *more = step.run(table, step.settings, *beside)
+    except Exception as error:
+        if len(table) <= 1 or not {"id", "source", "uri"} <= set(table.column_names):
+            if len(table) == 1 and "uri" in table.column_names:
+                kept = step.run(table.slice(0, 0), step.settings, *beside)[0]
+                return kept, drop(table, step.name, "quarantined", f"{type(error).__name__}: {error}"[:500]), {}
+            raise
+        middle = len(table) // 2
+        first = _guarded(step, table.slice(0, middle), beside)
+        second = _guarded(step, table.slice(middle), beside)
+        return pa.concat_tables([first[0], second[0]]), pa.concat_tables([first[1], second[1]]), first[2] | second[2]
+    return kept, lost, more[0] if more else {}
+
+
+def _commit(job, kept, dropped, files, cuts=None):
+    receipt = {key: job[key] for key in ("stage", "name", "key", "source", "buckets", "last", "steps") if key in job}
+    receipt |= {"content": job.get("content", job["key"]), "rows": len(kept), "secs": round(time.time() - job["began"], 3)}
+    if len(dropped):
+        receipt["ledger"] = f"{job['stage']}-{job['name']}.parquet"
+        write_table(Path(job["out"]) / "dropped" / receipt["ledger"], dropped, {"key": job["key"]})
+    else:
+        (Path(job["out"]) / "dropped" / f"{job['stage']}-{job['name']}.parquet").unlink(missing_ok=True)
+    if files:
+        receipt["files"] = []
+        for name, buffer in files.items():
+            path = Path(job["files_to"]) / name
+            write_file(path, buffer)
+            sha256 = hashlib.sha256(buffer).hexdigest()
+            receipt["files"].append({"file": name, "path": str(path), "bytes": len(buffer), "sha256": sha256})
+    write_table(Path(job["output"]), kept, receipt, cuts)
+    return pa.table({"job": [json.dumps({"name": job["name"], "rows": len(kept), "bytes": kept.nbytes})]})
+
+
+def _pack(job, kept, dropped=None, files=None):
+    dropped = LEDGER.empty_table() if dropped is None else dropped
+    files = files or {}
+    data = pa.array([memoryview(buffer) for buffer in files.values()], pa.large_binary())
+    blobs = pa.StructArray.from_arrays([pa.array(list(files), pa.string()), data], ["name", "data"])
+    columns = {"job": pa.array([json.dumps(job)])}
+    for key, rows in (("kept", _structs(kept)), ("dropped", _structs(dropped)), ("files", blobs)):
+        columns[key] = pa.LargeListArray.from_arrays(pa.array([0, len(rows)], pa.int64()), rows)
+    return pa.table(columns)
+
+
+def _unpack(block):
+    assert len(block) == 1, f"a partition travels as one row, {len(block)} came"
+    kept, dropped, files = (block[key].combine_chunks() for key in ("kept", "dropped", "files"))
+    tables = [pa.Table.from_struct_array(_flat(rows)) for rows in (kept, dropped)]
+    blobs = _flat(files)
+    found = {name.as_py(): data.as_buffer() for name, data in zip(blobs.field("name"), blobs.field("data"), strict=True)}
+    return json.loads(block["job"][0].as_py()), *tables, found
+
+
+def _flat(rows):
+    rows = rows.chunk(0) if isinstance(rows, pa.ChunkedArray) else rows
+    return rows.flatten()
+
+
+def _structs(table):
+    struct = table.combine_chunks().to_struct_array()
+    return struct.combine_chunks() if isinstance(struct, pa.ChunkedArray) else struct
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def write_table(path, table, receipt, cuts=None):
+    """A Parquet file with the receipt in its footer; `cuts` are row numbers at which row groups begin and end."""
+    table = table.combine_chunks().replace_schema_metadata({RECEIPT: json.dumps(receipt)})
+    with _atomic(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+        for start, end in zip(cuts[:-1], cuts[1:], strict=True) if cuts else [(0, len(table))]:
+            writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
+
+
+def write_file(path, data):
+    """The bytes under this name, all or nothing."""
+    with _atomic(path) as temporary:
+        Path(temporary).write_bytes(data)
+
+
+@contextmanager
+def _atomic(path):
+    """A temporary name beside `path`; fsynced and renamed to it when the block ends well, removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".tmp-{os.getpid()}-{path.name}"
+    try:
+        yield temporary
+        for flush in (temporary, path.parent):
+            if flush == path.parent:
+                temporary.rename(path)
+            handle = os.open(flush, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_receipt(path):
+    """The receipt in a Parquet footer, or None where there is no readable file of ours."""
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(RECEIPT, b"null"))
+    except (OSError, pa.ArrowInvalid):
+        return None
+
+
+def plain(value):
+    """Settings as JSON values: dataclasses become dicts (without fields of metadata {"in_key": False}), tuples lists."""
+    if dataclasses.is_dataclass(value):
+        fields = [f.name for f in dataclasses.fields(value) if f.metadata.get("in_key", True)]
+        return {name: plain(getattr(value, name)) for name in fields}
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def digest(*values):
+    """sha256 over the canonical JSON of the values, as hex."""
+    return hashlib.sha256(json.dumps(plain(values), sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def stoppable():
+    """SIGTERM ends the block as Ctrl-C does, so that Ray's processes go with the run."""
+
+    def stop(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

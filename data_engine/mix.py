@@ -1,0 +1,155 @@
+"""
+How much of each source goes into the corpus: token budget and shares -> whole epochs and a part of one more.
+
+Whether a document is taken is decided by a hash of its id, the seed and the epoch alone, so the choice does not depend on order,
+partitions or cores, and a larger budget only adds documents. A source with fewer tokens than its share asks for is repeated up
+to max_epochs times; what it still lacks goes to the others in proportion to their shares, or the run fails, as the config says.
+Validation documents are chosen by another hash and never trained on.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from config import UserError
+from data_engine.dedup import pack_ids
+from data_engine.records import drop
+from data_engine.shingles import mix64
+
+VERSION = 1
+FULL = 1 << 64  # hashes are below this
+VALIDATION = -1  # the "epoch" of the hash that chooses validation documents
+SAMPLE = -2  # the "epoch" of the hash that chooses the tokenizer's sample
+ORDER = 1 << 32  # added to the epoch: the hash that puts the documents of the corpus in order
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    max_epochs: int = 4  # times a document may be seen in one pass over the corpus
+    short: str = "renormalise"  # a source runs short: "renormalise" gives its share to the others, "fail" ends the run
+
+
+def uniform(ids, seed, epoch):
+    """Ids (32 hex digits or 16 bytes) -> uint64, uniform on [0, 2^64), the same on every machine."""
+    packed = ids if ids.type == pa.binary(16) else pack_ids(ids)
+    packed = packed.combine_chunks() if isinstance(packed, pa.ChunkedArray) else packed
+    words = np.frombuffer(packed.buffers()[1] or b"", np.uint64, 2 * len(packed), 16 * packed.offset).reshape(-1, 2)
+    out = np.empty(len(packed), np.uint64)
+    _mix_ids(words, np.uint64(seed % FULL), np.uint64(epoch % FULL), out)
+    return out
+
+
+def plan_mix(available, shares, budget, cfg):
+    """
+    Tokens to take of each source.
+
+    available  {source: tokens of its train documents}
+    shares     {source: fraction of the corpus}, sum 1
+    budget     tokens in all; None: the most that keeps the shares with no document taken twice
+
+    >>> plan_mix({"a": 100, "b": 300}, {"a": 0.5, "b": 0.5}, 400, MixConfig(max_epochs=2))
+    {'a': 200, 'b': 200}
+    """
+    if budget is None:
+        budget = min(available[s] / share for s, share in shares.items() if share > 0)
+    room = {s: cfg.max_epochs * available[s] for s in shares}
+    target, capped = {}, set()
+    while True:
+        left = budget - sum(room[s] for s in capped)
+        weight = sum(share for s, share in shares.items() if s not in capped)
+        target = {s: room[s] if s in capped else left * share / weight for s, share in shares.items()}
+        short = {s for s in shares if s not in capped and target[s] > room[s] * (1 + 1e-9)}
+        if short and cfg.short == "fail":
+            s = min(short)
+            raise UserError(
+                f"source {s} has {available[s]:,} tokens, {cfg.max_epochs} epochs of them are {room[s]:,}, its share needs "
+                f"{target[s]:,.0f}: lower tokens= or its share, raise mix.max_epochs, or set mix.short='renormalise'"
+            )
+        capped |= short
+        if not short or len(capped) == len(shares):
+            return {s: round(min(target[s], room[s])) for s in shares}
+
+
+def choose(counts, targets, seed, val_fraction):
+    """
+    The selection that reaches the targets: {source: {"epochs": whole epochs, "threshold": hash below which one more}}.
+
+    counts  table (id, source, tokens) of all documents; memory: some bytes a document
+    """
+    validation = is_validation(counts["id"], seed, val_fraction)
+    selection = {}
+    for source, target in targets.items():
+        rows = counts.filter(pa.array(~validation & pc.equal(counts["source"], source).to_numpy()))
+        tokens = rows["tokens"].to_numpy()
+        epochs, rest = divmod(target, max(1, int(tokens.sum())))
+        chance = np.sort(hashes := uniform(rows["id"], seed, epochs))
+        so_far = np.cumsum(tokens[np.argsort(hashes)])
+        taken = int(np.searchsorted(so_far, rest, "left")) + 1 if rest and len(tokens) else 0
+        # of the two documents around the target the one that comes nearer to it ends the selection
+        if taken and taken <= len(so_far):
+            before = so_far[taken - 2] if taken > 1 else 0
+            taken -= bool(rest - before < so_far[taken - 1] - rest)
+        threshold = int(chance[taken - 1]) + 1 if 0 < taken <= len(chance) else 0
+        selection[source] = {"epochs": int(epochs), "threshold": threshold}
+    return selection
+
+
+def is_validation(ids, seed, fraction):
+    """bool[n]: whether a document belongs to the validation split."""
+    return uniform(ids, seed, VALIDATION) < np.uint64(min(int(fraction * FULL), FULL - 1))
+
+
+def take_fraction(docs, settings):
+    """Documents below settings["fractions"][source] by the hash of epoch 0; the others go to the ledger."""
+    hashes = uniform(docs["id"], settings["seed"], 0)
+    limits = np.array([min(int(settings["fractions"].get(s, 0) * FULL), FULL - 1) for s in docs["source"].to_pylist()], np.uint64)
+    chosen = pa.array(hashes <= limits if len(docs) else np.empty(0, bool))
+    return docs.filter(chosen), drop(docs.filter(pc.invert(chosen)), "mix", "not_selected", "beyond the share of its source")
+
+
+def place(docs, settings):
+    """
+    Documents -> rows for the shards: (bucket, key, epoch, ...), one for every epoch that takes the document.
+
+    settings  seed, val_fraction, selection (of `choose`), train_shards, val_shards. The key decides the place in the corpus:
+    train shard = key * train_shards / 2^64; validation shards follow the train shards.
+    """
+    seed, selection = settings["seed"], settings["selection"]
+    validation = is_validation(docs["id"], seed, settings["val_fraction"])
+    names, codes = np.unique(np.array(docs["source"].to_pylist(), dtype=object).astype(str), return_inverse=True)
+    known = [selection.get(str(name), {"epochs": 0, "threshold": 0}) for name in names]
+    epochs = np.array([k["epochs"] for k in known], np.int64)[codes] if len(docs) else np.empty(0, np.int64)
+    limits = np.array([k["threshold"] for k in known], np.uint64)[codes] if len(docs) else np.empty(0, np.uint64)
+    rows, buckets, keys, numbers = [], [], [], []
+    for epoch in range(int(epochs.max(initial=0)) + 1):
+        partial = uniform(docs["id"], seed, epoch) < limits
+        taken = np.where(epochs == epoch, partial, epochs > epoch)
+        taken &= ~validation | (epoch == 0)  # validation: the same mix, but nothing twice
+        key = uniform(docs["id"], seed, ORDER + epoch)
+        bucket = _scale(key, settings["train_shards"])
+        bucket = np.where(validation, settings["train_shards"] + _scale(key, settings["val_shards"]), bucket)
+        rows.append(np.flatnonzero(taken))
+        for parts, values in ((buckets, bucket), (keys, key), (numbers, np.full(len(docs), epoch))):
+            parts.append(values[taken])
+    rows = np.concatenate(rows)
+    unused = np.setdiff1d(np.arange(len(docs)), rows)
+    table = docs.take(pa.array(rows))
+    table = table.append_column("bucket", pa.array(np.concatenate(buckets).astype(np.int32)))
+    table = table.append_column("key", pa.array(np.concatenate(keys)))
+    table = table.append_column("epoch", pa.array(np.concatenate(numbers).astype(np.int32)))
+    return table, drop(docs.take(pa.array(unused)), "mix", "not_selected", "beyond the share of its source")
+
+
+def _scale(keys, n):
+    """uint64 keys -> 0 .. n-1 in the order of the keys."""
+    return ((keys >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32)
+
+
+@numba.njit(nogil=True, cache=True)
+def _mix_ids(words, seed, epoch, out):
+    salt = mix64(seed * np.uint64(0x9E3779B97F4A7C15) + epoch + np.uint64(1))
+    for i in range(len(words)):
+        out[i] = mix64(words[i, 1] ^ mix64(words[i, 0] ^ salt))

@@ -1,0 +1,261 @@
+"""
+What became of every record: report.json, report.html and the last lines of a run.
+
+All figures come from the partitions' receipts, so a resumed run reports the same as one that was never stopped.
+"""
+
+import html
+import json
+from collections import Counter
+
+import pyarrow.compute as pc
+
+from data_engine.engine import EngineError, plain, write_file
+from data_engine.progress import clock
+
+ORDER = ("raw", "extract", "identify_language", "redact", "remove_duplicates", "take_fraction", "encode", "place")
+
+
+def to_json(value):
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def funnel(made):
+    """
+    {source: [{"step", "in", "out", "dropped": {reason: n}, "secs", "bytes"}, ...]} in the order of the line.
+
+    EngineError where a step did not get exactly the records that the one before it kept.
+    """
+    sums = {}
+    for stage in ("raw", "documents", "tokens", "order"):
+        for part in made.get(stage, []):
+            for record in part.receipt["steps"]:
+                total = sums.setdefault(part.receipt["source"], {}).setdefault(record["step"], Counter())
+                total.update({key: record[key] for key in ("in", "out", "secs", "bytes")})
+                total.update({("dropped", reason): n for reason, n in record["dropped"].items()})
+    table = {}
+    for source, steps in sums.items():
+        table[source], kept = [], None
+        for step in ORDER:
+            if step not in steps:
+                continue
+            total = steps[step]
+            dropped = {key[1]: n for key, n in sorted((k, n) for k, n in total.items() if isinstance(k, tuple))}
+            if step == "place":  # a document may be placed several times, or not at all
+                total["out"] = total["in"] - sum(dropped.values())
+            lost = sum(dropped.values())
+            if total["in"] != total["out"] + lost or kept not in (None, total["in"]):
+                raise EngineError(f"{source}: {step} got {total['in']} records of {kept}, kept {total['out']}, dropped {lost}")
+            kept = total["out"]
+            row = {"step": step, "in": total["in"], "out": total["out"], "dropped": dropped}
+            table[source].append(row | {"secs": round(total["secs"], 3), "bytes": total["bytes"]})
+    return table
+
+
+def attribution(sources, index, targets, shares):
+    """shards/sources.json: documents, tokens, licences, and share of every source, wanted and achieved."""
+    train = index.filter(pc.starts_with(index["shard"], "train"))
+    total = pc.sum(train["length"]).as_py() or 0
+    rows = []
+    for source in sources:
+        mine = train.filter(pc.equal(train["source"], source.name))
+        tokens = pc.sum(mine["length"]).as_py() or 0
+        licences = Counter(mine["licence"].to_pylist())
+        rows.append(
+            {
+                "name": source.name,
+                "kind": type(source).__name__,
+                "revision": getattr(source, "revision", None),
+                "documents": pc.count_distinct(mine["id"]).as_py(),
+                "epochs": round(len(mine) / max(1, pc.count_distinct(mine["id"]).as_py()), 3),
+                "tokens": tokens,
+                "target_tokens": targets[source.name],
+                "share": round(tokens / total, 6) if total else 0.0,
+                "target_share": shares[source.name],
+                "licences": {key or "unknown": licences[key] for key in sorted(licences, key=str)},
+            }
+        )
+    return {"tokens": total, "sources": rows}
+
+
+def write(cfg, engine, made):
+    """report.json and report.html in out/; returns the summary that the run prints last."""
+    table = funnel(made)
+    data = {
+        "out": str(engine.out),
+        "until": cfg.until,
+        "settings": {k: v for k, v in plain(cfg).items() if k not in ("sources", "plan")},
+        "sources": table,
+        "stages": {name: stage | {"secs": round(stage["secs"], 2)} for name, stage in engine.stages.items()},
+        "duplicates": sum(part.receipt["rows"] for part in made.get("duplicates", [])),
+        "pii": pii_counts(engine, made),
+        "shards": None,
+    }
+    shards = engine.out / "shards" / "shards.json"
+    if cfg.until == "shards":
+        data["shards"] = json.loads(shards.read_text())
+        data["mix"] = json.loads((engine.out / "shards" / "sources.json").read_text())
+    write_file(engine.out / "report.json", to_json(data))
+    write_file(engine.out / "report.html", page(data).encode())
+    return summary(data)
+
+
+def pii_counts(engine, made):
+    """{type: redactions} over all documents."""
+    counts = Counter()
+    for part in made.get("documents", []):
+        for entry in engine.read([part], ["pii"])["pii"].to_pylist():
+            counts.update(dict(entry or []))
+    return dict(sorted(counts.items()))
+
+
+def summary(data):
+    """The funnel as text: records in, kept, dropped by reason; tokens and shards; seconds a stage."""
+    lines = [f"{'source':<16}{'step':<20}{'in':>10}{'kept':>10}  dropped"]
+    for source, rows in data["sources"].items():
+        for row in rows:
+            dropped = "  ".join(f"{reason} {n:,}" for reason, n in row["dropped"].items())
+            lines.append(f"{source:<16}{row['step']:<20}{row['in']:>10,}{row['out']:>10,}  {dropped}")
+    if data["shards"]:
+        tokens, shards = data["shards"]["tokens"], data["shards"]["shards"]
+        files = len(shards["train"]) + len(shards["val"])
+        lines.append(f"tokens: {tokens['train']:,} train, {tokens['val']:,} val in {files} shards")
+    spent = "  ".join(f"{name} {stage['secs']:.1f}" for name, stage in data["stages"].items() if stage["made"])
+    lines.append(f"seconds: {spent or 'all was done before'}")
+    lines.append(f"report: {data['out']}/report.html")
+    return "\n".join(lines)
+
+
+def plan_text(cfg, out):
+    """What the run would read and make; nothing is written."""
+    lines = [f"out: {out}", f"{'source':<16}{'kind':<14}{'share':>7}{'jobs':>7}{'input MB':>11}"]
+    total = 0
+    for source in cfg.sources:
+        jobs = source.jobs(cfg.partition_bytes)
+        size = sum(job.size for job in jobs)
+        total += size
+        lines.append(f"{source.name:<16}{type(source).__name__:<14}{source.share:>7.3f}{len(jobs):>7}{size / 1e6:>11,.1f}")
+    lines.append(f"input: {total / 1e6:,.1f} MB; budget: {f'{cfg.tokens:,} tokens' if cfg.tokens else 'all that keeps the shares'}")
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------- the page
+
+STYLE = """
+:root { --ink: #1d2330; --soft: #667085; --line: #e4e7ec; --kept: #2f6f9f; --lost: #d98f4e; --back: #fff; --panel: #f7f8fa }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8eaef; --soft: #98a2b3; --line: #343a46; --kept: #6cacd9; --lost: #e0a368; --back: #14171d; --panel: #1c2028 }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 64rem; margin: 2.5rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
+p.where { color: var(--soft); margin: .2rem 0 1.5rem }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem }
+.tile { background: var(--panel); border-radius: .5rem; padding: .7rem .9rem }
+.tile b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: .85rem }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th { text-align: left; color: var(--soft); font-weight: 500; font-size: .85rem }
+th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
+td.n, th.n { text-align: right } td.bar { width: 34% }
+.bar div { display: flex; height: .8rem; border-radius: .2rem; overflow: hidden; background: var(--panel); margin-top: .35rem }
+.bar i { background: var(--kept) } .bar u { background: var(--lost) }
+.legend i, .legend u { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; margin: 0 .35rem 0 .9rem }
+.legend i { background: var(--kept) } .legend u { background: var(--lost) } .legend { color: var(--soft); font-size: .85rem }
+"""
+
+
+def page(data):
+    """report.html: one static page, no scripts, nothing fetched."""
+    first = sum(rows[0]["in"] for rows in data["sources"].values())
+    last = sum(rows[-1]["out"] for rows in data["sources"].values())
+    tiles = [(f"{first:,}", "records in"), (f"{last:,}", "documents kept"), (f"{first - last:,}", "dropped, each with its reason")]
+    if data["shards"]:
+        tokens = data["shards"]["tokens"]
+        tiles += [(f"{tokens['train']:,}", "train tokens"), (f"{tokens['val']:,}", "validation tokens")]
+    secs = sum(stage["secs"] for stage in data["stages"].values())
+    tiles.append((clock(secs), "minutes in the stages of this run"))
+    parts = [f'<div class="tile"><b>{value}</b><span>{label}</span></div>' for value, label in tiles]
+    body = [f'<div class="tiles">{"".join(parts)}</div>', "<h2>From records to documents</h2>", _funnel_table(data["sources"])]
+    if data["shards"]:
+        body += ["<h2>Mix</h2>", _mix_table(data["mix"])]
+    if data["pii"]:
+        rows = [[html.escape(kind), f"{n:,}"] for kind, n in data["pii"].items()]
+        body += ["<h2>Personal data redacted</h2>", _table(["type", "redactions"], rows)]
+    body += ["<h2>Time</h2>", _time_table(data)]
+    title = html.escape(data["out"])
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>Phoenix data engine: {title}</title><style>{STYLE}</style>"
+        f'<h1>What became of every record</h1><p class="where">{title}, up to {data["until"]}</p>{"".join(body)}</html>\n'
+    )
+
+
+def _table(head, rows):
+    """A table whose first column is text and whose others are numbers, but for those that begin with a tag."""
+
+    def cell(tag, i, text):
+        kind = ' class="bar"' if text.startswith("<div") else ' class="n"' if i and not text.startswith("<span") else ""
+        return f"<{tag}{kind}>{text}</{tag}>"
+
+    lines = ["<tr>" + "".join(cell("th", i, text) for i, text in enumerate(head)) + "</tr>"]
+    lines += ["<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _bar(kept, lost, whole):
+    share = [100 * n / whole if whole else 0 for n in (kept, lost)]
+    return f'<div><i style="width:{share[0]:.2f}%"></i><u style="width:{share[1]:.2f}%"></u></div>'
+
+
+def _funnel_table(sources):
+    rows = []
+    for source, steps in sources.items():
+        whole = steps[0]["in"]
+        for i, row in enumerate(steps):
+            lost = row["in"] - row["out"]
+            dropped = ", ".join(f"{html.escape(reason)} {n:,}" for reason, n in row["dropped"].items())
+            name = f"<b>{html.escape(source)}</b> " if i == 0 else ""
+            bar = _bar(row["out"], lost, whole)
+            rows.append([name, f"<span>{row['step']}</span>", f"{row['in']:,}", f"{row['out']:,}", bar, f"<span>{dropped}</span>"])
+    legend = '<p class="legend"><i></i>kept <u></u>dropped in this step</p>'
+    head = ["source", "<span>step</span>", "in", "kept", "<div></div>", "<span>dropped by reason</span>"]
+    return legend + _table(head, rows)
+
+
+def _mix_table(mix):
+    rows = []
+    for source in mix["sources"]:
+        bar = _bar(source["share"], 0, 1)
+        licences = ", ".join(f"{html.escape(name)} {n:,}" for name, n in list(source["licences"].items())[:6])
+        rows.append(
+            [
+                html.escape(source["name"]),
+                f"{source['documents']:,}",
+                f"{source['epochs']:.2f}",
+                f"{source['tokens']:,}",
+                f"{100 * source['share']:.2f} %",
+                f"{100 * source['target_share']:.2f} %",
+                bar,
+                f"<span>{licences}</span>",
+            ]
+        )
+    head = ["source", "documents", "epochs", "train tokens", "share", "wanted", "<div></div>", "<span>licences (documents)</span>"]
+    return _table(head, rows)
+
+
+def _time_table(data):
+    longest = max([stage["secs"] for stage in data["stages"].values()] or [0])
+    rows = []
+    for name, stage in data["stages"].items():
+        done = f"{stage['made']:,} of {stage['partitions']:,}"
+        rows.append([html.escape(name), done, f"{stage['secs']:.1f}", _bar(stage["secs"], 0, longest)])
+    table = _table(["stage", "partitions made now", "seconds", "<div></div>"], rows)
+    steps = Counter()
+    for source in data["sources"].values():
+        for row in source:
+            steps.update({(row["step"], "secs"): row["secs"], (row["step"], "bytes"): row["bytes"]})
+    rows = []
+    for step in ORDER:
+        secs, size = steps[(step, "secs")], steps[(step, "bytes")]
+        if secs:
+            rows.append([step, f"{size / 1e6:,.1f}", f"{secs:,.1f}", f"{size / 1e6 / secs:,.1f}"])
+    return table + "<h2>Speed of each step, one core</h2>" + _table(["step", "MB in", "core seconds", "MB/s"], rows)

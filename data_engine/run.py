@@ -1,0 +1,274 @@
+"""
+The straight line: sources -> raw -> documents -> duplicates -> tokenizer -> shards.
+
+    python -m data_engine.run [CONFIG.py] [--setting=value ...]     default configs/corpus_quickstart.py
+    python -m data_engine.run CONFIG.py --plan                      what it would read, make and need; writes nothing
+
+A run may be stopped at any time; the same command goes on where it was. out/report.html shows what became of every record.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from config import UserError, load, main_guard
+from data_engine import report
+from data_engine.dedup import (
+    DedupConfig,
+    cluster,
+    distinct,
+    pair,
+    remove_duplicates,
+    shingles,
+    sign,
+    split_bands,
+    unpack_ids,
+)
+from data_engine.engine import Engine, EngineError, Step, digest, stoppable
+from data_engine.extract import ExtractConfig, extract
+from data_engine.language import LanguageConfig, identify_language
+from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, take_fraction
+from data_engine.pii import PiiConfig, redact
+from data_engine.shards import describe, write_shard
+from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
+
+STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
+MARGIN = 1.1  # documents encoded beyond what the budget is estimated to take; the exact choice follows from their tokens
+BAND_ROWS = 20_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.5 GB
+
+
+@dataclass(frozen=True)
+class Settings:
+    sources: tuple = ()  # Local(...), PythonDocs(...), ...: only in a config file
+    out: str | None = None  # folder of everything that the run makes; None: data/<name of the config>
+    seed: int = 1  # of every choice: sample, mix, order, validation
+    num_cpus: int | None = None  # cores to use; None: all
+    ray_address: str | None = None  # a Ray cluster, "auto" or host:port; None: RAY_ADDRESS, else this machine
+    partition_bytes: int = 64 << 20  # content of a raw partition, the unit of work and of resuming
+    until: str = "shards"  # last stage to run: raw, documents, duplicates, tokenizer, shards
+    tokens: int | None = None  # budget of the corpus; None: the most that keeps the shares without repeating a document
+    vocab_size: int = 32768  # entries of the tokenizer, special tokens included
+    val_fraction: float = 0.005  # of the documents, by hash, held out for validation
+    shard_tokens: int = 100_000_000  # tokens a shard, about
+    plan: bool = False  # print what the run would do, and do nothing
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    pii: PiiConfig = field(default_factory=PiiConfig)
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+
+
+def pipeline(cfg, engine):
+    """The whole engine. Returns the partitions of every stage that ran, for the report."""
+    made = {}
+    made["raw"] = raw = engine.ingest(cfg.sources)
+    if cfg.until == "raw":
+        return made
+
+    clean = [Step(extract, cfg.extract), Step(identify_language, cfg.language), Step(redact, cfg.pii)]
+    made["documents"] = docs = engine.map("documents", raw, clean)
+    if cfg.until == "documents":
+        return made
+
+    signatures = engine.map("signatures", docs, [Step(sign, cfg.dedup)], folder="work/signatures")
+    made["duplicates"] = dupes = find_duplicates(cfg, engine, docs, signatures)
+    if cfg.until == "duplicates":
+        return made
+
+    sizes = survivors(engine, signatures, dupes)
+    tokenizer, encoder = make_tokenizer(cfg, engine, docs, dupes, sizes)
+    if cfg.until == "tokenizer":
+        return made
+
+    made["tokens"], targets = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
+    made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, encoder)
+    return made
+
+
+def find_duplicates(cfg, engine, docs, signatures):
+    """Duplicates, one partition for each of `docs`: bands -> keyed shuffle -> pairs -> exact check -> clusters -> survivors."""
+    rows = sum(part.receipt["rows"] for part in signatures) * (cfg.dedup.bands + 1)
+    buckets = 1 + rows // BAND_ROWS
+    split = Step(split_bands, {"dedup": cfg.dedup, "buckets": buckets}, expand=True)
+    _, pairs = engine.exchange("pairs", signatures, split, Step(pair, cfg.dedup, expand=True), buckets)
+
+    candidates = engine.save("work/candidates", digest([p.content for p in pairs]), lambda: candidate_ids(engine, pairs))
+    near = [[type(p)(part.name, p.path, p.receipt) for part in docs] for p in candidates]
+    sets = engine.map("shingles", docs, [Step(shingles, cfg.dedup, beside=True, expand=True)], near, "work/shingles")
+
+    names = [source.name for source in cfg.sources]
+    key = digest(cfg.dedup, names, [p.content for p in pairs], [p.content for p in sets])
+
+    def tables():
+        all_pairs = distinct(engine.read(pairs, ["left", "right"]))
+        found = cluster(all_pairs, engine.read(sets, ["id", "source", "chars", "shingles"]), cfg.dedup, names)
+        for part in docs:
+            ids = engine.read([part], ["id"])["id"]
+            yield part.name, found.filter(pc.is_in(found["id"], ids))
+
+    return engine.save("duplicates", key, tables)
+
+
+def candidate_ids(engine, pairs):
+    """One table with the ids of all documents in a pair, in order."""
+    table = engine.read(pairs, ["left", "right"])
+    ids = pc.unique(pa.chunked_array([*table["left"].chunks, *table["right"].chunks], pa.binary(16)))
+    yield "all", pa.table({"id": ids.take(pc.sort_indices(ids))})
+
+
+def survivors(engine, signatures, dupes):
+    """(id, source, bytes) of the documents that are no duplicates: a few bytes a document, held in the driver."""
+    table = engine.read(signatures, ["id", "source", "bytes"])
+    table = table.set_column(0, "id", unpack_ids(table["id"]))
+    return table.filter(pc.invert(pc.is_in(table["id"], engine.read(dupes, ["id"])["id"].combine_chunks())))
+
+
+def make_tokenizer(cfg, engine, docs, dupes, sizes):
+    """The folder tokenizer/, and the settings of the stage that encodes with it."""
+    available = bytes_by_source(sizes)
+    quota = plan_mix(available, shares(cfg), min(cfg.tokenizer.sample_bytes, sum(available.values())), MixConfig(max_epochs=1))
+    fractions = {s: quota[s] / available[s] if available[s] else 0.0 for s in quota}
+    settings = {"seed": cfg.seed, "fractions": fractions, "document_bytes": cfg.tokenizer.document_bytes}
+    steps = [Step(remove_duplicates, beside=True, expand=True), Step(sample, settings, expand=True)]
+    parts = engine.map("sample", docs, steps, [dupes], "work/sample")
+
+    def make(folder):
+        texts = (text for part in parts for text in engine.read([part], ["text"])["text"].to_pylist())
+        train_tokenizer(texts, cfg.vocab_size, folder)
+
+    key = digest(Step(train_tokenizer).identity(), cfg.vocab_size, [p.content for p in parts])
+    folder = engine.once("tokenizer", key, make)
+    return parts, EncodeConfig(engine.sha256("tokenizer/tokenizer.json"), str((folder / "tokenizer.json").resolve()))
+
+
+def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
+    """Tokens of the documents that the budget can take, and the exact number of tokens to take of every source."""
+    margin = MARGIN
+    while True:
+        fractions = {source.name: 1.0 for source in cfg.sources}
+        if cfg.tokens is not None:
+            available = bytes_by_source(sizes)
+            ratio = tokens_per_byte(engine, sampled, encoder)
+            wanted = plan_mix({s: round(b * ratio[s]) for s, b in available.items()}, shares(cfg), cfg.tokens, cfg.mix)
+            fractions = {s: min(1.0, margin * wanted[s] / max(1.0, available[s] * ratio[s])) for s in wanted}
+        steps = [
+            Step(remove_duplicates, beside=True),
+            Step(take_fraction, {"seed": cfg.seed, "fractions": fractions}),
+            Step(encode, encoder),
+        ]
+        tokens = engine.map("tokens", docs, steps, [dupes], "work/tokens")
+        counts = engine.read(tokens, ["id", "source", "length"])
+        train = counts.filter(pa.array(~is_validation(counts["id"], cfg.seed, cfg.val_fraction)))
+        sums = train.group_by("source").aggregate([("length", "sum")])
+        found = dict(zip(sums["source"].to_pylist(), sums["length_sum"].to_pylist(), strict=True))
+        # a source of which only a part was encoded has at least as much again as its share needs
+        found = {s: found.get(s, 0) / fractions[s] if fractions[s] else 0 for s in fractions}
+        targets = plan_mix({s: int(n) for s, n in found.items()}, shares(cfg), cfg.tokens, cfg.mix)
+        short = [s for s in targets if fractions[s] < 1 and targets[s] > found[s] * fractions[s]]
+        if not short:
+            return tokens, targets
+        margin *= 1.5
+
+
+def make_shards(cfg, engine, tokens, targets, encoder):
+    """shards/: the chosen documents in the order of a hash, cut into files; index.parquet, sources.json, shards.json."""
+    counts = engine.read(tokens, ["id", "source", "length"]).rename_columns(["id", "source", "tokens"])
+    selection = choose(counts, targets, cfg.seed, cfg.val_fraction)
+    total = sum(targets.values())
+    train_shards = -(-total // cfg.shard_tokens) or 1
+    val_shards = -(-int(total * cfg.val_fraction) // cfg.shard_tokens) or 1
+    settings = {"seed": cfg.seed, "val_fraction": cfg.val_fraction, "selection": selection}
+    settings |= {"train_shards": train_shards, "val_shards": val_shards}
+    split, merge = Step(place, settings, expand=True), Step(write_shard, {"train_shards": train_shards})
+    buckets = train_shards + val_shards
+    order, parts = engine.exchange("shards", tokens, split, merge, buckets, files_to="shards", seal="shards/shards.json")
+    files = [(f["file"], f["bytes"], f["sha256"]) for part in parts for f in part.receipt.get("files", [])]
+    index = engine.read(parts, None)
+    engine.publish(
+        "shards",
+        {
+            "index.parquet": index,
+            "sources.json": report.to_json(report.attribution(cfg.sources, index, targets, shares(cfg))),
+            "shards.json": report.to_json(describe(files, cfg.vocab_size, encoder.sha256)),
+        },
+    )
+    return order, parts
+
+
+def tokens_per_byte(engine, sampled, encoder):
+    """{source: tokens a byte} of some of the tokenizer's sample."""
+    table = engine.read(sampled, ["source", "text"])
+    ratio = {}
+    for source in pc.unique(table["source"]).to_pylist():
+        texts = table.filter(pc.equal(table["source"], source))["text"]
+        ends = pc.cumulative_sum(pc.binary_length(texts).cast(pa.int64())).to_numpy()
+        texts = texts.slice(0, 1 + int((ends < 2_000_000).sum()))
+        blank = pa.array([""] * len(texts))
+        docs = pa.table({"id": blank, "source": blank, "uri": blank, "licence": blank, "text": texts})
+        counted = encode(docs, encoder)[0]
+        ratio[source] = pc.sum(counted["length"]).as_py() / max(1, pc.sum(counted["bytes"]).as_py())
+    return {**{s: 0.25 for s in pc.unique(table["source"]).to_pylist()}, **ratio}
+
+
+def bytes_by_source(sizes):
+    sums = sizes.group_by("source").aggregate([("bytes", "sum")])
+    return dict(zip(sums["source"].to_pylist(), sums["bytes_sum"].to_pylist(), strict=True))
+
+
+def shares(cfg):
+    return {source.name: source.share for source in cfg.sources}
+
+
+def check(cfg):
+    """UserError for what can be seen to be wrong before any work."""
+    if not cfg.sources:
+        raise UserError("sources= is empty: a config file gives it, for example sources = [Local('mine', '/texts', share=1.0)]")
+    if cfg.until not in STAGES:
+        raise UserError(f"until={cfg.until!r} is not a stage; the stages are {', '.join(STAGES)}")
+    names = [source.name for source in cfg.sources]
+    if len(set(names)) < len(names):
+        raise UserError(f"two sources have the same name: {', '.join(sorted(n for n in set(names) if names.count(n) > 1))}")
+    total = sum(source.share for source in cfg.sources)
+    if abs(total - 1) > 1e-6:
+        raise UserError(f"the shares of the sources sum to {total:g}; they must sum to 1")
+    for name, ok, wanted in (
+        ("vocab_size", 300 <= cfg.vocab_size <= 65536, "300 to 65536, so that a token fits two bytes"),
+        ("val_fraction", 0 <= cfg.val_fraction < 1, "0 to 1"),
+        ("tokens", cfg.tokens is None or cfg.tokens > 0, "more than 0"),
+        ("partition_bytes", cfg.partition_bytes >= 1 << 16, "at least 65536"),
+        ("dedup.threshold", 0 < cfg.dedup.threshold <= 1, "above 0 and at most 1"),
+        ("mix.short", cfg.mix.short in ("renormalise", "fail"), "renormalise or fail"),
+    ):
+        if not ok:
+            raise UserError(f"{name} must be {wanted}")
+    for source in cfg.sources:
+        source.check()
+
+
+def main(argv):
+    path = next((a for a in argv if not a.startswith("-")), "configs/corpus_quickstart.py")
+    cfg = load(Settings, [path, *(a for a in argv if a.startswith("-"))])
+    check(cfg)
+    out = cfg.out or f"data/{Path(path).stem}"
+    if cfg.plan:
+        print(report.plan_text(cfg, out))
+        return 0
+    try:
+        with stoppable(), Engine(out, cfg.num_cpus, cfg.ray_address, cfg.partition_bytes) as engine:
+            made = pipeline(cfg, engine)
+            print(report.write(cfg, engine, made))
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
+        return 130
+    except EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main_guard(main)

@@ -1,0 +1,161 @@
+"""
+Texts -> hashes of their word n-grams, compiled, straight over Arrow's buffers; no Python object per document.
+
+A word is a maximal run of `\\w` characters (Python's definition), each lower-cased by itself; so "It's" is two words. A shingle
+is the 64-bit hash of n consecutive words, order included. A text of fewer than n words has one shingle, of all its words; a text
+without words has none.
+"""
+
+from functools import cache
+
+import numba
+import numpy as np
+import pyarrow as pa
+
+LETTER = np.uint64(0x9E3779B97F4A7C15)  # odd multipliers of the polynomial hashes over letters and over words
+WORD = np.uint64(0xC2B2AE3D27D4EB4F)
+
+
+@cache
+def fold_table():
+    """uint32[0x110000]: the lower-cased code point of every word character, 0 for all others."""
+    table = np.zeros(0x110000, np.uint32)
+    for point in range(0x110000):
+        char = chr(point)
+        if char.isalnum() or char == "_":  # what re's \w matches in str patterns
+            lower = char.lower()
+            table[point] = ord(lower) if len(lower) == 1 else point
+    return table
+
+
+def text_buffers(texts):
+    """A string column -> (bytes uint8[], offsets int64[n+1]); nulls are empty texts. Zero copy for one large_string chunk."""
+    texts = texts.cast(pa.large_string())
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+    if isinstance(texts, pa.ChunkedArray):  # no chunk at all
+        texts = pa.array([], pa.large_string())
+    if texts.null_count:
+        texts = texts.fill_null("")
+    _, offsets, data = texts.buffers()
+    offsets = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1] if len(texts) else np.zeros(1, np.int64)
+    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8), offsets
+
+
+@numba.njit(inline="always")
+def mix64(h):
+    """MurmurHash3's 64-bit finalizer: a bijection that spreads every input bit."""
+    h ^= h >> np.uint64(33)
+    h *= np.uint64(0xFF51AFD7ED558CCD)
+    h ^= h >> np.uint64(33)
+    h *= np.uint64(0xC4CEB9FE1A85EC53)
+    return h ^ (h >> np.uint64(33))
+
+
+@numba.njit(nogil=True, cache=True)
+def shingle(data, start, end, fold, n, words, out):
+    """
+    Hashes of the n-grams of data[start:end] into out; returns their number.
+
+    words  uint64 scratch and out uint64, both at least (end - start) // 2 + 1 long: a word and its gap take two bytes
+    """
+    count, i, h, inside = 0, start, np.uint64(0), False
+    while i <= end:
+        point, step = np.uint32(0), 1
+        if i < end:
+            b = np.uint32(data[i])
+            if b < 0x80:
+                point = b
+            elif b < 0xE0:
+                point, step = (b & np.uint32(0x1F)) << np.uint32(6) | np.uint32(data[i + 1]) & np.uint32(0x3F), 2
+            elif b < 0xF0:
+                point = (b & np.uint32(0x0F)) << np.uint32(12) | (np.uint32(data[i + 1]) & np.uint32(0x3F)) << np.uint32(6)
+                point, step = point | np.uint32(data[i + 2]) & np.uint32(0x3F), 3
+            else:
+                point = (b & np.uint32(0x07)) << np.uint32(18) | (np.uint32(data[i + 1]) & np.uint32(0x3F)) << np.uint32(12)
+                point |= (np.uint32(data[i + 2]) & np.uint32(0x3F)) << np.uint32(6) | np.uint32(data[i + 3]) & np.uint32(0x3F)
+                step = 4
+            point = fold[point]
+        if point:
+            h = (h + np.uint64(point)) * LETTER
+            h ^= h >> np.uint64(29)
+            inside = True
+        elif inside:
+            words[count] = mix64(h)
+            count, h, inside = count + 1, np.uint64(0), False
+        i += step
+    if count == 0:
+        return 0
+    size = min(n, count)
+    total = count - size + 1
+    for j in range(total):
+        h = np.uint64(size)
+        for k in range(size):
+            h = h * WORD + words[j + k]
+        out[j] = mix64(h)
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def minhash(data, offsets, fold, n, a, b, signatures, whole):
+    """
+    Fills signatures uint32[docs, len(a)] with the minima of a*h+b mod 2^32 over the shingles (datasketch 2's scheme affine32,
+    whose murmur finalizer is applied to the low 32 bits of the shingle) and whole uint64[docs] with a hash of the word sequence.
+
+    A text without shingles keeps 2^32-1 in its signature and has whole 0.
+    """
+    longest = 0
+    for d in range(len(offsets) - 1):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    words, hashes = np.empty(longest // 2 + 1, np.uint64), np.empty(longest // 2 + 1, np.uint64)
+    for d in range(len(offsets) - 1):
+        total = shingle(data, offsets[d], offsets[d + 1], fold, n, words, hashes)
+        row = signatures[d]
+        row[:] = np.uint32(0xFFFFFFFF)
+        whole[d] = 0
+        for j in range(total):
+            h = np.uint32(hashes[j])  # numba widens products of uint32 to 64 bits: each is cut back
+            h = np.uint32(h ^ (h >> np.uint32(16)))
+            h = np.uint32(h * np.uint32(0x85EBCA6B))
+            h = np.uint32(h ^ (h >> np.uint32(13)))
+            h = np.uint32(h * np.uint32(0xC2B2AE35))
+            h = np.uint32(h ^ (h >> np.uint32(16)))
+            for k in range(len(a)):
+                row[k] = min(row[k], np.uint32(a[k] * h + b[k]))
+            whole[d] = mix64(whole[d] * WORD + hashes[j])
+
+
+@numba.njit(nogil=True, cache=True)
+def shingle_sets(data, offsets, fold, n):
+    """The sorted distinct shingles of every text, end to end: (hashes uint64[], offsets int64[docs + 1])."""
+    ends = np.zeros(len(offsets), np.int64)
+    longest = 0
+    for d in range(len(offsets) - 1):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    found = np.empty((offsets[-1] - offsets[0]) // 2 + len(offsets), np.uint64)
+    words, hashes = np.empty(longest // 2 + 1, np.uint64), np.empty(longest // 2 + 1, np.uint64)
+    size = 0
+    for d in range(len(offsets) - 1):
+        total = shingle(data, offsets[d], offsets[d + 1], fold, n, words, hashes)
+        ordered = np.sort(hashes[:total])
+        for j in range(total):
+            if j == 0 or ordered[j] != ordered[j - 1]:
+                found[size] = ordered[j]
+                size += 1
+        ends[d + 1] = size
+    return found[:size].copy(), ends
+
+
+@numba.njit(nogil=True, cache=True)
+def jaccard(hashes, starts, ends, left, right, out):
+    """out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]; 0 for empty ones."""
+    for i in range(len(left)):
+        p, p_end, q, q_end = starts[left[i]], ends[left[i]], starts[right[i]], ends[right[i]]
+        union = (p_end - p) + (q_end - q)
+        common = 0
+        while p < p_end and q < q_end:
+            x, y = hashes[p], hashes[q]
+            common += x == y
+            p += x <= y
+            q += y <= x
+        out[i] = common / (union - common) if union > common else 0.0

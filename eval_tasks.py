@@ -1,0 +1,236 @@
+"""
+The six tasks: a row of the data -> an item with its requests (context, continuation), as lm-evaluation-harness 0.4.13 asks them.
+
+All are asked 0-shot, in the order of the file. A continuation is one space and the choice, with nothing stripped; the context is
+exactly the prompt. Who answers, and how the answers become scores, is in evaluate.py.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import UserError
+
+
+# ---- tasks: a row of the data -> its requests ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Item:
+    requests: list  # of (context, continuation); wikitext: one (page,)
+    gold: object = 0  # index of the right request; wikitext: (words, bytes) of the page
+
+
+def hellaswag(row):
+    """
+    How does the description go on? Four endings, three written by a machine.
+
+    "Roof shingle removal: A man is sitting on a roof. He" -> " starts pulling up roofing on a roof."
+    acc 0.25 by chance, GPT-2 124M 0.2892, acc_norm 0.3114.
+    """
+
+    def plain(text):  # the WikiHow half carries "[title]", "[step]"; the order matters and nothing is stripped at the end
+        text = text.strip().replace(" [title]", ". ")
+        return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+    context = plain(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
+    return Item([(context, " " + plain(ending)) for ending in row["endings"]], int(row["label"]))
+
+
+def winogrande(row):
+    """
+    Which name fills the blank? The contexts differ, the continuation is the same.
+
+    "Sarah was a much better surgeon than Maria so Sarah", "... so Maria" -> " always got the easier cases."
+    acc 0.5 by chance, GPT-2 124M 0.516: hardly moves below 1B parameters.
+    """
+    before, after = row["sentence"].split("_", 1)
+    return Item([(before + row[o], " " + after.strip()) for o in ("option1", "option2")], int(row["answer"]) - 1)
+
+
+def arc_easy(row):
+    """
+    Science questions of grade 3 to 9, three to five choices, the question asked without them.
+
+    "Question: Which technology was developed most recently?\\nAnswer:" -> " cellular telephone"
+    acc 0.25 by chance, Pythia-160M 0.435.
+    """
+    labels, texts = row["choices"]["label"], row["choices"]["text"]
+    context = f"Question: {row['question']}\nAnswer:"
+    return Item([(context, " " + text) for text in texts], list(labels).index(row["answerKey"]))
+
+
+def piqa(row):
+    """
+    How is it done in the physical world? Two ways that differ in a few words.
+
+    "Question: dresser\\nAnswer:" -> " replace drawer with bobby pin ", " finish, woodgrain with  bobby pin "
+    acc 0.5 by chance, GPT-2 124M acc_norm 0.625.
+    """
+    context = f"Question: {row['goal']}\nAnswer:"
+    return Item([(context, " " + row["sol1"]), (context, " " + row["sol2"])], int(row["label"]))
+
+
+def lambada_openai(row):
+    """
+    The last word of a passage, which can be guessed only from the whole of it. Right when every token of it is the likeliest.
+
+    "... \\"Wait here,\\" she told" -> " Liam"
+    acc 0 by chance, GPT-2 124M 0.326, perplexity of the word 40.06.
+    """
+    context, word = row["text"].rsplit(" ", 1)
+    return Item([(context, " " + word)])
+
+
+def wikitext(row):
+    """
+    Whole pages of Wikipedia (WikiText-2's test set, which is WikiText-103's too), every token scored.
+
+    The page is detokenised before scoring; its words and bytes are counted before that: the convention of the harness.
+    """
+    page = row["page"]
+    text = page.replace("s '", "s'")
+    text = re.sub(r"/' [0-9]/", r"/'[0-9]/", text)  # meant as a pattern without the slashes; in effect nothing
+    for mark in ("-", ",", "."):
+        text = text.replace(f" @{mark}@ ", mark)
+    for mark in (":", ";", ".", "!", "?", ","):
+        text = text.replace(f" {mark} ", f"{mark} ")
+    text = re.sub(r"\(\s*([^\)]*?)\s*\)", r"(\1)", text)
+    text = re.sub(r"\[\s*([^\]]*?)\s*\]", r"[\1]", text)
+    text = re.sub(r"{\s*([^}]*?)\s*}", r"{\1}", text)
+    text = re.sub(r"\"\s*([^\"]*?)\s*\"", r'"\1"', text)
+    text = re.sub(r"'\s*([^']*?)\s*'", r"'\1'", text)
+    for old, new in (
+        ("= = = =", "===="), ("= = =", "==="), ("= =", "=="), (f" {chr(176)} ", chr(176)),
+        (" \n", "\n"), ("\n ", "\n"), (" N ", " 1 "), (" 's", "'s"),
+    ):  # fmt: skip
+        text = text.replace(old, new)
+    return Item([(text,)], (len(re.split(r"\s+", page)), len(page.encode())))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a task's rows are, what makes items of them, and by what they are known to be the right ones."""
+
+    build: Callable
+    file: str  # below --data
+    hub: tuple[str, str, str]  # repository, configuration, split; the Hub keeps every data set as Parquet under HUB_BRANCH
+    items: int
+    requests_sha256: str  # of json.dumps(requests): those that lm-eval 0.4.13 makes of the same data
+    gold_sha256: str  # of json.dumps(gold of each item)
+    metrics: tuple[str, ...] = ("acc", "acc_norm")
+
+
+HUB_BRANCH = "refs/convert/parquet"  # moves when the Hub converts anew: what is pinned is the number of items and two hashes
+TASKS = {
+    "hellaswag": Task(
+        hellaswag, "hellaswag/hellaswag_val.jsonl", ("Rowan/hellaswag", "*", "validation"), 10042,
+        "61c897e8f259419a1bfceedf3cb7b9095813a744589f93f8d1be5d813f2f48b0",
+        "db4c5fb38a362b0eb3601e6f68a78f859524b8191975975de9ebc2b69d72f86e"),
+    "winogrande": Task(
+        winogrande, "winogrande/dev.jsonl", ("allenai/winogrande", "winogrande_xl", "validation"), 1267,
+        "2cc3cecbcee61b541a4e75ca0e270c190016b847772717936d51154c5100f834",
+        "4b03d28fbfd34471ccf24179da663f01b739aa4ae3e720e791ccba2e11125a98", ("acc",)),
+    "arc_easy": Task(
+        arc_easy, "arc_easy/ARC-Easy-Test.jsonl", ("allenai/ai2_arc", "ARC-Easy", "test"), 2376,
+        "17efe5cb96db0a727c2cf0b15d07d94781fcd7319e4e1f0161751289fee21026",
+        "77a65d97110a140921701d841670c65daf626f2d885ac5bb6a789219225bd8ad"),
+    "arc_easy:validation": Task(
+        arc_easy, "arc_easy/ARC-Easy-Dev.jsonl", ("allenai/ai2_arc", "ARC-Easy", "validation"), 570,
+        "c00bc9192769924360b4a61ce0d6fd4005461211beab239f6f5ed0022c45ad09",
+        "6a5379356c3412a92ca3fc2ebcebebc8f64de90430a29477b63593b78462d766"),
+    "lambada_openai": Task(
+        lambada_openai, "lambada_openai/lambada_test.jsonl", ("EleutherAI/lambada_openai", "default", "test"), 5153,
+        "2b24fc3bf1b68cdcb6b69ef6ba562d70592b1d2ff83181ba567e9a5ceab37234",
+        "c97129c6f3dfdf23736284b9936cf20c50b808c0fc0bf95fb844377121af703e", ("acc", "perplexity")),
+    "piqa": Task(
+        piqa, "piqa/valid.jsonl", ("baber/piqa", "*", "validation"), 1838,
+        "5a782cd449aa875a7f837e15268fac2d27005e1d030c5124e3bec88cdb8a5977",
+        "61cc395cb4baf17a165668eae19a1d823962c210e7ae471eaf2aa896a51831a1"),
+    "wikitext": Task(
+        wikitext, "wikitext/wiki.test.raw", ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", "test"), 62,
+        "f28ddbaf39d8872571fe9b9d5ae02f1775adefda7f41a8c04eca63274a050b33",
+        "0a46aff4f5d49d90971828d5299346cdcfb9e76241356b260eb42d095d92c34f",
+        ("word_perplexity", "byte_perplexity", "bits_per_byte")),
+}  # fmt: skip
+DEFAULT_TASKS = tuple(name for name in TASKS if ":" not in name)
+
+
+# ---- the data --------------------------------------------------------------------------------------------------------
+
+
+class Unavailable(Exception):
+    """The data of a task cannot be had; the text says why."""
+
+
+def local_rows(file):
+    """The rows of a task's file: JSON lines, piqa's answers from the file beside it; wikitext's pages, one a row."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".raw":
+        return [{"page": page} for page in wikitext_pages(text)]
+    rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    labels = file.with_name(f"{file.stem}-labels.lst")
+    if rows and "sol1" in rows[0]:
+        rows = [row | {"label": int(label)} for row, label in zip(rows, labels.read_text().split(), strict=True)]
+    return rows
+
+
+def wikitext_pages(text):
+    """A line " = Title = " opens a page and belongs to it; " = = Section = = " does not. Blank pages are left out."""
+    pages = [[]]
+    for line in text.split("\n"):
+        bare = line.replace("= = =", "===").replace("= =", "==").strip()
+        if bare.startswith("= ") and bare.endswith(" ="):
+            pages.append([])
+        pages[-1].append(line)
+    return [page for page in map("\n".join, pages) if page.strip()]
+
+
+def hub_rows(task):
+    """The rows of a task from the Hub, or from the Hub's cache on this machine; Unavailable with the reason."""
+    import pyarrow.parquet as pq
+    from huggingface_hub import snapshot_download
+
+    repo, configuration, split = task.hub
+    wanted = f"{configuration}/{split}/*.parquet"
+    try:
+        folder = snapshot_download(repo, repo_type="dataset", revision=HUB_BRANCH, allow_patterns=wanted, etag_timeout=5)
+    except OSError as error:  # no network, no such data set, gated, a full disk: all of them OSError in huggingface_hub
+        raise Unavailable(f"{repo} cannot be had from the Hub: {str(error.__cause__ or error).splitlines()[0]}") from error
+    files = sorted(Path(folder).glob(wanted))
+    if not files:
+        raise Unavailable(f"{repo} has no {wanted} in its branch {HUB_BRANCH}")
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def items_of(name, data):
+    """
+    (items, where they come from) of a task, known to be the right ones by their number and hashes.
+
+    UserError where a file of --data is wrong; Unavailable where there is no file and the Hub cannot give one, or a wrong one.
+    """
+    task = TASKS[name]
+    file = Path(data, task.file) if data else None
+    local = file is not None and file.is_file()
+    source = str(file) if local else f"{task.hub[0]} on the Hub"
+    try:
+        items = [task.build(row) for row in (local_rows(file) if local else hub_rows(task))]
+        if len(items) != task.items:
+            raise ValueError(f"{len(items):,} items, {task.items:,} are expected")
+        if sha256_json([request for item in items for request in item.requests]) != task.requests_sha256:
+            raise ValueError("the number of items is right, their text is not (requests_sha256 differs)")
+        if sha256_json([item.gold for item in items]) != task.gold_sha256:
+            raise ValueError("the items are right, their answers are not (gold_sha256 differs)")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = (
+            f"{source} is not the data of {name}: {type(error).__name__ + ': ' if type(error) is not ValueError else ''}{error}"
+        )
+        raise (UserError if local else Unavailable)(reason) from error
+    return items, source
+
+
+def sha256_json(value):
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

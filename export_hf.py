@@ -1,0 +1,294 @@
+"""
+Exports a checkpoint as a folder that transformers loads, and proves it by loading it again in a fresh process.
+
+    python export_hf.py out/125m/ckpt.pt --out=out/125m/hf                     PhoenixForCausalLM, with trust_remote_code=True
+    python export_hf.py out/125m/ckpt.pt --out=out/125m/llama --format=llama   the same weight file as Llama: no code needed
+
+model.safetensors (fp32; the head is the embedding and stored once), config.json, generation_config.json, the tokenizer's files, a
+README.md with the numbers of this model, and for phoenix the classes. The folder appears whole or not at all: it is written beside,
+reloaded (logits equal to model.py's within 1e-4, tokenizer equal to the one trained with) and only then renamed, in place of an
+earlier export. Exit code 1 where the reloaded model differs, 2 for a mistake in the arguments.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from config import UserError, load, main_guard
+from model import from_checkpoint
+
+HERE = Path(__file__).parent
+MOST_LOGIT_DIFFERENCE = 1e-4  # fp32; another order of the same sums gives about 1e-5
+HARD_TEXTS = (  # what tokenizers are known to lose: white space, controls, composed characters, words that look special
+    "", " ", "  two  spaces\tand a tab ", "\r\n\n line ends \n", "don't 'S 12345.678", "naïve café e\u0301 ﬁ", "東京 🙂🏽 \u200d\u00a0",
+    "\x00\x7f\ufffd", "<|endoftext|>", "a<|endoftext|> b", "<EMAIL> [INST] </s>", "def f(x):\n    return x**2  # ok",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Export:
+    checkpoint: str  # ckpt.pt of a run of train.py; the folder tokenizer/ stands beside it
+    out: str  # the folder to make; an earlier export there is replaced
+    format: str = "phoenix"  # phoenix: own name and classes; llama: Llama's name (Qwen3's with qk_norm), no code
+
+
+# ---- the model under transformers' names -----------------------------------------------------------------------------
+
+
+def hf_classes(qk_norm, format):
+    """(config class, model class)"""
+    import transformers
+
+    import modeling_phoenix
+
+    if format == "phoenix":
+        name, module = "PhoenixQKNorm" if qk_norm else "Phoenix", modeling_phoenix
+    else:
+        name, module = "Qwen3" if qk_norm else "Llama", transformers
+    return getattr(module, name + "Config"), getattr(module, name + "ForCausalLM")
+
+
+def hf_config(cfg, format="llama", eot=None):
+    """model.ModelConfig -> transformers' config of the same architecture; `eot` is the id of <|endoftext|>."""
+    config_class, model_class = hf_classes(cfg.qk_norm, format)
+    config = config_class(
+        vocab_size=cfg.vocab_size,
+        hidden_size=cfg.d_model,
+        intermediate_size=cfg.d_ff,
+        num_hidden_layers=cfg.n_layer,
+        num_attention_heads=cfg.n_head,
+        num_key_value_heads=cfg.n_head,
+        head_dim=cfg.d_model // cfg.n_head,
+        max_position_embeddings=cfg.context,
+        rms_norm_eps=cfg.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": cfg.rope_theta},
+        tie_word_embeddings=True,
+        bos_token_id=eot,
+        eos_token_id=eot,
+        pad_token_id=eot,
+        dtype="float32",
+        architectures=[model_class.__name__],
+    )
+    if format == "phoenix":
+        names = {"AutoConfig": config_class, "AutoModelForCausalLM": model_class}
+        config.auto_map = {auto: f"{c.__module__}.{c.__name__}" for auto, c in names.items()}
+    return config
+
+
+def as_transformers(phoenix):
+    """The model as transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm), in eval mode; it shares no memory with it."""
+    _, model_class = hf_classes(phoenix.cfg.qk_norm, "llama")
+    model = model_class(hf_config(phoenix.cfg))
+    missing, unexpected = model.load_state_dict(phoenix.state_dict(), strict=False)
+    assert missing == ["lm_head.weight"] and not unexpected, (missing, unexpected)  # the head is the embedding
+    model.tie_weights()
+    return model.eval()
+
+
+# ---- the files -------------------------------------------------------------------------------------------------------
+
+
+def read_tokenizer(folder, checkpoint):
+    """(tokenizers.Tokenizer, id of <|endoftext|>); UserError where it is not the one that the checkpoint was trained with."""
+    path, vocab_size = folder / "tokenizer.json", checkpoint["model_config"]["vocab_size"]
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: the tokenizer is copied beside ckpt.pt when training starts")
+    tokenizer = Tokenizer.from_file(str(path))
+    if tokenizer.get_vocab_size() != vocab_size:
+        raise UserError(
+            f"the checkpoint has a vocabulary of {vocab_size:,}, the tokenizer {path} of {tokenizer.get_vocab_size():,}"
+        )
+    if sha256_file(path) != checkpoint["tokenizer_sha256"]:
+        raise UserError(f"{path} is not the tokenizer that the checkpoint was trained with (another sha256)")
+    eot = tokenizer.token_to_id("<|endoftext|>")
+    if eot is None:
+        raise UserError(f"{path} has no token <|endoftext|>, in which every document ends")
+    return tokenizer, eot
+
+
+def write_tokenizer(source, target, context):
+    """tokenizer.json byte for byte; in its settings what generation in batches needs: padding, on the left."""
+    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+    path = source / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    special = {f"{role}_token": "<|endoftext|>" for role in ("bos", "eos", "pad")}
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", **special, "padding_side": "left", "model_max_length": context}
+    settings |= {"clean_up_tokenization_spaces": False, "add_bos_token": False}
+    (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def model_card(name, path, phoenix, checkpoint, format):
+    """README.md of the export. Every number comes from the checkpoint, shards/sources.json or eval.json; what is not there is not said."""
+    cfg, data = phoenix.cfg, Path(checkpoint["settings"]["data"], "shards")
+    trust = ", trust_remote_code=True" if format == "phoenix" else ""
+    lines = [
+        "---",
+        "license: apache-2.0",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [phoenix]",
+        "---",
+    ]
+    lines += [f"# {name}", ""]
+    lines += [
+        f"A language model of {phoenix.parameter_count() / 1e6:.1f} M parameters, trained with Phoenix on {checkpoint['tokens']:,}"
+    ]
+    lines += [f"tokens in {checkpoint['step']:,} steps.", ""]
+    lines += [
+        f"{cfg.n_layer} layers, {cfg.n_head} heads, width {cfg.d_model}, SwiGLU {cfg.d_ff}, context {cfg.context:,}, vocabulary"
+    ]
+    lines += [
+        f"{cfg.vocab_size:,}, {'RMSNorm on queries and keys, ' if cfg.qk_norm else ''}rotary positions, tied embedding, fp32.",
+        "",
+    ]
+    lines += ["```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", "", f'folder = "{name}"']
+    lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    lines += [f"model = AutoModelForCausalLM.from_pretrained(folder{trust})"]
+    lines += ['tokens = tokenizer("The history of", return_tensors="pt")']
+    lines += ["text = model.generate(**tokens, max_new_tokens=50, do_sample=True, temperature=0.8, top_k=50)"]
+    lines += ["print(tokenizer.decode(text[0]))", "```", ""]
+    if (data / "sources.json").is_file():
+        lines += ["## Training data", ""] + markdown_table(json.loads((data / "sources.json").read_text()))
+    scores = path.parent / "eval.json"
+    report = json.loads(scores.read_text()) if scores.is_file() else {}
+    if report.get("weights_sha256", {}).get(path.name) == sha256_file(path):  # else they are another checkpoint's scores
+        lines += ["## Scores", "", "Zero-shot, fp32, by Phoenix' evaluate.py, which equals lm-evaluation-harness 0.4.13.", ""]
+        lines += markdown_table(
+            [
+                {
+                    "task": task,
+                    "metric": metric,
+                    "value": f"{value:.4f}",
+                    "stderr": f"{stderr:.4f}" if stderr else "",
+                    "items": f"{result['items']:,} of {result['of']:,}",
+                }
+                for task, result in report["results"].items()
+                for metric, (value, stderr) in result["metrics"].items()
+            ]
+        )
+    return "\n".join(lines) + "\n"
+
+
+def sha256_file(path):
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def markdown_table(rows):
+    """[{column: value}, ...] -> lines; the columns are the first row's plain values."""
+    names = [name for name, value in rows[0].items() if isinstance(value, str | int | float)] if rows else []
+    head = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    return head + ["| " + " | ".join(str(row.get(name, "")) for name in names) + " |" for row in rows] + [""]
+
+
+# ---- the proof -------------------------------------------------------------------------------------------------------
+
+RELOAD = """
+import json, sys, torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+
+folder, reference, trust = sys.argv[1], torch.load(sys.argv[2], weights_only=True), sys.argv[3] == "phoenix"
+config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=trust, dtype=torch.float32)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+with torch.no_grad():
+    difference = (model(reference["tokens"]).logits - reference["logits"]).abs().max().item()
+ids = [tokenizer.encode(text) for text in reference["texts"]]
+set_seed(0)
+start = torch.tensor([[tokenizer.bos_token_id]])
+sample = model.generate(start, attention_mask=start * 0 + 1, max_new_tokens=60, do_sample=True, temperature=0.8, top_k=50)
+found = {"model": type(model).__name__, "config": type(config).__name__, "difference": difference, "ids": ids,
+         "texts": [tokenizer.decode(i) for i in ids], "sample": tokenizer.decode(sample[0, 1:])}
+print(json.dumps(found))
+"""
+
+
+def reload(folder, phoenix, tokenizer, format):
+    """
+    What a fresh process finds in the folder: without this checkout on its path, without the Hub, with no cached classes.
+
+    RuntimeError where it does not load, where its logits differ from model.py's or its tokenizer from tokenizers'.
+    """
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randint(phoenix.cfg.vocab_size, (1, min(phoenix.cfg.context, 256)), generator=draw)
+    with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
+        reference = {"tokens": tokens, "logits": phoenix(tokens).float(), "texts": list(HARD_TEXTS)}
+        torch.save(reference, Path(scratch, "reference.pt"))
+        env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(Path(scratch, "modules")), "PYTHONPATH": ""}
+        arguments = [str(folder.resolve()), str(Path(scratch, "reference.pt")), format]
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", RELOAD, *arguments], cwd=scratch, env=env, capture_output=True, text=True, check=False
+        )
+    if child.returncode:
+        raise RuntimeError(f"the exported folder does not load:\n{child.stderr}")
+    found = json.loads(child.stdout.splitlines()[-1])
+    if not found["difference"] <= MOST_LOGIT_DIFFERENCE:  # so that NaN is refused, too
+        raise RuntimeError(
+            f"the logits differ by {found['difference']:.1e} from model.py's, at most {MOST_LOGIT_DIFFERENCE:.0e} is allowed"
+        )
+    for text, ids, back in zip(HARD_TEXTS, found["ids"], found["texts"], strict=True):
+        want = tokenizer.encode(text, add_special_tokens=False).ids
+        if ids != want or back != tokenizer.decode(want, skip_special_tokens=False):
+            raise RuntimeError(f"AutoTokenizer makes {ids} = {back!r} of {text!r}, the trained tokenizer {want}")
+    return found
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+def main(argv):
+    cfg = load(Export, argv, positional="checkpoint")
+    if cfg.format not in ("phoenix", "llama"):
+        raise UserError(f"unknown format {cfg.format!r}: there are phoenix and llama")
+    path, out = Path(cfg.checkpoint), Path(cfg.out)
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "model.safetensors").is_file())):
+        raise UserError(f"{out} exists and is not an earlier export: give a new folder, nothing else is overwritten")
+    phoenix, checkpoint = from_checkpoint(path)
+    tokenizer, eot = read_tokenizer(path.parent / "tokenizer", checkpoint)
+
+    partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(
+        {name: p.contiguous() for name, p in phoenix.state_dict().items()}, partial / "model.safetensors", {"format": "pt"}
+    )
+    config = hf_config(phoenix.cfg, cfg.format, eot)
+    config.save_pretrained(partial)
+    from transformers import GenerationConfig
+
+    GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(partial)
+    write_tokenizer(path.parent / "tokenizer", partial, phoenix.cfg.context)
+    if cfg.format == "phoenix":
+        shutil.copyfile(HERE / "modeling_phoenix.py", partial / "modeling_phoenix.py")
+    (partial / "README.md").write_text(model_card(out.name, path, phoenix, checkpoint, cfg.format))
+
+    try:
+        found = reload(partial, phoenix, tokenizer, cfg.format)
+    except RuntimeError as error:
+        print(f"error: {error}\nnot exported; what was written is in {partial}", file=sys.stderr)
+        return 1
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+    print(f"{out}: {found['model']}, {phoenix.parameter_count() / 1e6:.1f} M parameters, {cfg.format}")
+    print(f"reloaded in a fresh process: logits differ from model.py's by at most {found['difference']:.1e} (fp32)")
+    print(f"tokenizer: {len(HARD_TEXTS)} hard texts encoded and decoded as by the trained one")
+    print(f"sample: {found['sample']}")
+    return 0
+
+
+if __name__ == "__main__":
+    main_guard(main)

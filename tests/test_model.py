@@ -1,0 +1,239 @@
+"""Laws of the model: equal to transformers with the same weights, to F.cross_entropy, to itself with and without a cache."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import checkpoint
+import model as model_module
+from config import UserError
+from model import IGNORED, ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+
+torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it brings, ten times more on a busy machine
+TINY = ModelConfig(vocab_size=97, n_layer=3, n_head=4, d_model=32, d_ff=48, context=24)
+
+
+def tiny(qk_norm=False, seed=0):
+    """A model whose norm weights are not all one and whose matrices are large enough to make every part count."""
+    torch.manual_seed(seed)
+    model = Phoenix(ModelConfig(**{**vars(TINY), "qk_norm": qk_norm}))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.rand_like(p) + 0.5 if p.dim() == 1 else torch.randn_like(p) * 0.1)
+    return model
+
+
+def tokens(B, T, seed=0):
+    return torch.randint(TINY.vocab_size, (B, T), generator=torch.Generator().manual_seed(seed))
+
+
+def transformers_twin(model):
+    transformers = pytest.importorskip("transformers")
+    cfg = model.cfg
+    sizes = dict(
+        vocab_size=cfg.vocab_size,
+        hidden_size=cfg.d_model,
+        intermediate_size=cfg.d_ff,
+        num_hidden_layers=cfg.n_layer,
+        num_attention_heads=cfg.n_head,
+        num_key_value_heads=cfg.n_head,
+        head_dim=cfg.d_model // cfg.n_head,
+        max_position_embeddings=cfg.context,
+        rms_norm_eps=cfg.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": cfg.rope_theta},
+        tie_word_embeddings=True,
+    )
+    kind = "Qwen3" if cfg.qk_norm else "Llama"
+    twin = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**sizes)).eval()
+    found = twin.load_state_dict(model.state_dict(), strict=False)
+    assert found.missing_keys in ([], ["lm_head.weight"]) and not found.unexpected_keys
+    twin.tie_weights()
+    return twin
+
+
+def test_the_reference_model_has_124_3_million_parameters():
+    with torch.device("meta"):
+        model = Phoenix(ModelConfig())
+    assert model.parameter_count() == 124_275_456
+    assert model.flops_per_token() == 6 * 124_275_456 + 12 * 12 * 768 * 1024
+
+
+@pytest.mark.parametrize("qk_norm", [False, True], ids=["llama", "qwen3"])
+def test_names_and_logits_are_those_of_transformers(qk_norm):
+    model = tiny(qk_norm)
+    twin = transformers_twin(model)
+    assert set(model.state_dict()) == set(twin.state_dict()) - {"lm_head.weight"}
+    x_BT = tokens(3, TINY.context)
+    with torch.no_grad():
+        ours, theirs = model(x_BT), twin(x_BT).logits
+    assert theirs.std() > 0.1  # else equality would say nothing
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)  # fp32 sums in another order
+
+
+def test_logits_are_the_hidden_states_times_the_embedding():
+    model = tiny()
+    x_BT = tokens(2, 5)
+    torch.testing.assert_close(model(x_BT), model.hidden(x_BT) @ model.model.embed_tokens.weight.T)
+
+
+def test_a_token_does_not_see_those_after_it():
+    model, x_BT = tiny(), tokens(1, 12)
+    changed_BT = x_BT.clone()
+    changed_BT[:, 7:] = (changed_BT[:, 7:] + 1) % TINY.vocab_size
+    torch.testing.assert_close(model(x_BT)[:, :7], model(changed_BT)[:, :7])
+    assert (model(x_BT)[:, 7:] != model(changed_BT)[:, 7:]).any(-1).all()
+
+
+def test_residual_projections_start_smaller():
+    torch.manual_seed(0)
+    model = Phoenix(ModelConfig(vocab_size=256, n_layer=8, n_head=2, d_model=128, d_ff=256, context=8))
+    layer = model.model.layers[5]
+    for p, std in ((layer.mlp.up_proj, 0.02), (layer.mlp.down_proj, 0.02 / 4), (layer.self_attn.o_proj, 0.02 / 4)):
+        assert abs(p.weight.std().item() / std - 1) < 0.03  # 16,384 draws: the standard error is 0.6 %
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40, 1000])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_chunked_loss_equals_cross_entropy_in_value_and_gradient(rows, reduction, monkeypatch):
+    monkeypatch.setitem(model_module.CHUNK_LOGITS, "cpu", rows * TINY.vocab_size)
+    model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
+    y_BT[1, 3], y_BT[3, :] = IGNORED, IGNORED
+    loss = model.loss(x_BT, y_BT, reduction)
+    (3 * loss).backward()  # a factor, so that the incoming gradient counts
+    ours = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    expected = F.cross_entropy(model(x_BT).flatten(0, 1), y_BT.flatten(), ignore_index=IGNORED, reduction=reduction)
+    (3 * expected).backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(ours[name], p.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_loss_of_each_target_equals_cross_entropy(monkeypatch):
+    monkeypatch.setitem(model_module.CHUNK_LOGITS, "cpu", 7 * TINY.vocab_size)
+    model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
+    y_BT[2, 5] = IGNORED
+    with torch.no_grad():
+        expected = F.cross_entropy(model(x_BT).flatten(0, 1), y_BT.flatten(), ignore_index=IGNORED, reduction="none")
+        torch.testing.assert_close(model.loss(x_BT, y_BT, "none"), expected.view(4, 10), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(model.loss(x_BT, y_BT), expected.sum() / 39, rtol=1e-5, atol=1e-6)
+
+
+def test_the_chunked_loss_under_bfloat16_stays_near_the_exact_one():
+    model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
+    exact = model.loss(x_BT, y_BT)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(x_BT, y_BT)
+    loss.backward()
+    assert loss.dtype == model.model.embed_tokens.weight.grad.dtype == torch.float32
+    assert abs(loss.item() - exact.item()) < 0.02 * exact.item()  # bfloat16 keeps 8 bits
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    model, x_BT, y_BT = tiny(), tokens(2, 9), tokens(2, 9, seed=1)
+    grads = []
+    for checkpointing in (False, True):
+        model.model.checkpointing = checkpointing
+        model.zero_grad()
+        model.loss(x_BT, y_BT).backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+    for plain, recomputed in zip(*grads, strict=True):
+        assert torch.equal(plain, recomputed)
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_greedy_with_a_cache_is_greedy_without(qk_norm):
+    model, x_BT = tiny(qk_norm), tokens(3, 4)
+    with torch.no_grad():
+        for _ in range(TINY.context - 4):
+            x_BT = torch.cat([x_BT, model(x_BT)[:, -1].argmax(-1, keepdim=True)], dim=1)
+    assert len(set(x_BT[0].tolist())) > 5  # not one token for ever
+    assert torch.equal(model.generate(tokens(3, 4), TINY.context - 4, temperature=0), x_BT)
+
+
+def test_text_longer_than_the_context_goes_on_from_its_newer_half():
+    model = tiny()
+    long_BT = model.generate(tokens(2, 30), 40, temperature=0)
+    assert long_BT.shape == (2, 70) and torch.equal(long_BT[:, :30], tokens(2, 30))
+    # a prompt of 30 fills the context of 24 at once; then 12 are read again, and 12 fit after them
+    again_BT = model.generate(long_BT[:, 19:31], 13, temperature=0)
+    assert torch.equal(again_BT[:, 12:], long_BT[:, 31:44])
+
+
+def test_sampling_repeats_with_its_generator_and_top_1_is_greedy():
+    model, x_BT = tiny(), tokens(2, 4)
+    draws = [model.generate(x_BT, 15, 1.5, top_k=20, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    assert torch.equal(model.generate(x_BT, 15, 1.5, top_k=1), model.generate(x_BT, 15, temperature=0))
+
+
+@pytest.mark.parametrize("sizes", [dict(n_head=5), dict(n_head=16, d_model=48), dict(n_layer=0), dict(vocab_size=0)])
+def test_impossible_sizes_are_refused(sizes):
+    with pytest.raises(UserError):
+        ModelConfig(**{**vars(TINY), **sizes})
+
+
+# ---- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def saved(folder, **more):
+    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "step": 3, "model": tiny().state_dict()}
+    checkpoint.save_checkpoint(folder, state | {"model_config": vars(TINY)} | more)
+    return folder / "ckpt.pt"
+
+
+def test_a_checkpoint_gives_the_model_back(tmp_path):
+    model, found = from_checkpoint(saved(tmp_path))
+    assert found["step"] == 3 and not model.training
+    with torch.no_grad():
+        assert torch.equal(model(tokens(2, 9)), tiny()(tokens(2, 9)))
+
+
+def test_the_checkpoint_before_is_kept_and_nothing_else(tmp_path):
+    for step in (1, 2, 3):
+        saved(tmp_path, step=step)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ckpt.prev.pt", "ckpt.pt"]
+    assert [load_checkpoint(tmp_path / name)["step"] for name in ("ckpt.prev.pt", "ckpt.pt")] == [2, 3]
+
+
+def truncated(data):
+    return data[: len(data) // 2]
+
+
+def flipped(data):
+    """One bit of a weight: torch.load alone would take it."""
+    at = data.index(tiny().model.layers[1].mlp.up_proj.weight.detach().numpy().tobytes())
+    return data[: at + 5] + bytes([data[at + 5] ^ 1]) + data[at + 6 :]
+
+
+@pytest.mark.parametrize("harm", [truncated, flipped, lambda data: b"", lambda data: b"no zip file"])
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, harm):
+    path = saved(tmp_path)
+    path.write_bytes(harm(path.read_bytes()))
+    with pytest.raises(UserError, match=f"^checkpoint {path} is "):
+        load_checkpoint(path)
+
+
+def test_a_missing_or_foreign_checkpoint_is_refused_by_name(tmp_path):
+    path = tmp_path / "other.pt"
+    with pytest.raises(UserError, match=f"{path} does not exist"):
+        load_checkpoint(path)
+    torch.save({"weights": torch.zeros(3)}, path)
+    with pytest.raises(UserError, match=f"{path} is not a checkpoint of Phoenix"):
+        load_checkpoint(path)
+    torch.save({"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "code": tiny()}, path)
+    with pytest.raises(UserError, match=f"{path} is not a whole torch file"):  # whatever is not data is not run
+        load_checkpoint(path)
+
+
+def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
+    path = saved(tmp_path)
+
+    def full_disk(state, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(UserError, match=f"step 4 could not be written to {path}.*No space left"):
+        saved(tmp_path, step=4)
+    assert load_checkpoint(path)["step"] == 3 and [p.name for p in tmp_path.iterdir()] == ["ckpt.pt"]
