@@ -1,8 +1,8 @@
 """
-The six tasks: a row of the data -> an item with its requests (context, continuation), as lm-evaluation-harness 0.4.13 asks them.
+Six tasks: a row of the data -> an item with its requests (context, continuation), those of lm-evaluation-harness 0.4.13.
 
-All are asked 0-shot, in the order of the file. A continuation is one space and the choice, with nothing stripped; the context is
-exactly the prompt. Who answers, and how the answers become scores, is in evaluate.py.
+All are asked 0-shot, in the order of the file. A continuation is one space and the choice, nothing stripped; the context is the
+prompt. Who answers, and how the answers become scores, is in evaluate.py.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config import UserError
-
 
 # ---- tasks: a row of the data -> its requests ------------------------------------------------------------------------
 

@@ -29,12 +29,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from config import UserError, load, main_guard
 from data_engine import shards
 from eval_tasks import DEFAULT_TASKS, TASKS, Unavailable, items_of, lambada_openai, wikitext
 from export_hf import as_transformers, sha256_file
 from model import from_checkpoint
+from windows import Windows
 
 VERSION = 1  # raise when a score changes for the same model and data
 
@@ -87,10 +89,12 @@ def load_model(cfg):
             AutoConfig.register(config.model_type, config, exist_ok=True)  # our own exports need no code from the folder
             AutoModelForCausalLM.register(config, model, exist_ok=True)
         try:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
+            model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{path} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
+        if report["missing_keys"]:  # transformers only warns, and draws them at random
+            raise UserError(f"{path} lacks weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}")
         weights, tokens = sorted([*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]), path / "tokenizer.json"
         about = {"model": str(path), "checkpoint": None}
     else:
@@ -136,7 +140,7 @@ def agrees(lm, rows, want):
         got = [logps for row in score(lm, rows) for logps, _ in row]
     except (TypeError, ValueError, AttributeError, RuntimeError):
         return False
-    return all(np.allclose(a, b[0][0], rtol=0, atol=1e-4) for a, b in zip(got, want, strict=True))
+    return all(torch.allclose(a, b[0][0], rtol=0, atol=1e-4) for a, b in zip(got, want, strict=True))
 
 
 # ---- from text to tokens ---------------------------------------------------------------------------------------------
@@ -262,21 +266,14 @@ def score_batch(lm, rows):
         states, head = lm.model(**inputs).logits, torch.nn.Identity()
     chunk = max(1, HEAD_LOGITS // lm.model.config.get_text_config().vocab_size)
     logps, likeliest = [], []
-    for state, target in zip(
-        states[row_P, column_P].split(chunk), torch.tensor(targets, device=device).split(chunk), strict=True
-    ):
+    for state, target in zip(states[row_P, column_P].split(chunk), torch.tensor(targets, device=device).split(chunk), strict=True):
         logits_PV = head(state).float()
         logps.append(logits_PV.gather(-1, target[:, None]).squeeze(-1) - logits_PV.logsumexp(-1))
         likeliest.append(logits_PV.argmax(-1) == target)
-    logps, likeliest = torch.cat(logps).double().cpu().numpy(), torch.cat(likeliest).cpu().numpy()
-    results, at = [], 0
-    for _, continuations in rows:
-        results.append([])
-        for continuation in continuations:
-            end = at + len(continuation)
-            results[-1].append((logps[at:end], bool(likeliest[at:end].all())))
-            at = end
-    return results
+    lengths = [len(continuation) for _, continuations in rows for continuation in continuations]
+    logps, likeliest = (torch.cat(chunks).cpu().split(lengths) for chunks in (logps, likeliest))
+    results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
+    return [[next(results) for _ in continuations] for _, continuations in rows]
 
 
 def progress(label, total):
@@ -309,7 +306,7 @@ def answer(lm, name, items):
         prefix = prefix_token(lm)
         pages = [rolling_windows(ids, prefix, lm.context) for ids in encode(lm, [item.requests[0][0] for item in items])]
         windows = iter(score(lm, [(context, [target]) for page in pages for context, target in page], name))
-        return [[(float(sum(next(windows)[0][0].sum() for _ in page)), False)] for page in pages]
+        return [[(sum(float(next(windows)[0][0].sum()) for _ in page), False)] for page in pages]
     pairs = encode_requests(lm, [request for item in items for request in item.requests])
     results = (result for row in score(lm, rows_of(lm, pairs), name) for result in row)
     return [[(float(logps.sum()), likeliest) for logps, likeliest in (next(results) for _ in item.requests)] for item in items]
@@ -372,25 +369,20 @@ def token_bytes(tokenizer):
     return sizes
 
 
-def bits_per_byte(lm, val, windows):
+def bits_per_byte(lm, cut, windows):
     """
-    {metric: (value, None)} and what was scored, on a split of token shards.
+    {metric: (value, None)} and what was scored: `windows` of the validation tokens, evenly spread, the ones that train.py takes.
 
-    The tokens are cut into windows of the model's context; each is predicted once, from those before it in its window and the
-    one before that. Special tokens are read but not scored: they stand for no text. loss and perplexity are per scored token.
+    bits_per_byte leaves special tokens out, which stand for no text; loss (nats) and perplexity are per token, all counted.
     """
-    tokens, length = np.concatenate(val.shards), lm.context
-    starts = range(0, len(tokens), length)
-    if windows is not None and windows < len(starts):
-        starts = [starts[i * len(starts) // windows] for i in range(windows)]
-    rows = [([int(tokens[s - 1]) if s else val.meta["eot"]], [tokens[s : s + length].tolist()]) for s in starts]
-    logps = np.concatenate([logps for ((logps, _),) in score(lm, rows, "bits_per_byte")])
-    sizes = token_bytes(lm.tokenizer)[np.concatenate([targets for _, (targets,) in rows])]
-    scored = sizes > 0
-    nats = -logps[scored].sum()
-    loss = nats / scored.sum()
-    values = {"bits_per_byte": nats / sizes.sum() / math.log(2), "loss": loss, "perplexity": math.exp(loss)}
-    counts = {"items": len(rows), "of": -(-len(tokens) // length), "tokens": int(scored.sum()), "bytes": int(sizes.sum())}
+    count = cut.count if windows is None else min(windows, cut.count)
+    chosen = [cut.read(i * cut.count // count).tolist() for i in range(count)]
+    logps = torch.cat([logps for ((logps, _),) in score(lm, [(tokens[:1], [tokens[1:]]) for tokens in chosen], "bits_per_byte")])
+    sizes = token_bytes(lm.tokenizer)[np.concatenate([tokens[1:] for tokens in chosen])]
+    nats = -logps.double().numpy()
+    bits = nats[sizes > 0].sum() / math.log(2) / sizes.sum()
+    values = {"bits_per_byte": bits, "loss": nats.mean(), "perplexity": math.exp(nats.mean())}
+    counts = {"items": count, "of": cut.count, "tokens": len(nats), "bytes": int(sizes.sum())}
     return {metric: (float(value), None) for metric, value in values.items()}, counts
 
 
@@ -412,9 +404,7 @@ ANCHOR_SCORES = {
 
 def print_table(results):
     """The benchmark table; chance is that of drawing among an item's choices."""
-    print(
-        f"\n{'task':20} {'metric':16} {'value':>10}   {'stderr':8} {'items':>8} {'chance':>8}", *(f"{a:>14}" for a in ANCHORS)
-    )
+    print(f"\n{'task':20} {'metric':16} {'value':>10}   {'stderr':8} {'items':>8} {'chance':>8}", *(f"{a:>14}" for a in ANCHORS))
     for name, result in results.items():
         for metric, (value, stderr) in result["metrics"].items():
             chance = result["chance"] if metric.startswith("acc") else None
@@ -484,11 +474,12 @@ def main(argv):
         raise UserError("bits_per_byte of a folder of transformers needs --shards: the folder with shards.json")
     val = None
     if folder is not None:
-        val = shards.open(folder, "val")
-        if val.meta["tokenizer_sha256"] != lm.about["tokenizer_sha256"]:
+        split = shards.open(folder, "val")
+        val = Windows(split, lm.context)
+        if split.meta["tokenizer_sha256"] != lm.about["tokenizer_sha256"]:
             raise UserError(f"the shards in {folder} were made with another tokenizer than that of {cfg.model}")
-        if val.tokens == 0:
-            missing["bits_per_byte"], val = f"{folder} holds no validation tokens", None
+        if val.count == 0:
+            missing["bits_per_byte"], val = f"the validation shards in {folder} do not fill one window of {lm.context}", None
 
     path = cfg.json or Path(cfg.model if Path(cfg.model).is_dir() else Path(cfg.model).parent, "eval.json")
     results = {}
@@ -500,7 +491,7 @@ def main(argv):
         if val is not None:
             start = time.monotonic()
             values, counts = bits_per_byte(lm, val, cfg.windows)
-            source = {"source": str(folder), "shards": val.meta["shards"]["val"]}
+            source = {"source": str(folder), "shards": split.meta["shards"]["val"]}
             results["bits_per_byte"] = {"metrics": values, **counts, "chance": None, **source, "secs": time.monotonic() - start}
             write_json(path, report)
         for name, (items, source) in data.items():

@@ -4,10 +4,10 @@ Exports a checkpoint as a folder that transformers loads, and proves it by loadi
     python export_hf.py out/125m/ckpt.pt --out=out/125m/hf                     PhoenixForCausalLM, with trust_remote_code=True
     python export_hf.py out/125m/ckpt.pt --out=out/125m/llama --format=llama   the same weight file as Llama: no code needed
 
-model.safetensors (fp32; the head is the embedding and stored once), config.json, generation_config.json, the tokenizer's files, a
-README.md with the numbers of this model, and for phoenix the classes. The folder appears whole or not at all: it is written beside,
-reloaded (logits equal to model.py's within 1e-4, tokenizer equal to the one trained with) and only then renamed, in place of an
-earlier export. Exit code 1 where the reloaded model differs, 2 for a mistake in the arguments.
+model.safetensors (fp32; the head is the embedding and stored once), config.json, generation_config.json, the tokenizer's files,
+a README.md with the numbers of this model, and for phoenix the classes. The folder appears whole or not at all: it is written
+beside, reloaded (logits equal to model.py's within 1e-4, the tokenizer equal to the one trained with) and only then renamed, in
+place of an earlier export. Exit code 1 where the reloaded model differs, 2 for a mistake in the arguments.
 """
 
 import hashlib
@@ -30,8 +30,9 @@ from model import from_checkpoint
 HERE = Path(__file__).parent
 MOST_LOGIT_DIFFERENCE = 1e-4  # fp32; another order of the same sums gives about 1e-5
 HARD_TEXTS = (  # what tokenizers are known to lose: white space, controls, composed characters, words that look special
-    "", " ", "  two  spaces\tand a tab ", "\r\n\n line ends \n", "don't 'S 12345.678", "naïve café e\u0301 ﬁ", "東京 🙂🏽 \u200d\u00a0",
-    "\x00\x7f\ufffd", "<|endoftext|>", "a<|endoftext|> b", "<EMAIL> [INST] </s>", "def f(x):\n    return x**2  # ok",
+    "", " ", "  two  spaces\tand a tab ", "\r\n\n line ends \n", "don't 'S 12345.678", "naïve café e\u0301 ﬁ",
+    "東京 🙂🏽 \u200d\u00a0", "\x00\x7f\ufffd", "<|endoftext|>", "a<|endoftext|> b", "<EMAIL> [INST] </s>",
+    "def f(x):\n    return x**2  # ok",
 )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def write_tokenizer(source, target, context):
 
 
 def model_card(name, path, phoenix, checkpoint, format):
-    """README.md of the export. Every number comes from the checkpoint, shards/sources.json or eval.json; what is not there is not said."""
+    """README.md of the export; its numbers come from the checkpoint, shards/sources.json and eval.json, where they are there."""
     cfg, data = phoenix.cfg, Path(checkpoint["settings"]["data"], "shards")
     trust = ", trust_remote_code=True" if format == "phoenix" else ""
     lines = [
@@ -158,25 +159,26 @@ def model_card(name, path, phoenix, checkpoint, format):
     lines += ["text = model.generate(**tokens, max_new_tokens=50, do_sample=True, temperature=0.8, top_k=50)"]
     lines += ["print(tokenizer.decode(text[0]))", "```", ""]
     if (data / "sources.json").is_file():
-        lines += ["## Training data", ""] + markdown_table(json.loads((data / "sources.json").read_text()))
+        lines += ["## Training data", "", *markdown_table(json.loads((data / "sources.json").read_text()))]
     scores = path.parent / "eval.json"
     report = json.loads(scores.read_text()) if scores.is_file() else {}
     if report.get("weights_sha256", {}).get(path.name) == sha256_file(path):  # else they are another checkpoint's scores
         lines += ["## Scores", "", "Zero-shot, fp32, by Phoenix' evaluate.py, which equals lm-evaluation-harness 0.4.13.", ""]
-        lines += markdown_table(
-            [
-                {
-                    "task": task,
-                    "metric": metric,
-                    "value": f"{value:.4f}",
-                    "stderr": f"{stderr:.4f}" if stderr else "",
-                    "items": f"{result['items']:,} of {result['of']:,}",
-                }
-                for task, result in report["results"].items()
-                for metric, (value, stderr) in result["metrics"].items()
-            ]
-        )
+        lines += markdown_table([row for task, result in report["results"].items() for row in score_rows(task, result)])
     return "\n".join(lines) + "\n"
+
+
+def score_rows(task, result):
+    """The table's rows of one task of eval.json."""
+    scored = f"{result['items']:,} of {result['of']:,}"
+    for metric, (value, stderr) in result["metrics"].items():
+        yield {
+            "task": task,
+            "metric": metric,
+            "value": f"{value:.4f}",
+            "stderr": f"{stderr:.4f}" if stderr else "",
+            "items": scored,
+        }
 
 
 def sha256_file(path):
@@ -187,8 +189,9 @@ def sha256_file(path):
 def markdown_table(rows):
     """[{column: value}, ...] -> lines; the columns are the first row's plain values."""
     names = [name for name, value in rows[0].items() if isinstance(value, str | int | float)] if rows else []
-    head = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    return head + ["| " + " | ".join(str(row.get(name, "")) for name in names) + " |" for row in rows] + [""]
+    lines = [" | ".join(names), " | ".join(["---"] * len(names))]
+    lines += [" | ".join(str(row.get(name, "")) for name in names) for row in rows]
+    return [f"| {line} |" for line in lines] + [""]
 
 
 # ---- the proof -------------------------------------------------------------------------------------------------------
@@ -260,9 +263,7 @@ def main(argv):
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(
-        {name: p.contiguous() for name, p in phoenix.state_dict().items()}, partial / "model.safetensors", {"format": "pt"}
-    )
+    save_file({name: p.contiguous() for name, p in phoenix.state_dict().items()}, partial / "model.safetensors", {"format": "pt"})
     config = hf_config(phoenix.cfg, cfg.format, eot)
     config.save_pretrained(partial)
     from transformers import GenerationConfig

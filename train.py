@@ -42,7 +42,7 @@ SAY_EVERY = 20  # seconds between two lines of progress where there is no termin
 SKIPS_IN_A_ROW = 20  # updates skipped one after the other for a loss that is not finite, before the run gives up
 
 # settings that change what is kept and seen of a run, not its weights
-NO_MATTER = ("data", "out", "eval_every", "eval_tokens", "log_every", "ckpt_every", "ckpt_minutes", "sample_tokens")
+NO_MATTER = ("data", "out", "verify", "eval_every", "eval_tokens", "log_every", "ckpt_every", "ckpt_minutes", "sample_tokens")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Train:
     d_ff: int = 2560  # hidden width of the SwiGLU; 2560 makes 124.3 M parameters
     vocab_size: int | None = None  # None: the data's; a number is checked against it
     qk_norm: bool = False  # normalise queries and keys (exports as Qwen3)
-    # batch
+    # data
+    verify: bool = False  # compare the shards with their sha256 before the start
     seq_len: int = 1024  # tokens a sequence, which is the model's context
     micro_batch: int = 16  # sequences at a time: as many as memory holds; the result is the same but for rounding
     tokens_per_step: int = 524_288  # of one update: micro-batches are accumulated up to it
@@ -197,9 +198,8 @@ def plot(rows, title, path):
     ax = figure.add_subplot()
     if train:
         tokens, loss = (np.array([row[name] for row in train]) for name in ("tokens", "loss"))
-        width = max(1, len(loss) // 50)
-        sums = np.cumsum(np.concatenate([np.zeros(1), loss]))
-        last = np.arange(1, len(loss) + 1)
+        width = max(2, len(loss) // 50)
+        sums, last = np.cumsum(np.concatenate([np.zeros(1), loss])), np.arange(1, len(loss) + 1)
         first = np.maximum(0, last - width)
         ax.plot(tokens / 1e6, loss, color="#9ecae1", linewidth=0.8, label="training, each logged step")
         ax.plot(tokens / 1e6, (sums[last] - sums[first]) / (last - first), color="#08519c", label=f"training, mean of {width}")
@@ -304,7 +304,7 @@ def main(argv):
 
     # ---- data
     data, out = Path(cfg.data), Path(cfg.out)
-    train_split, val_split = shards.open(data / "shards", "train"), shards.open(data / "shards", "val")
+    train_split, val_split = (shards.open(data / "shards", split, verify=cfg.verify) for split in ("train", "val"))
     meta, tokenizer_json = train_split.meta, data / "tokenizer" / "tokenizer.json"
     if not tokenizer_json.is_file():
         raise UserError(f"{tokenizer_json} does not exist: data= must be a run folder with shards/ and tokenizer/")
@@ -329,8 +329,8 @@ def main(argv):
     optimizer = make_optimizer(model, cfg)
     bytes_V = token_bytes(tokenizer_json).to(device)
 
-    # ---- the run so far: what may not change in it, and its progress
-    fixed = {
+    # ---- the run so far
+    described = {
         "format": checkpoint.FORMAT,
         "version": checkpoint.FORMAT_VERSION,
         "model_config": dataclasses.asdict(model_config),
@@ -338,13 +338,14 @@ def main(argv):
         "tokenizer_sha256": tokenizer_sha256,
         "shards_sha256": hashlib.sha256((data / "shards" / "shards.json").read_bytes()).hexdigest(),
     }
+    # what a run's progress is, beside its tensors
     state = {"step": 0, "tokens": 0, "skipped": 0, "skipped_in_a_row": 0, "secs": 0.0}
     state |= {"first_val_loss": None, "first_val_bpb": None, "val_loss": None, "val_bpb": None}
     saved, damage = checkpoint.newest_checkpoint(out)
     if damage:
         say(damage)
     if saved:
-        check_same_run(saved, fixed, out / "ckpt.pt")
+        check_same_run(saved, described, out / "ckpt.pt")
     try:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copytree(data / "tokenizer", out / "tokenizer", dirs_exist_ok=True)  # a checkpoint's folder is complete
@@ -363,7 +364,7 @@ def main(argv):
         rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if cuda else None}
         tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng}
         state["secs"] = secs_before + time.perf_counter() - began
-        checkpoint.save_checkpoint(out, fixed | state | tensors)
+        checkpoint.save_checkpoint(out, described | state | tensors)
 
     # ---- the arithmetic of the run
     windows_per_step = cfg.tokens_per_step // cfg.seq_len
@@ -374,7 +375,7 @@ def main(argv):
         "commit": commit(),
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
         "device": f"{device.type} ({name}), {dtype}, {'compiled' if compiled else 'not compiled'}",
-        "data": f"{data}, {train_split.tokens:,} tokens to train on, corpus {fixed['shards_sha256'][:12]}",
+        "data": f"{data}, {train_split.tokens:,} tokens to train on, corpus {described['shards_sha256'][:12]}",
         "model": f"{params / 1e6:.1f} M parameters ({params:,}), vocabulary {meta['vocab_size']:,}",
         "step": f"{cfg.tokens_per_step:,} tokens = {windows_per_step // cfg.micro_batch} x {cfg.micro_batch} x {cfg.seq_len}",
         "run": f"{cfg.steps:,} steps = {run_tokens / 1e6:,.1f} M tokens = {run_tokens / train.count / cfg.seq_len:.2f} epochs",
@@ -415,17 +416,17 @@ def main(argv):
     secs_before, began = state["secs"], time.perf_counter()
     if went_on < cfg.steps:
         log(step=went_on, tokens=state["tokens"], started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), about=about)
-    if went_on == 0:
-        check_val()
-        state |= {"first_val_loss": state["val_loss"], "first_val_bpb": state["val_bpb"]}
 
     def fetch(step):
         return train.batch(windows_of_step(step, windows_per_step, train.count, cfg.seed), pin=cuda)
 
-    saved, said, rate = time.perf_counter(), time.perf_counter(), None
+    saved, said, rate = time.perf_counter(), time.perf_counter(), 0.0
     progress = tqdm(total=cfg.steps, initial=went_on, unit="step", disable=not sys.stderr.isatty() or went_on >= cfg.steps)
     with signals_noted() as stops, ThreadPoolExecutor(1) as reader, progress:
         ahead = reader.submit(fetch, went_on)
+        if went_on == 0:
+            check_val()
+            state |= {"first_val_loss": state["val_loss"], "first_val_bpb": state["val_bpb"]}
         while state["step"] < cfg.steps:
             step_began = time.perf_counter()
             tokens_BT, targets_BT = ahead.result()
@@ -451,7 +452,7 @@ def main(argv):
 
             now = time.perf_counter()
             rate_now = cfg.tokens_per_step / (now - step_began)
-            rate = rate_now if rate is None else 0.9 * rate + 0.1 * rate_now
+            rate = rate_now if step - went_on <= 2 else 0.9 * rate + 0.1 * rate_now  # the first step warms up, or compiles
             if step % cfg.log_every == 0 or last:
                 numbers = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "tokens_per_sec": round(rate)}
                 log(step=step, tokens=state["tokens"], **numbers, skipped=state["skipped"])
@@ -467,9 +468,9 @@ def main(argv):
                 draw()
             if step % cfg.ckpt_every == 0 or last or stops or time.perf_counter() - saved > 60 * cfg.ckpt_minutes:
                 save()
-                draw()
                 saved = time.perf_counter()
             if stops and not last:
+                draw()
                 name = signal.Signals(stops[0]).name
                 say(f"stopped by {name} after step {step}, saved in {out / 'ckpt.pt'}: the same command goes on from there")
                 return 128 + stops[0]

@@ -291,7 +291,7 @@ class Engine:
         blocks = [pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}) for job, load in rows]
         dataset = data.from_arrow(blocks)
         for function in functions:
-            dataset = dataset.map_batches(function, batch_format="pyarrow", batch_size=None, max_retries=2)
+            dataset = dataset.map_batches(function, batch_format="pyarrow", batch_size=None)
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for text in batch["job"].to_pylist():

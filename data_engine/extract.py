@@ -5,7 +5,7 @@ in:   RAW (id, source, uri, media_type, content, licence, ...)          out:  OU
 text  UTF-8 in NFC, "\\n" at line ends, an empty line between paragraphs, no control characters but "\\n" and "\\t"
 drops short         fewer than min_chars characters are left
       invalid_utf8  plain text that is not UTF-8
-      too_large     HTML over max_html_bytes; a PDF that needs more memory than pdf_megabytes
+      too_large     HTML over max_html_bytes or max_html_tags; a PDF that needs more memory than pdf_megabytes
       broken        HTML or PDF that its parser refuses, or dies of
       encrypted, no_text, timeout     a PDF with a password; of pictures only; that takes more than pdf_seconds
       unknown_type  any other media type
@@ -50,7 +50,8 @@ OUT = pa.schema(
 @dataclass(frozen=True)
 class ExtractConfig:
     min_chars: int = 200  # characters; less is a menu, an error page, a stub
-    max_html_bytes: int = 16_000_000  # bytes; BeautifulSoup takes about 1 s and 60 MB of memory for 1 MB
+    max_html_bytes: int = 16_000_000  # bytes; no page that people read is longer
+    max_html_tags: int = 500_000  # BeautifulSoup takes 1.2 KB of memory and some 15 us for each
     pdf_seconds: float = 30.0  # CPU seconds for a PDF; 300 pages of text take 1
     pdf_megabytes: int = 1024  # MB of address space of the PDF child, 200 of which are the program itself
 
@@ -107,18 +108,17 @@ def normalise(text: pa.Array) -> pa.Array:
     """
     if len(text) == 0:
         return text
+    text = _replace(text, r"\r\n?|[\v\f\x{85}\x{2028}\x{2029}]", "\n")
+    text = _replace(text, r"[\x00-\x08\x0e-\x1f\x7f-\x{9f}\x{feff}]+", "")  # they can stand between a letter and its accent
     other = pc.invert(pc.string_is_ascii(text))
     if pc.any(other).as_py():
         text = pc.replace_with_mask(text, other, pc.utf8_normalize(text.filter(other), "NFC"))
-    for found, instead in (
-        (r"\r\n?|[\v\f\x{85}\x{2028}\x{2029}]", "\n"),
-        (r"[\x00-\x08\x0e-\x1f\x7f-\x{9f}\x{feff}]+", ""),
-        (r"[ \t]+\n", "\n"),
-        (r"\n{3,}", "\n\n"),
-        (r"\A\n+|\s+\z", ""),
-    ):
-        text = pc.replace_substring_regex(text, found, instead)
-    return text
+    text = _replace(text, r"[ \t]+\n", "\n")
+    text = _replace(text, r"\n{3,}", "\n\n")
+    return _replace(text, r"\A\n+|\s+\z", "")
+
+
+_replace = pc.replace_substring_regex
 
 
 def _whole(column):
@@ -153,58 +153,16 @@ def _clean(text):
 # HTML
 
 LEFT_OUT = frozenset(
-    [
-        "script",
-        "style",
-        "nav",
-        "header",
-        "footer",
-        "aside",
-        "form",
-        "head",
-        "noscript",
-        "template",
-        "svg",
-        "iframe",
-        "button",
-        "select",
-    ]
+    ("script", "style", "nav", "header", "footer", "aside", "form", "head", "noscript", "template", "svg", "iframe", "button")
 )
 LINE, PARAGRAPH, CELL = "\x01", "\x02", "\x03"  # marks in the text while it is put together; the input has none left
-MARKS = {name: LINE for name in ["li", "tr", "dt", "dd", "option", "caption", "figcaption", "legend"]} | {
-    name: PARAGRAPH
-    for name in [
-        "address",
-        "article",
-        "blockquote",
-        "body",
-        "center",
-        "details",
-        "dir",
-        "div",
-        "dl",
-        "fieldset",
-        "figure",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "main",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "tfoot",
-        "thead",
-        "ul",
-    ]
-}
+MARKS = dict.fromkeys(("caption", "dd", "dt", "figcaption", "legend", "li", "option", "tr"), LINE) | dict.fromkeys(
+    (
+        *("address", "article", "blockquote", "body", "center", "details", "div", "dl", "fieldset", "figure"),
+        *("h1", "h2", "h3", "h4", "h5", "h6", "hr", "main", "ol", "p", "pre", "section", "summary", "table", "ul"),
+    ),
+    PARAGRAPH,
+)
 VERBATIM = str.maketrans({" ": "\xa0", "\n": "\v", "\t": "\x1c"})  # what stands in <pre> is no layout
 LAYOUT = str.maketrans({"\xa0": " ", "\v": "\n", "\x1c": "\t", CELL: "\t"})
 
@@ -214,12 +172,17 @@ def _html(content, cfg):
 
     if len(content) > cfg.max_html_bytes:
         return {"reason": "too_large", "detail": f"{len(content)} bytes"}
+    if (tags := content.count(b"<")) > cfg.max_html_tags:
+        return {"reason": "too_large", "detail": f"{tags} tags"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it looks like XML, or like a file name
             soup = bs4.BeautifulSoup(decode_html(content), "lxml")
         title = soup.title.get_text() if soup.title else None
-        return {"text": page_text(soup), "title": title}
+        text = page_text(soup)
+        if len(text) < cfg.min_chars:
+            text = page_text(soup, LEFT_OUT - {"form"})  # some frameworks put the whole page into one form
+        return {"text": text, "title": title}
     except Exception as error:  # parsers of broken pages raise nearly anything; one page costs itself only
         return {"reason": "broken", "detail": f"{type(error).__name__}: {error}"}
 
@@ -236,8 +199,8 @@ def decode_html(content: bytes) -> str:
     return UnicodeDammit(content, is_html=True).unicode_markup or content.decode("utf-8", "replace")
 
 
-def page_text(soup) -> str:
-    """Text of a parsed page without LEFT_OUT; blocks apart, list items and table rows on lines of their own, <pre> as it is."""
+def page_text(soup, left_out=LEFT_OUT) -> str:
+    """Text of a parsed page: blocks apart, list items and table rows on lines of their own, <pre> as it is."""
     from bs4 import CData, NavigableString
 
     pieces, todo = [], [(soup, False)]  # a stack of our own: pages nest deeper than Python's
@@ -247,7 +210,7 @@ def page_text(soup) -> str:
             pieces.append(node.translate(VERBATIM) if verbatim else re.sub(r"[\x00-\x20]+", " ", node))
         elif node.__class__ is str:
             pieces.append(node)
-        elif isinstance(node, NavigableString) or node.name in LEFT_OUT:
+        elif isinstance(node, NavigableString) or node.name in left_out:
             continue  # comments, declarations
         elif node.name == "br":
             pieces.append("\v" if verbatim else LINE)

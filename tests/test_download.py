@@ -1,0 +1,394 @@
+import gzip
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import UserError
+from data_engine import download
+from data_engine.download import Job, Local, PythonDocs, group, typeset
+from data_engine.records import LEDGER, RAW, record_id
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def read(source, partition_bytes=64 << 20):
+    """All records and all ledger rows of a source, its jobs passed through JSON as the engine may do it."""
+    kept, lost = [RAW.empty_table()], [LEDGER.empty_table()]
+    source.check()
+    for job in source.jobs(partition_bytes):
+        for records, dropped in source.read(Job(job.name, tuple(json.loads(json.dumps(job.spec))), job.state)):
+            assert records.schema == RAW and dropped.schema == LEDGER
+            kept.append(records)
+            lost.append(dropped)
+    return pa.concat_tables(kept).to_pylist(), pa.concat_tables(lost).to_pylist()
+
+
+def lines(*records):
+    return "\n".join(json.dumps(r) for r in records).encode() + b"\n"
+
+
+@pytest.mark.parametrize("module", ["data_engine.download", "data_engine.extract"])
+def test_import_is_light(module):
+    heavy = {"ray", "torch", "transformers", "bs4", "pymupdf"}
+    code = f"import sys, {module}; print(*({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "\n"
+
+
+def test_every_record_is_kept_or_in_the_ledger(tmp_path):
+    good = {"text": "a text"}
+    files = {
+        "a/good.txt": (b"plain", 1, {}),
+        "a/good.html.gz": (gzip.compress(b"<p>page"), 1, {}),
+        "a/page.HTM": (b"<p>page", 1, {}),
+        "good.pdf": (b"%PDF", 1, {}),
+        "good.jsonl": (b"\xef\xbb\xbf" + lines(good, good) + b"\n  \n" + lines(good), 3, {}),
+        "good.jsonl.gz": (gzip.compress(lines(good, good)), 2, {}),
+        "good.jsonl.zst": (pa.Codec("zstd").compress(lines(good), asbytes=True), 1, {}),
+        "no_end_of_line.jsonl": (lines(good).strip(), 1, {}),
+        "empty.txt": (b"", 0, {"empty": 1}),
+        "empty.txt.gz": (gzip.compress(b""), 0, {"empty": 1}),
+        "empty.jsonl.gz": (gzip.compress(b""), 0, {"empty": 1}),
+        "zero.parquet": (b"", 0, {"empty": 1}),
+        "broken.parquet": (b"PAR1 but nothing that follows", 0, {"broken_parquet": 1}),
+        "half.jsonl": (lines(good, good)[:-8], 1, {"bad_json": 1}),
+        "deep.jsonl": (lines(good) + b"[" * 100_000, 1, {"bad_json": 1}),
+        "latin.jsonl": (lines(good) + b'{"text": "caf\xe9"}\n', 1, {"invalid_utf8": 1}),
+        "surrogate.jsonl": (b'{"text": "\\ud800"}', 0, {"invalid_utf8": 1}),
+        "no_text.jsonl": (lines(good, {"title": "x"}, {"text": None}, {"text": ["x"]}, 7), 1, {"no_text": 4}),
+        "no_letter.jsonl": (lines({"text": ""}), 0, {"empty": 1}),
+        "cut.jsonl.gz": (gzip.compress(lines(good))[:-8], 0, {"broken": 1}),
+        "no_gzip.txt.gz": (b"no gzip", 0, {"broken": 1}),
+        "table.csv": (b"a,b", 0, {"unknown_type": 1}),
+        "README": (b"x", 0, {"unknown_type": 1}),
+        "x.parquet.gz": (b"x", 0, {"unknown_type": 1}),
+        ".hidden.txt": (b"x", 0, {}),
+        ".git/x.txt": (b"x", 0, {}),
+    }
+    for name, (content, _, _) in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    kept, lost = read(Local("s", str(tmp_path)))
+    for name, (_, records, reasons) in files.items():
+        assert sum(r["uri"].partition("#")[0] == name for r in kept) == records, name
+        assert Counter(r["reason"] for r in lost if r["uri"].partition("#")[0] == name) == reasons, name
+    assert len(kept) + len(lost) == sum(n + sum(r.values()) for _, n, r in files.values())
+    assert {r["stage"] for r in lost} == {"raw"} and all(len(r["detail"]) <= 200 for r in lost)
+    kinds = {r["uri"]: r["media_type"] for r in kept if "#" not in r["uri"]}
+    page, text = "text/html", "text/plain"
+    assert kinds == {"a/good.txt": text, "a/good.html.gz": page, "a/page.HTM": page, "good.pdf": "application/pdf"}
+    assert all(r["id"] == record_id("s", r["uri"], r["content"]) for r in kept)
+
+
+def test_a_file_that_ends_too_early_keeps_what_came_before(tmp_path):
+    texts = [os.urandom(500).hex() for _ in range(4000)]
+    data = lines(*({"text": text} for text in texts))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(data, 1)[:-1000])
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"].decode() for r in kept] == texts[: len(kept)] and len(kept) > 2000
+    assert [r["reason"] for r in lost] == ["broken"] and lost[0]["detail"].startswith(f"after line {len(kept)}: ")
+
+
+def test_a_record_brings_its_uri_licence_and_meta(tmp_path):
+    record = {"text": "t", "id": 7, "url": "u", "n": 1.5, "none": None, "tags": ["x"], "metadata": {"license": "CC0", "by": "me"}}
+    (tmp_path / "a.jsonl").write_bytes(lines(record, {"text": "t", "licence": "MIT"}))
+    pq.write_table(pa.Table.from_pylist([record]), tmp_path / "b.parquet")
+    (first, third, second), lost = read(Local("s", str(tmp_path), licence="theirs"))
+    assert not lost
+    assert [r["licence"] for r in (first, second, third)] == ["CC0", "MIT", "CC0"]
+    assert [r["uri"] for r in (first, second, third)] == ["7", "a.jsonl#1", "7"]
+    assert json.loads(first["meta"]) == {"metadata.by": "me", "metadata.license": "CC0", "n": 1.5, "url": "u"}
+    assert {**first, "fetched_at": 0} == {**third, "fetched_at": 0}
+    assert read(Local("s", str(tmp_path), id="url"))[0][0]["uri"] == "u"
+    assert read(Local("s", str(tmp_path), id=None))[0][0]["uri"] == "a.jsonl#0"
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
+def test_parquet_text_of_any_kind_is_read(tmp_path, kind):
+    texts = ["one", None, "", "four"] * 50
+    column = pa.array(texts).dictionary_encode() if pa.types.is_dictionary(kind) else pa.array(texts).cast(kind)
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet", row_group_size=30)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"one", b"four"] * 50
+    assert [int(r["uri"].partition("#")[2]) for r in kept] == [i for i in range(200) if i % 4 in (0, 3)]
+    assert Counter(r["reason"] for r in lost) == {"no_text": 50, "empty": 50}
+
+
+def test_parquet_without_a_column_of_text_loses_no_row_unseen(tmp_path):
+    pq.write_table(pa.table({"text": [1, 2, 3]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"body": ["x", "y"]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "c.parquet")
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert not kept and Counter(r["reason"] for r in lost) == {"no_text": 5, "empty": 1}
+
+
+def test_a_damaged_row_group_keeps_those_before_it(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"{i} " * 500 for i in range(100)]}), path, row_group_size=50, compression="zstd")
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 60] = b"\xff" * 60
+    path.write_bytes(data)
+    kept, lost = read(Local("s", str(path)))
+    assert len(kept) == 50 and [(r["uri"], r["reason"]) for r in lost] == [("a.parquet", "broken_parquet")]
+
+
+class ShortReads(io.BytesIO):
+    def __init__(self, data, sizes):
+        super().__init__(data)
+        self.sizes = sizes
+
+    def read(self, n=-1):
+        return super().read(self.sizes[self.tell() % len(self.sizes)])
+
+
+@given(st.lists(st.sampled_from([b"", b"a", b"bc\r", b"d" * 11])), st.lists(st.integers(1, 9), min_size=1), st.booleans())
+def test_lines_are_the_same_wherever_the_stream_is_cut(parts, sizes, ended):
+    data = b"\n".join(parts) + b"\n" * ended
+    wanted = [line for line in data.split(b"\n")]
+    if not wanted[-1]:
+        wanted.pop()
+    assert list(download._lines(ShortReads(data, sizes))) == list(enumerate(wanted))
+
+
+def test_an_absurd_length_costs_one_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MAX_RECORD", 1000)
+    good = {"text": "x" * 900}
+    (tmp_path / "a.jsonl").write_bytes(lines(good) + b"x" * 3_000_000 + b"\n" + lines(good, {"text": "y" * 1100}))
+    (tmp_path / "b.txt").write_bytes(b"x" * 1001)
+    (tmp_path / "bomb.txt.gz").write_bytes(gzip.compress(bytes(50_000_000)))
+    pq.write_table(pa.table({"text": ["x" * 1001, "x"]}), tmp_path / "c.parquet")
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["uri"] for r in kept] == ["a.jsonl#0", "a.jsonl#2", "c.parquet#1"]
+    assert {r["uri"]: r["reason"] for r in lost} == dict.fromkeys(
+        ["a.jsonl#1", "a.jsonl#3", "b.txt", "bomb.txt.gz", "c.parquet#0"], "too_large"
+    )
+
+
+def test_chunks_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "CHUNK", 10_000)
+    texts = ["x" * 900 for _ in range(100)]
+    (tmp_path / "a.jsonl").write_bytes(lines(*({"text": t} for t in texts)))
+    pq.write_table(pa.table({"text": texts}), tmp_path / "b.parquet", compression="none", use_dictionary=False)
+    source = Local("s", str(tmp_path))
+    sizes = [sum(map(len, records["content"].to_pylist())) for job in source.jobs(1 << 20) for records, _ in source.read(job)]
+    assert sum(sizes) == 180_000 and max(sizes) <= 10_900
+
+
+def test_odd_files_do_not_stop_the_run(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_bytes(b"a")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    (tmp_path / "to_itself.txt").symlink_to(tmp_path / "to_itself.txt")
+    (tmp_path / "dangling.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.txt", "wb") as file:
+        file.write(b"b")
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert sorted(r["uri"] for r in kept) == ["caf\\xe9.txt", "sub/a.txt"]
+    assert {r["uri"]: r["reason"] for r in lost} == dict.fromkeys(["to_itself.txt", "dangling.txt", "pipe.txt"], "unreadable")
+
+
+def test_a_file_that_may_not_be_read_is_in_the_ledger(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_bytes(b"a")
+    (tmp_path / "b.txt").write_bytes(b"b")
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / "c.txt").write_bytes(b"c")
+    allowed_open, allowed_list = open, os.listdir  # root may read everything, so that modes of files prove nothing here
+
+    def refuse(allowed, word):
+        def call(path, *rest):
+            if word in str(path):
+                raise PermissionError(13, "Permission denied", path)
+            return allowed(path, *rest)
+
+        return call
+
+    monkeypatch.setattr(download, "open", refuse(allowed_open, "b.txt"), raising=False)
+    monkeypatch.setattr(os, "listdir", refuse(allowed_list, "locked"))
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["uri"] for r in kept] == ["a.txt"]
+    assert {r["uri"]: r["reason"] for r in lost} == {"b.txt": "unreadable", "locked": "unreadable"}
+
+
+def test_ids_do_not_depend_on_where_the_folder_lies(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.txt").write_bytes(b"a")
+    shutil.copytree(tmp_path / "x", tmp_path / "y")
+    assert read(Local("s", str(tmp_path / "x")))[0][0]["id"] == read(Local("s", str(tmp_path / "y")))[0][0]["id"]
+    assert read(Local("s", str(tmp_path / "x" / "a.txt")))[0][0]["id"] == record_id("s", "a.txt", b"a")
+
+
+def test_a_job_changes_with_its_files_and_settings_only(tmp_path):
+    for i in range(300):
+        (tmp_path / f"{i:04d}.txt").write_bytes(b"x" * 100)
+
+    def jobs(**settings):
+        return {job.name: job.state for job in Local("s", str(tmp_path), **settings).jobs(3000)}
+
+    before = jobs()
+    assert len(before) > 10 and jobs(share=0.5) == before
+    assert jobs(text="body").keys() == before.keys() and not set(jobs(text="body").values()) & set(before.values())
+    os.utime(tmp_path / "0100.txt", ns=(1, 1))
+    changed = jobs()
+    assert changed.keys() == before.keys() and sum(changed[name] != before[name] for name in before) == 1
+    (tmp_path / "0100x.txt").write_bytes(b"x" * 100)
+    assert len(set(jobs().items()) - set(changed.items())) <= 3
+
+
+sizes = st.lists(st.integers(0, 120), max_size=200)
+
+
+@given(sizes, st.integers(10, 300))
+def test_groups_hold_every_file_once_and_are_bounded(sizes, target):
+    files = [(f"file{i}", size) for i, size in enumerate(sizes)]
+    groups = group(files, target)
+    assert [file for g in groups for file in g] == files and all(groups)
+    assert all(sum(size for _, size in g) <= target * 3 / 2 or len(g) == 1 for g in groups)
+
+
+def test_an_added_file_changes_few_groups():
+    files = [(f"folder/{i:05d}", 1 + i * 7919 % 100) for i in range(0, 20_000, 10)]
+    before = {tuple(g) for g in group(files, 1000)}
+    assert 60 < len(before) < 200
+    changed = [
+        len({tuple(g) for g in group(sorted([*files, (f"folder/{i:05d}", 50)]), 1000)} - before) for i in range(5, 20_000, 397)
+    ]
+    assert sum(changed) / len(changed) < 4 and max(changed) < 20
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        (Local("s", "no/such/place"), "does not exist"),
+        (Local("s", "s3://bucket/x"), "on disk"),
+        (Local("s", "configs"), "no .jsonl"),
+        (Local("a/b", "."), "a name is"),
+        (PythonDocs("p", share=1.5), "share"),
+        (PythonDocs(""), "a name is"),
+    ],
+)
+def test_a_source_that_cannot_work_is_one_sentence(source, word, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=word) as caught:
+        source.check()
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------------
+# PythonDocs
+
+MODULE = '''"""About the module."""
+import os
+class Public:
+    """About the class.
+
+        indented
+    """
+    def method(self):
+        "About the method."
+        def inner(): "never"
+    def _private(self): "never"
+class _Private:
+    "never"
+    def method(self): "never"
+if os.name:
+    async def conditional(): "About the condition."
+else:
+    def other(): "About the other."
+def silent(): pass
+'''
+
+
+def test_docstrings_are_those_of_public_names_in_order():
+    assert download._docstrings(download.ast.parse(MODULE), "m") == [
+        ("m", "About the module."),
+        ("m.Public", "About the class.\n\n    indented"),
+        ("m.Public.method", "About the method."),
+        ("m.conditional", "About the condition."),
+        ("m.other", "About the other."),
+    ]
+
+
+def test_pydoc_pages_hold_nothing_of_this_machine(monkeypatch):
+    monkeypatch.setenv("PHOENIX_TEST_SECRET", "hunter2-in-the-environment")
+    pages = {module: page for module, page, _ in download._pydoc_pages(["os", "sys", "site", "json.decoder"])}
+    assert "Simple JSON" in pages["json.decoder"]
+    for page in pages.values():
+        assert "hunter2" not in page and " at 0x" not in page
+        assert sys.prefix not in page and str(Path(os.__file__).parent) not in page
+
+
+def test_a_module_that_cannot_be_rendered_costs_one_row(monkeypatch):
+    found = list(download._pydoc_pages(["json", "no_such_module", "abc"]))
+    assert [(module, page is not None, problem and problem[0]) for module, page, problem in found] == [
+        ("json", True, None),
+        ("no_such_module", False, "import_failed"),
+        ("abc", True, None),
+    ]
+    monkeypatch.setattr(download, "CHILD_SECS", 0.001)
+    assert [problem[0] for _, _, problem in download._pydoc_pages(["json", "abc"])] == ["timeout"] * 2
+
+
+def test_a_typeset_document_is_the_same_bytes_and_the_same_text():
+    import pymupdf
+
+    text = "A title\n\n" + "\n".join(f"    line {i} of the text (with brackets)" for i in range(200)) + "\n" + "long " * 60
+    data = typeset(text)
+    assert data == typeset(text)
+    with pymupdf.open(stream=data) as document:
+        assert len(document) == 4 and document.metadata["title"] == "A title"
+        assert " ".join(page.get_text() for page in document).split() == text.split()
+
+
+def test_the_jobs_of_the_docs_are_many_and_alike():
+    jobs = PythonDocs("p").jobs(64 << 20)
+    assert jobs == PythonDocs("p").jobs(64 << 20) and len({job.name for job in jobs}) == len(jobs)
+    kinds = Counter(job.spec[0] for job in jobs)
+    assert kinds["pydoc"] >= 4 and kinds["readme"] == 1
+    assert len(PythonDocs("p").jobs(1 << 20)) > len(jobs)
+
+
+DIGEST = """
+import hashlib, json, sys
+from data_engine.download import PythonDocs
+jobs = PythonDocs("p").jobs(64 << 20)
+print(hashlib.sha256(json.dumps([(j.name, j.spec, j.state) for j in jobs]).encode()).hexdigest())
+every, backwards = int(sys.argv[1]), int(sys.argv[2])
+some = jobs[::every]
+found = {}
+for job in some[::-1] if backwards else some:
+    for records, dropped in PythonDocs("p").read(job):
+        rows = records.drop_columns("fetched_at").to_pylist() + dropped.to_pylist()
+        found.setdefault(job.name, []).extend(repr(row) for row in rows)
+print(hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest(), sum(map(len, found.values())))
+"""
+
+
+@pytest.mark.slow
+def test_the_docs_are_the_same_in_every_process(tmp_path):
+    """A seventh of the jobs, in both orders, under other hash seeds, folders, homes and time zones."""
+    runs = []
+    for seed, backwards, zone in (("1", "0", "UTC"), ("2", "1", "Asia/Kolkata")):
+        env = {
+            **os.environ,
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": str(ROOT),
+            "TZ": zone,
+            "HOME": str(tmp_path),
+            "COLUMNS": seed * 2,
+        }
+        command = [sys.executable, "-c", DIGEST, "7", backwards]
+        runs.append(subprocess.Popen(command, env=env, cwd=tmp_path if seed == "2" else ROOT, stdout=subprocess.PIPE, text=True))
+    first, second = (run.communicate()[0] for run in runs)
+    assert first == second and int(first.split()[-1]) > 200

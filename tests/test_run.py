@@ -1,0 +1,235 @@
+"""The laws of the whole engine, on real runs: the same bytes on any number of cores, after any stop; nothing lost, nothing twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from tests import corpus
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+from data_engine.download import Local
+sources = [Local("first", {first!r}, share={share}){more}]
+partition_bytes = 1 << 16
+vocab_size = 1024
+val_fraction = 0.05
+num_cpus = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the corpus `first`, a second source, a config for each, and the run that is never stopped in `straight`."""
+    path = tmp_path_factory.mktemp("laws")
+    corpus.write(path / "first", slice(0, 200))
+    corpus.write(path / "second", slice(200, 260))
+    (path / "one.py").write_text(CONFIG.format(first=str(path / "first"), share=1.0, more=""))
+    more = f', Local("second", {str(path / "second")!r}, share=0.3)'
+    (path / "two.py").write_text(CONFIG.format(first=str(path / "first"), share=0.7, more=more))
+    run(path / "one.py", path / "straight")
+    return path
+
+
+def run(config, out, *settings, check=True):
+    command = [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}", *settings]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def result(out):
+    """All bytes that the determinism law is about."""
+    return {path.name: path.read_bytes() for path in sorted((out / "shards").iterdir())} | {
+        path.name: path.read_bytes() for path in sorted((out / "tokenizer").iterdir())
+    }
+
+
+def rows(out, name):
+    """All rows of a folder of the run, but for the time of fetching, as a list in order of id."""
+    tables = [pq.read_table(path) for path in sorted((out / name).glob("*.parquet"))]
+    table = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
+    table = table.drop_columns([c for c in ("fetched_at",) if c in table.column_names])
+    return table.take(pc.sort_indices(table, [("id", "ascending")])).to_pylist()
+
+
+def written(out):
+    """{file: time of its last change} of all partitions."""
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
+
+
+def test_one_cpu_gives_the_bytes_of_two(folder):
+    run(folder / "one.py", folder / "single", "--num_cpus=1")
+    assert result(folder / "single") == result(folder / "straight")
+    for name in ("raw", "documents", "dropped", "duplicates"):
+        assert rows(folder / "single", name) == rows(folder / "straight", name)
+
+
+def test_killed_and_resumed_gives_the_bytes_of_the_straight_run(folder):
+    moments, out = random.Random(7), folder / "killed"
+    command = [sys.executable, "-m", "data_engine.run", str(folder / "one.py"), f"--out={out}"]
+    for _ in range(4):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + moments.uniform(7, 14)
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    run(folder / "one.py", out)
+    assert result(out) == result(folder / "straight")
+    assert rows(out, "documents") == rows(folder / "straight", "documents")
+    assert rows(out, "dropped") == rows(folder / "straight", "dropped")
+    assert not list(out.rglob(".tmp-*")), "temporary files of the killed runs are left"
+
+
+def test_a_second_run_makes_nothing_and_starts_no_ray(folder):
+    before = written(folder / "straight")
+    done = run(folder / "one.py", folder / "straight")
+    assert "all was done before" in done.stdout
+    changed = {path for path, when in written(folder / "straight").items() if before.get(path) != when}
+    assert changed <= {"shards/index.parquet"}
+
+
+def test_an_added_source_adds_only_its_own_partitions(folder):
+    out = folder / "added"
+    run(folder / "one.py", out, "--until=documents")
+    before = written(out)
+    run(folder / "two.py", out, "--until=documents")
+    after = written(out)
+    assert all(after[path] == when for path, when in before.items())
+    assert {path.split("/")[-1].removeprefix("documents-").split("-")[0] for path in after.keys() - before.keys()} <= {"second", "raw"}
+    assert {r["source"] for r in rows(out, "documents")} == {"first", "second"}
+
+
+def test_a_changed_setting_remakes_only_what_follows_it(folder):
+    out = folder / "changed"
+    run(folder / "one.py", out, "--until=duplicates")
+    before = written(out)
+    run(folder / "one.py", out, "--until=duplicates", "--dedup.threshold=0.5")
+    after = written(out)
+    same = {path.split("/")[0] for path in before if after.get(path) == before[path]}
+    remade = {path.split("/")[0] for path in before if after.get(path) != before[path]}
+    assert {"raw", "documents", "dropped"} <= same
+    assert not {"raw", "documents", "dropped"} & remade and "duplicates" in remade
+
+
+def test_every_record_is_in_the_shards_or_once_in_the_ledger(folder):
+    out = folder / "straight"
+    index = pq.read_table(out / "shards" / "index.parquet")
+    kept, lost = index["id"].to_pylist(), [r["id"] for r in rows(out, "dropped")]
+    raw = [r["id"] for r in rows(out, "raw")]
+    assert len(kept) == len(set(kept)) and not set(kept) & set(lost)
+    assert sorted(kept + [i for i in lost if i in set(raw)]) == sorted(raw)
+    assert all(r["reason"] and r["stage"] for r in rows(out, "dropped"))
+
+
+def test_the_shards_hold_the_documents_in_index_order(folder):
+    from tokenizers import Tokenizer
+
+    import data_engine.shards
+
+    out = folder / "straight"
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
+    texts = {r["id"]: r["text"] for r in rows(out, "documents")}
+    files = {}
+    for split in ("train", "val"):
+        opened = data_engine.shards.open(out / "shards", split, verify=True)
+        files |= {s["file"]: a for s, a in zip(opened.meta["shards"][split], opened.shards, strict=True)}
+        assert opened.tokens == opened.meta["tokens"][split] > 0
+    ends = dict.fromkeys(files, 0)
+    for row in pq.read_table(out / "shards" / "index.parquet").to_pylist():
+        assert row["start"] == ends[row["shard"]]
+        ends[row["shard"]] += row["length"]
+        tokens = files[row["shard"]][row["start"] : ends[row["shard"]]]
+        assert tokens[-1] == opened.meta["eot"] == tokenizer.token_to_id("<|endoftext|>")
+        assert tokenizer.decode(tokens[:-1], skip_special_tokens=False) == texts[row["id"]]
+    assert ends == {name: len(array) for name, array in files.items()}
+    assert np.memmap(out / "shards" / "train-00000.bin", np.uint16).shape == files["train-00000.bin"].shape
+
+
+def test_copies_are_removed_with_their_survivor_named(folder):
+    out = folder / "straight"
+    uris = {r["id"]: r["uri"] for r in rows(out, "raw")}
+    pairs = {uris[r["id"]]: (uris[r["kept_id"]], r["similarity"]) for r in rows(out, "duplicates")}
+    copies = {name: other for name, other in pairs.items() if "copy" in name or "copy" in other[0]}
+    assert len(copies) == 2 and all(similarity >= 0.8 for _, similarity in pairs.values())
+
+
+def test_a_budget_with_shares_is_met_by_tokens(folder):
+    out = folder / "mixed"
+    run(folder / "two.py", out, "--tokens=150000", "--shard_tokens=40000")
+    mix = json.loads((out / "shards" / "sources.json").read_text())
+    assert abs(mix["tokens"] - 150_000) < 3_000
+    longest = pc.max(pq.read_table(out / "shards" / "index.parquet")["length"]).as_py()
+    for source in mix["sources"]:  # the last document of a source may end over the mark or under it
+        assert abs(source["tokens"] - source["target_share"] * 150_000) <= longest
+    shards = json.loads((out / "shards" / "shards.json").read_text())["shards"]
+    assert len(shards["train"]) == 4
+    reasons = {r["reason"] for r in rows(out, "dropped")}
+    assert "not_selected" in reasons
+
+
+def test_bad_input_ends_in_the_ledger_and_the_run_goes_on(tmp_path):
+    expected = corpus.write_bad(tmp_path / "bad")
+    corpus.write(tmp_path / "bad" / "good", slice(0, 40))
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.format(first=str(tmp_path / "bad"), share=1.0, more=""))
+    out = tmp_path / "out"
+    run(config, out, "--until=documents")
+    ledger = rows(out, "dropped")
+    for name, (records, reason) in expected.items():
+        lost = [r for r in ledger if r["uri"].split("#")[0] == name]
+        kept = [r for r in rows(out, "documents") if r["uri"].split("#")[0] == name]
+        assert reason in {r["reason"] for r in lost}, (name, lost)
+        assert len(lost) + len(kept) == records, (name, lost, kept)
+    assert len(rows(out, "documents")) >= 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["--sedd=1"], "did you mean 'seed'"),
+        (["--vocab_size=many"], "vocab_size must be int"),
+        (["--until=end"], "until"),
+        (["--out=/proc/nowhere"], "cannot be written"),
+        (["--mix.short=maybe"], "mix.short"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(folder, tmp_path, settings, words):
+    done = run(folder / "one.py", tmp_path / "out", *settings, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and words in done.stderr, done.stderr
+
+
+def test_shares_that_do_not_sum_to_one_and_missing_paths_are_refused(folder, tmp_path):
+    config = tmp_path / "config.py"
+    for text, words in (
+        (CONFIG.format(first=str(folder / "first"), share=0.4, more=""), "sum to 0.4"),
+        (CONFIG.format(first=str(folder / "nowhere"), share=1.0, more=""), "does not exist"),
+        ("sources = []", "sources= is empty"),
+        ("sources = [1 / 0]", "ZeroDivisionError"),
+    ):
+        config.write_text(text)
+        done = run(config, tmp_path / "out", check=False)
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_do_not_share_a_folder(folder):
+    import fcntl
+
+    with (folder / "straight" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(folder / "one.py", folder / "straight", check=False)
+    assert done.returncode == 2 and "another run" in done.stderr

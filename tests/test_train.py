@@ -1,0 +1,453 @@
+"""Laws of the trainer: the order of the data, accumulation, and runs stopped in every way that end with the same weights."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+import checkpoint
+import train
+from config import UserError, main_guard
+from data_engine import shards
+from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+from windows import Windows, epoch_order, windows_of_step
+
+torch.set_num_threads(1)  # as in test_model.py
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = "the cat sat on the mat; the dog sat on the log. ünïcödé 猫 🐈\n"
+STEPS = 24
+SETTINGS = dict(n_layer=2, n_head=2, d_model=16, d_ff=32, seq_len=16, micro_batch=2, tokens_per_step=64, steps=STEPS, lr=1e-2)
+SETTINGS |= dict(warmup=4, eval_every=12, eval_tokens=128, ckpt_every=5, sample_tokens=20, cpu_threads=1, dtype="float32")
+
+
+def make_data(folder, documents=120, seed=0):
+    """A tiny run folder of the data engine: a byte-level BPE, and shards of uneven sizes, one of them empty."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>", "<|reserved_0|>"]
+    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator([TEXT], trainer)
+    (folder / "tokenizer").mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    rng = random.Random(seed)
+    words = TEXT.split()
+    texts = [" ".join(rng.choices(words, k=rng.randrange(1, 20))) for _ in range(documents)]
+    ids = np.array([i for text in texts for i in [*tokenizer.encode(text).ids, 0]], np.uint16)
+    (folder / "shards").mkdir()
+    val, parts = len(ids) // 5, {"train": [0.0, 0.1, 0.1, 0.7, 1.0], "val": [0.0, 0.4, 1.0]}
+    described = {"train": [], "val": []}
+    for split, tokens in (("train", ids[val:]), ("val", ids[:val])):
+        cuts = [int(f * len(tokens)) for f in parts[split]]
+        for n, (begin, end) in enumerate(itertools.pairwise(cuts)):
+            data, name = tokens[begin:end].tobytes(), f"{split}-{n:05d}.bin"
+            (folder / "shards" / name).write_bytes(data)
+            described[split].append({"file": name, "tokens": end - begin, "sha256": hashlib.sha256(data).hexdigest()})
+    meta = {"format": shards.FORMAT, "version": shards.FORMAT_VERSION, "dtype": "<u2", "eot": 0, "shards": described}
+    meta |= {"vocab_size": tokenizer.get_vocab_size(), "tokens": {"train": len(ids) - val, "val": val}}
+    meta["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer" / "tokenizer.json").read_bytes()).hexdigest()
+    (folder / "shards" / "shards.json").write_text(json.dumps(meta))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data") / "tiny")
+
+
+def arguments(data, out, **settings):
+    return [f"--{name}={value}" for name, value in (SETTINGS | settings | {"data": data, "out": out}).items()]
+
+
+def run(data, out, **settings):
+    return train.main(arguments(data, out, **settings))
+
+
+def weights_hash(out):
+    saved = load_checkpoint(out / "ckpt.pt")
+    assert saved["step"] == STEPS
+    return hashlib.sha256(b"".join(p.numpy().tobytes() for p in saved["model"].values())).hexdigest()
+
+
+def losses(out):
+    """(step, loss or val_loss) of every row of the log, in its order."""
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [(row["step"], row.get("loss", row.get("val_loss"))) for row in rows if "about" not in row]
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """The folder of a run that was never stopped."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    assert run(data, out) == 0
+    return out
+
+
+# ---- the order of the data -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_an_epoch_holds_each_window_once(count):
+    orders = [epoch_order(count, seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(count))
+    if count == 1000:
+        assert len({tuple(order) for order in orders}) == 4
+
+
+def test_the_order_is_splitmix64s_on_every_machine_and_version():
+    def mix(x, low=2**64 - 1):
+        x = x + 0x9E3779B97F4A7C15 & low
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & low
+        x = (x ^ x >> 27) * 0x94D049BB133111EB & low
+        return x ^ x >> 31
+
+    assert mix(0) == 0xE220A8397B1DCDAF  # the first number of the published generator with seed 0
+    for seed, epoch in ((1, 0), (7, 3)):
+        assert epoch_order(8, seed, epoch).tolist() == sorted(range(8), key=lambda w: mix(mix(mix(seed) + epoch) + w))
+
+
+@pytest.mark.parametrize(("per_step", "count"), [(3, 7), (4, 4), (10, 3), (1, 5)])
+def test_steps_walk_through_the_epochs_and_each_is_known_from_its_number(per_step, count):
+    steps = [windows_of_step(s, per_step, count, seed=3) for s in range(4 * count)]
+    walked = np.concatenate(steps)
+    for epoch in range(len(walked) // count):
+        assert walked[epoch * count : (epoch + 1) * count].tolist() == epoch_order(count, 3, epoch).tolist()
+
+
+@pytest.mark.parametrize("seq_len", [1, 16, 100])
+def test_windows_cover_the_shards_end_to_end(data, seq_len):
+    split = shards.open(data / "shards", "train")
+    whole, windows = np.concatenate(split.shards), Windows(split, seq_len)
+    tokens_BT, targets_BT = windows.batch(range(windows.count))
+    inside = windows.count * seq_len
+    assert len(whole) - 1 - inside < seq_len  # only a tail shorter than a window is left
+    assert tokens_BT.flatten().tolist() == whole[:inside].tolist()
+    assert targets_BT.flatten().tolist() == whole[1 : inside + 1].tolist()
+
+
+# ---- the arithmetic ------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_rises_then_falls_to_its_minimum():
+    cfg = train.Train(data="", out="", lr=1.0, min_lr=0.1, warmup=4, steps=104)
+    assert [train.lr_at(step, cfg) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert train.lr_at(53, cfg) == pytest.approx(0.55)  # half of the cosine's way
+    assert train.lr_at(103, cfg) == pytest.approx(0.1)
+
+
+def test_weight_decay_is_on_matrices_only():
+    model = Phoenix(ModelConfig(50, 1, 2, 8, 16, 4))
+    groups = train.make_optimizer(model, train.Train(data="", out="")).param_groups
+    assert [(g["weight_decay"], {p.dim() for p in g["params"]}) for g in groups] == [(0.1, {2}), (0.0, {1})]
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+
+
+def test_many_small_micro_batches_give_the_gradient_of_one_large():
+    torch.manual_seed(0)
+    model = Phoenix(ModelConfig(50, 2, 2, 16, 32, 8))
+    x_BT, y_BT = torch.randint(50, (8, 8)), torch.randint(50, (8, 8))
+    found = []
+    for micro_batch in (1, 3, 8):  # 3 leaves a smaller last part
+        model.zero_grad()
+        loss = train.accumulate(model, x_BT, y_BT, micro_batch, torch.device("cpu"), contextlib.nullcontext)
+        found.append([loss] + [p.grad.clone() for p in model.parameters()])
+    expected = F.cross_entropy(model(x_BT).flatten(0, 1), y_BT.flatten())
+    torch.testing.assert_close(found[0][0], expected.detach())
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=1e-5, atol=1e-7)
+
+
+def test_bytes_of_tokens_add_up_to_the_bytes_of_the_text(data):
+    sizes = train.token_bytes(data / "tokenizer" / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
+    text = TEXT + "naïve Ω ∑ 🙂 \t\x00 end"
+    ids = tokenizer.encode(text + "<|endoftext|>").ids
+    assert ids[-1] == 0 and sizes[0] == sizes[1] == 0  # special tokens are no text
+    assert sizes[ids].sum() == len(text.encode()) and len(sizes) == tokenizer.get_vocab_size()
+
+
+def test_validation_leaves_special_tokens_out_of_bits_per_byte(data):
+    split = shards.open(data / "shards", "val")
+    model = Phoenix(ModelConfig(split.meta["vocab_size"], 1, 2, 8, 16, 16))
+    sizes = train.token_bytes(data / "tokenizer" / "tokenizer.json")
+    windows = Windows(split, 16)
+    found = train.validate(model, windows, [0, 2, 5], 2, sizes, torch.device("cpu"), contextlib.nullcontext)
+    nats, n_bytes, all_nats = 0.0, 0, 0.0
+    for w in (0, 2, 5):
+        x, y = (t.long() for t in torch.from_numpy(windows.read(w).astype(np.int64)).unfold(0, 16, 1)[[0, 1]])
+        with torch.no_grad():
+            each = F.cross_entropy(model(x[None])[0], y, reduction="none")
+        all_nats += each.sum().item()
+        nats += each[y > 1].sum().item()
+        n_bytes += sizes[y].sum().item()
+    assert found["val_loss"] == pytest.approx(all_nats / 48, rel=1e-5)
+    assert found["val_bpb"] == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-5)
+
+
+# ---- a run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
+    names = {p.name for p in straight.iterdir()}
+    assert names == {"ckpt.pt", "ckpt.prev.pt", "log.jsonl", "loss.png", "sample.txt", "tokenizer"}
+    _, saved = from_checkpoint(straight / "ckpt.pt")
+    assert saved["tokens"] == STEPS * 64 and saved["skipped"] == 0 and saved["settings"]["lr"] == 1e-2
+    assert saved["val_loss"] < saved["first_val_loss"] - 1 and 0 < saved["val_bpb"] < saved["first_val_bpb"]
+    assert [step for step, _ in losses(straight)] == sorted([*range(1, STEPS + 1), 0, 12, STEPS])
+    assert (straight / "tokenizer" / "tokenizer.json").read_bytes() == (data / "tokenizer" / "tokenizer.json").read_bytes()
+    assert (straight / "loss.png").read_bytes()[:4] == b"\x89PNG" and (straight / "sample.txt").read_text()
+
+    before = (straight / "ckpt.pt").read_bytes(), (straight / "log.jsonl").read_bytes()
+    assert run(data, straight) == 0  # once more: nothing left to do
+    assert "is done already" in capsys.readouterr().out
+    assert ((straight / "ckpt.pt").read_bytes(), (straight / "log.jsonl").read_bytes()) == before
+
+
+def at_step(monkeypatch, step, act):
+    """Calls act(loss) with the loss of the second micro-batch of that step, counted from now, and uses what it returns."""
+    calls, loss_of = [], Phoenix.loss
+
+    def loss(self, tokens_BT, targets_BT, reduction="mean"):
+        found = loss_of(self, tokens_BT, targets_BT, reduction)
+        if reduction == "sum":
+            calls.append(1)
+            if len(calls) == 2 * step:  # tokens_per_step / (micro_batch * seq_len) = 2 micro-batches
+                return act(found)
+        return found
+
+    monkeypatch.setattr(Phoenix, "loss", loss)
+
+
+# after the first step, before a validation, and with one
+@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 12)])
+def test_a_signal_finishes_the_step_and_the_rerun_ends_as_the_straight_run(
+    data, straight, tmp_path, monkeypatch, capsys, number, code, step
+):
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda loss: os.kill(os.getpid(), number) or loss)
+        usual = signal.getsignal(number)
+        assert run(data, tmp_path / "out") == code
+        assert signal.getsignal(number) is usual
+    assert f"stopped by {number.name} after step {step}" in capsys.readouterr().out.splitlines()[-1]
+    assert load_checkpoint(tmp_path / "out" / "ckpt.pt")["step"] == step
+    assert run(data, tmp_path / "out") == 0
+    assert weights_hash(tmp_path / "out") == weights_hash(straight)
+    assert losses(tmp_path / "out") == losses(straight)
+
+
+def test_what_was_done_after_the_last_checkpoint_is_done_and_logged_once(data, straight, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def crash(_loss):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 14, crash)
+        with pytest.raises(MemoryError):
+            run(data, out)
+    assert load_checkpoint(out / "ckpt.pt")["step"] == 10 and losses(out)[-1][0] == 13
+    with (out / "log.jsonl").open("a") as file:
+        file.write('{"step": 14, "lo')  # as a kill leaves it
+    (out / "ckpt.pt.tmp").write_bytes(b"half of a checkpoint")
+    assert run(data, out) == 0
+    assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_an_update_that_is_not_finite_is_skipped_and_counted(data, tmp_path, monkeypatch, capsys, poison):
+    at_step(monkeypatch, 6, lambda loss: loss * poison)
+    out = tmp_path / "out"
+    assert run(data, out) == 0
+    assert "step 6: loss" in capsys.readouterr().out
+    model, saved = from_checkpoint(out / "ckpt.pt")
+    assert saved["skipped"] == 1 and saved["step"] == STEPS
+    assert all(p.isfinite().all() for p in model.parameters()) and saved["val_loss"] < saved["first_val_loss"] - 1
+    assert dict(losses(out))[6] is None  # JSON has no NaN
+    assert "NaN" not in (out / "log.jsonl").read_text()
+
+
+def test_a_run_that_only_skips_gives_up(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Phoenix, "loss", lambda self, x, y, reduction: x.new_full(y.shape, math.nan, dtype=torch.float))
+    monkeypatch.setattr(train, "accumulate", lambda *_: torch.tensor(math.nan))
+    with pytest.raises(FloatingPointError, match="20 updates in a row up to step 20"):
+        run(data, tmp_path / "out")
+
+
+# ---- damaged and foreign checkpoints -------------------------------------------------------------------------------
+
+
+def stopped(data, out, monkeypatch, step=13):
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda loss: os.kill(os.getpid(), signal.SIGTERM) or loss)
+        assert run(data, out) == 143
+    return out
+
+
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(data, straight, tmp_path, monkeypatch, capsys):
+    out = stopped(data, tmp_path / "out", monkeypatch)
+    damaged = (out / "ckpt.pt").read_bytes()[:-1000]
+    (out / "ckpt.pt").write_bytes(damaged)
+    assert run(data, out) == 0
+    assert re.search(r"ckpt\.pt is not a whole torch file.*goes on from .*ckpt\.prev\.pt, step 10\n", capsys.readouterr().out)
+    assert (out / "ckpt.damaged.pt").read_bytes() == damaged
+    assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
+
+
+def test_a_run_without_a_whole_checkpoint_is_refused_rather_than_begun_anew(data, tmp_path, monkeypatch):
+    out = stopped(data, tmp_path / "out", monkeypatch)
+    (out / "ckpt.pt").write_bytes(b"")
+    (out / "ckpt.prev.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"ckpt\.prev\.pt is not a whole"):
+        run(data, out)
+    (out / "ckpt.prev.pt").unlink()
+    with pytest.raises(UserError, match=r"ckpt\.pt is not a whole .* delete it to begin anew"):
+        run(data, out)
+
+
+def test_power_lost_between_two_renames_costs_no_more_than_the_last_checkpoint(data, straight, tmp_path, monkeypatch):
+    out = stopped(data, tmp_path / "out", monkeypatch)
+    (out / "ckpt.pt").unlink()
+    assert run(data, out) == 0
+    assert weights_hash(out) == weights_hash(straight)
+
+
+def test_settings_that_break_a_run_are_refused_and_others_are_said(data, tmp_path, monkeypatch, capsys):
+    out = stopped(data, tmp_path / "out", monkeypatch)
+    for name, value in dict(d_ff=48, qk_norm=True, seq_len=32, tokens_per_step=128, seed=2).items():
+        with pytest.raises(UserError, match=f"{out / 'ckpt.pt'} has .*: give another out="):
+            run(data, out, **{name: value})
+    other = make_data(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=r"trained on other data \(shards_sha256 differs\)"):
+        run(other, out)
+    assert load_checkpoint(out / "ckpt.pt")["step"] == 13
+    capsys.readouterr()
+    assert run(data, out, lr=0.02, log_every=2) == 0
+    assert "changed since the checkpoint: lr 0.01 -> 0.02; the weights" in capsys.readouterr().out
+
+
+# ---- bad input -----------------------------------------------------------------------------------------------------
+
+
+def lose(folder, name):
+    (folder / name).unlink()
+
+
+def cut(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def flip(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-2] + b"\0\1")
+
+
+@pytest.mark.parametrize(
+    ("harm", "settings", "sentence"),
+    [
+        (lambda d: lose(d, "shards/shards.json"), {}, "shards.json does not exist"),
+        (lambda d: lose(d, "shards/train-00002.bin"), {}, "train-00002.bin has -1 bytes"),
+        (lambda d: cut(d, "shards/val-00001.bin"), {}, "val-00001.bin has"),
+        (lambda d: flip(d, "shards/train-00003.bin"), {"verify": True}, "train-00003.bin does not have the sha256"),
+        (lambda d: lose(d, "tokenizer/tokenizer.json"), {}, "tokenizer.json does not exist"),
+        (lambda d: cut(d, "tokenizer/tokenizer.json"), {}, "is not the tokenizer that"),
+        (None, {"vocab_size": 32768}, "vocab_size=32768, but"),
+        (None, {"seq_len": 4096, "tokens_per_step": 8192}, "a window is seq_len=4096"),
+        (None, {"tokens_per_step": 65}, "must be a multiple of micro_batch*seq_len=32"),
+        (None, {"steps": 0}, "steps=0 must be at least 1"),
+        (None, {"n_head": 3}, "must be a multiple of 2*n_head=6"),
+        (None, {"dtype": "float8"}, "dtype must be"),
+        (None, {"device": "gpu"}, "device=gpu is not known"),
+        (None, {"stepz": 5}, "did you mean 'steps'?"),
+        (None, {"lr": "fast"}, "lr must be float"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch, harm, settings, sentence):
+    folder = make_data(tmp_path / "data")
+    if harm:
+        harm(folder)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(folder, tmp_path / "out", **settings)])
+    with pytest.raises(SystemExit) as exit_:
+        main_guard(train.main)
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and sentence in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()  # before any work
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"out={tmp_path / 'file' / 'out'} cannot be written"):
+        run(data, tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("config", ["125m", "quickstart"])
+def test_the_configs_hold_settings_only(config):
+    cfg = train.load(train.Train, [str(ROOT / "configs" / f"{config}.py")])
+    assert cfg.out == f"out/{config}" and cfg.tokens_per_step % (cfg.micro_batch * cfg.seq_len) == 0
+    if config == "125m":
+        assert cfg.steps * cfg.tokens_per_step == pytest.approx(2.0e9, rel=1e-3)
+
+
+# ---- killed for real -----------------------------------------------------------------------------------------------
+
+
+def process(data, out, **settings):
+    command = [sys.executable, str(ROOT / "train.py"), *arguments(data, out, **settings)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.slow
+def test_killed_at_seeded_steps_a_run_ends_as_the_straight_run(data, tmp_path):
+    steps, settings = 150, dict(steps=150, ckpt_every=4, eval_every=150)
+    out, rng = tmp_path / "killed", random.Random(2)
+    assert run(data, tmp_path / "straight", **settings) == 0
+    resumed = 0
+    for target in sorted(rng.sample(range(3, steps - 30), 4)):
+        running, log = process(data, out, **settings), out / "log.jsonl"
+        while running.poll() is None:
+            if log.exists() and f'"step": {target},' in log.read_text():
+                running.kill()
+            time.sleep(0.002)
+        said = running.communicate()[0]
+        assert running.returncode == -signal.SIGKILL, said
+        found, _ = checkpoint.newest_checkpoint(out)
+        assert (found["step"] if found else 0) < steps
+        resumed += "going on from step" in said
+    running = process(data, out, **settings)
+    assert "going on from step" in running.communicate()[0] and running.returncode == 0
+    assert resumed >= 2
+    ends = [load_checkpoint(folder / "ckpt.pt") for folder in (tmp_path / "straight", out)]
+    assert ends[0]["step"] == ends[1]["step"] == steps
+    for a, b in zip(ends[0]["model"].values(), ends[1]["model"].values(), strict=True):
+        assert torch.equal(a, b)
+    assert losses(out) == losses(tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_is_exit_code_130_and_a_typo_is_2(data, tmp_path):
+    running = process(data, tmp_path / "out", steps=100_000)
+    while not (tmp_path / "out" / "log.jsonl").exists() and running.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=60)[0]
+    assert running.returncode == 130 and said.splitlines()[-1].startswith("stopped by SIGINT after step"), said
+    running = process(data, tmp_path / "out", stepz=1)
+    assert running.communicate()[0] == "error: unknown setting 'stepz'; did you mean 'steps'?\n" and running.returncode == 2
