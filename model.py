@@ -24,7 +24,7 @@ from checkpoint import load_checkpoint
 from config import UserError
 
 IGNORED = -100  # a target that is not scored; F.cross_entropy's value
-CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**26}  # logits that exist at a time: 4 MB stay in a cache, 256 MB fill a GPU
+CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**25}  # logits that exist at a time: 4 MB stay in a cache, 128 MB fill a GPU
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def nats(logp_NV, targets_N):
 
 
 def chunk_rows(weight_VD):
-    return max(1, CHUNK_LOGITS.get(weight_VD.device.type, 2**26) // len(weight_VD))
+    return max(1, CHUNK_LOGITS.get(weight_VD.device.type, 2**25) // len(weight_VD))
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -225,8 +225,7 @@ class Phoenix(nn.Module):
                 with torch.no_grad():
                     w_DV, rows = weight_VD.to(dtype).T, chunk_rows(weight_VD)
                     chunks = zip(h_ND.split(rows), targets_N.split(rows), strict=True)
-                    logps = ((F.log_softmax(h.to(dtype) @ w_DV, dim=-1, dtype=torch.float32), t) for h, t in chunks)
-                    losses_N = torch.cat([nats(logp, targets) for logp, targets in logps])
+                    losses_N = torch.cat([nats(F.log_softmax(h.to(dtype) @ w_DV, -1, dtype=torch.float32), t) for h, t in chunks])
                 if reduction == "none":
                     return losses_N.view_as(targets_BT)
                 total = losses_N.sum()

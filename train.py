@@ -150,7 +150,7 @@ def validate(model, windows, chosen, micro_batch, bytes_V, device, precision):
     return {"val_loss": nats / (len(chosen) * windows.seq_len), "val_bpb": bpb}
 
 
-# ---- checkpoints: a temporary name, fsync, rename; the one before is kept --------------------------------------------
+# ---- going on with a run ---------------------------------------------------------------------------------------------
 
 
 def check_same_run(saved, now, path):

@@ -23,13 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.records import drop, nothing_dropped
-from data_engine.shingles import fold_table, jaccard, mix64, minhash, shingle_sets, text_buffers
+from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets, text_buffers
 
 VERSION = 1
 ID = pa.binary(16)
-SIGNATURES = pa.schema(
-    {"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()}
-)
+SIGNATURES = pa.schema({"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()})
 PAIRS = pa.schema({"left": ID, "right": ID})
 SHINGLES = pa.schema({"id": ID, "source": pa.string(), "chars": pa.int64(), "shingles": pa.large_list(pa.uint64())})
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})

@@ -22,6 +22,7 @@ every step of every partition; a violation ends the run.
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -104,7 +105,7 @@ class Engine:
         self.num_cpus = num_cpus or len(os.sched_getaffinity(0))
         self.ray_address = ray_address or os.environ.get("RAY_ADDRESS")
         self.partition_bytes = partition_bytes
-        self.stages = {}  # name -> {"secs", "made", "partitions"} of this run
+        self.stages = {}  # name -> {"secs", "made" in this run, "partitions"}; secs of all runs that made its partitions
         self.ray = None
 
     def __enter__(self):
@@ -185,7 +186,8 @@ class Engine:
 
         The rows rest in out/work/<name>-split/, a row group a bucket, so that the second half reads only what it needs and a
         stopped run goes on in the middle. The order of the rows that merge gets is that of `parts`: it sorts by what it needs.
-        Returns the partitions of both halves. Files that merge makes go to out/<files_to>; out/<seal>, the file that vouches for them, goes before one is remade.
+        Files that merge makes go to out/<files_to>; out/<seal>, the file that vouches for them, goes before one is remade.
+        Returns the partitions of both halves.
         """
         identity = [split.identity(), buckets]
         jobs = [
@@ -213,7 +215,8 @@ class Engine:
             known = json.loads(index.read_text())
             parts = [self._done(folder, part, digest(key, part)) for part in known["parts"]] if known["key"] == key else [None]
             if all(parts):
-                return parts
+                with self._stage(name, 1, 0):
+                    return parts
         with self._stage(name, 1, 1) as progress:
             names = []
             for part, table in tables():
@@ -229,8 +232,8 @@ class Engine:
         """The folder out/<name> as make(temporary folder) fills it; made anew only when `key` changes. Returns its path."""
         folder, receipt = self.out / name, self.out / "work" / f"{name}.json"
         if folder.is_dir() and receipt.is_file() and json.loads(receipt.read_text())["key"] == key:
-            self.stages[name] = {"secs": 0.0, "made": 0, "partitions": 1}
-            return folder
+            with self._stage(name, 1, 0):
+                return folder
         with self._stage(name, 1, 1) as progress:
             receipt.unlink(missing_ok=True)
             temporary = self.out / f".tmp-{name}"
@@ -317,7 +320,7 @@ class Engine:
                 options |= {"object_spilling_directory": str((self.out / "work").resolve())}
                 (self.out / "work").mkdir(exist_ok=True)
             ray.init(self.ray_address, **options)
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come back as exceptions
             context = ray.data.DataContext.get_current()
             context.target_max_block_size = None  # a block is a partition, whatever its size
             context.enable_progress_bars = False
@@ -326,10 +329,19 @@ class Engine:
 
     @contextmanager
     def _stage(self, name, partitions, todo):
+        """Progress of a stage, and its wall clock time, summed over the runs that made its partitions."""
         progress, start = Progress(name, todo), time.perf_counter()
-        yield progress
-        progress.close()
-        self.stages[name] = {"secs": time.perf_counter() - start, "made": todo, "partitions": partitions}
+        try:
+            yield progress
+        finally:
+            progress.close()
+            path = self.out / "work" / "seconds.json"
+            secs = json.loads(path.read_text()) if path.is_file() else {}
+            if todo:
+                before = secs.get(name, 0.0) if todo < partitions else 0.0
+                secs[name] = round(before + time.perf_counter() - start, 2)
+                write_file(path, json.dumps(secs, indent=1).encode())
+            self.stages[name] = {"secs": secs.get(name, 0.0), "made": todo, "partitions": partitions}
 
     def _done(self, folder, name, key):
         """The partition, or None where its file or its ledger is missing or was made from something else."""
@@ -554,7 +566,7 @@ def write_table(path, table, receipt, cuts=None):
     """A Parquet file with the receipt in its footer; `cuts` are row numbers at which row groups begin and end."""
     table = table.combine_chunks().replace_schema_metadata({RECEIPT: json.dumps(receipt)})
     with _atomic(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True) if cuts else [(0, len(table))]:
+        for start, end in itertools.pairwise(cuts) if cuts else [(0, len(table))]:
             writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
 
 

@@ -167,6 +167,10 @@ VERBATIM = str.maketrans({" ": "\xa0", "\n": "\v", "\t": "\x1c"})  # what stands
 LAYOUT = str.maketrans({"\xa0": " ", "\v": "\n", "\x1c": "\t", CELL: "\t"})
 
 
+DECLARES = re.compile(rb"(?i)charset|encoding\s*=")
+ASCII = bytes(range(128))
+
+
 def _html(content, cfg):
     import bs4
 
@@ -188,14 +192,16 @@ def _html(content, cfg):
 
 
 def decode_html(content: bytes) -> str:
-    """UTF-8 where the bytes are that; else what the page declares, else what it looks like, else windows-1252."""
+    """UTF-8 where the bytes are that; else what the page declares; else windows-1252, or what it looks like."""
     from bs4.dammit import UnicodeDammit
 
     if b"\x1b" not in content and b"\0" not in content:  # neither ISO-2022 nor UTF-16, which can pass for UTF-8
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            pass  # then it is something else
+            # few letters beyond ASCII and no declaration: guessing from so little goes wrong (naďve), the web's default does not
+            if not DECLARES.search(content[:4096]) and len(content.translate(None, ASCII)) < len(content) / 50:
+                return content.decode("windows-1252", "replace")
     return UnicodeDammit(content, is_html=True).unicode_markup or content.decode("utf-8", "replace")
 
 

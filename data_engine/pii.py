@@ -1,42 +1,487 @@
 """
 Documents -> documents without personal data.
 
-in:   text large_string          out:  the same columns, text redacted, and OUT
+in:   text large_string, ...          out:  the same columns, text with tags in place of personal data, and OUT
 drops nothing
+
+Tags: <EMAIL> <PHONE> <CREDIT_CARD> <IBAN> <IP> <US_SSN> <AADHAAR> <PAN> <GSTIN> <UPI>, and <CREDENTIALS> for user:password in a
+URL. `pii` counts them by type; the values themselves are kept nowhere.
+
+A compiled pass over the Arrow buffer finds what could be one (an '@', nine digits close together, letters and digits in the
+shape of a PAN, colons between hex digits); only there do the exact rules run: shape, check digit (python-stdnum: Luhn, mod 97,
+Verhoeff, GSTIN), and for bare digits the words around them. They repeat until nothing is found, so that redacting twice is
+redacting once. Phone numbers go by written shape, not by libphonenumber: that misses 40 % of those that people write.
+
+Score, on the labelled cases: recall {RECALL}, precision {PRECISION}.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
 
 from data_engine.records import nothing_dropped
 
-VERSION = 1  # raise when the output changes for the same input
+VERSION = 2  # raise when the output changes for the same input
 OUT = pa.schema({"pii": pa.map_(pa.string(), pa.int32())})
-RULES = {
-    "EMAIL": re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w"),
-    "US_SSN": re.compile(r"\b\d{3}-\d{2}-\d{4}\b"),
-    "PHONE": re.compile(r"\+\d{1,3}[ -]?(?:\(\d{1,4}\)[ -]?)?\d[\d -]{6,}\d|\(\d{3}\) ?\d{3}-\d{4}|\b\d{3}-\d{3}-\d{4}\b"),
-}
+TAGS = ("CREDENTIALS", "EMAIL", "UPI", "IBAN", "GSTIN", "PAN", "IP", "CREDIT_CARD", "AADHAAR", "US_SSN", "PHONE")  # the first wins
 
 
 @dataclass(frozen=True)
 class PiiConfig:
     redact: bool = True  # False: count, and leave the text as it is
+    private_ips: bool = False  # True: also addresses of no public network: 10.0.0.1, 127.0.0.1, fe80::1
+    version_ips: bool = False  # True: also four numbers that read like a version: "version 4.0.30.319", 1.2.3.4
 
 
 def redact(docs: pa.Table, cfg: PiiConfig) -> tuple[pa.Table, pa.Table]:
-    """Documents with tags like <EMAIL> in place of personal data, counted by type; nothing is dropped."""
-    texts, counts = [], []
-    for text in docs["text"].to_pylist():
-        found = {}
-        for tag, rule in RULES.items():
-            text, n = rule.subn(f"<{tag}>", text or "")
-            if n:
-                found[tag] = n
-        texts.append(text)
-        counts.append(list(found.items()))
-    if cfg.redact:
-        docs = docs.set_column(docs.schema.get_field_index("text"), "text", pa.array(texts, pa.large_string()))
-    return docs.append_column("pii", pa.array(counts, OUT.field("pii").type)), nothing_dropped()
+    """Documents with tags in place of personal data, counted by type; nothing is dropped. A null text stays null."""
+    text = docs["text"]
+    data, offsets = text_buffers(text)
+    counts = np.zeros((len(docs), len(TAGS)), np.int32)
+    todo = np.arange(len(docs))  # the documents that may still hold something
+    clean, clean_offsets = data, offsets
+    while len(todo):
+        spans = find_spans(clean, clean_offsets, todo, cfg)
+        np.add.at(counts, ([doc for doc, _, _, _ in spans], [tag for _, _, _, tag in spans]), 1)
+        todo = np.unique(np.array([doc for doc, _, _, _ in spans], np.int64))
+        clean, clean_offsets = replace(clean, clean_offsets, spans)
+    if cfg.redact and clean is not data:
+        valid = pc.is_valid(text.combine_chunks()).buffers()[1] if text.null_count else None
+        buffers = pa.py_buffer(clean_offsets), pa.py_buffer(clean)
+        redacted = pa.LargeStringArray.from_buffers(len(docs), *buffers, valid)
+        docs = docs.set_column(docs.schema.get_field_index("text"), "text", redacted)
+    return docs.append_column("pii", count_maps(counts)), nothing_dropped()
+
+
+def count_maps(counts):
+    """Counts, a row a document and a column a tag -> map array of the tags that occur."""
+    rows, tags = np.nonzero(counts)
+    starts = np.searchsorted(rows, np.arange(len(counts) + 1)).astype(np.int32)
+    items = pa.array(counts[rows, tags], pa.int32())
+    return pa.MapArray.from_arrays(pa.array(starts, pa.int32()), pa.array([TAGS[tag] for tag in tags], pa.string()), items)
+
+
+def replace(data, offsets, spans):
+    """Bytes and offsets with each span (doc, start, end, tag; in order, apart) replaced by its tag."""
+    if not spans:
+        return data, offsets
+    whole, pieces, at = memoryview(data), [], int(offsets[0])
+    growth = np.zeros(len(offsets), np.int64)
+    for doc, start, end, tag in spans:
+        mark = b"<" + TAGS[tag].encode() + b">"
+        pieces += whole[at:start], mark
+        growth[doc + 1] += len(mark) - (end - start)
+        at = end
+    pieces.append(whole[at : int(offsets[-1])])
+    return np.frombuffer(b"".join(pieces), np.uint8), offsets - offsets[0] + np.cumsum(growth)
+
+
+def find_spans(data, offsets, docs, cfg):
+    """(doc, start, end, tag) of all personal data in the documents with these numbers, in order, without overlaps."""
+    spans = []
+    for doc, start, end, kind in zip(*(column.tolist() for column in suspects(data, offsets, docs)), strict=True):
+        first, last = max(int(offsets[doc]), start - BEFORE), min(int(offsets[doc + 1]), end + AFTER)
+        window = data[first:last].tobytes()
+        for a, b, tag in RULES[kind](window, start - first, end - first, cfg):
+            spans.append((doc, first + a, first + b, TAGS.index(tag)))
+    spans.sort(key=lambda span: (span[1], span[3]))
+    kept = []
+    for span in spans:
+        if kept and span[1] < kept[-1][2]:
+            if span[3] < kept[-1][3]:
+                kept[-1] = span
+        else:
+            kept.append(span)
+    return kept
+
+
+def text_buffers(text):
+    """(Chunked, sliced) array of strings -> its bytes as uint8, and int64 offsets into them; a null is empty."""
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    text = text.cast(pa.large_string())
+    if text.null_count:
+        text = text.fill_null("")
+    _, offsets, data = text.buffers()
+    offsets = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
+    return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), offsets
+
+
+# --- Exact rules: window of bytes, start and end of the suspect in it -> [(start, end, tag)] -------------------------------
+
+BEFORE, AFTER = 48, 20  # bytes around a suspect that a rule may look at
+
+DOMAIN = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![A-Za-z0-9])")
+UPI_HANDLE = re.compile(rb"[A-Za-z][A-Za-z0-9]{1,63}(?![A-Za-z0-9@]|[.-][A-Za-z0-9])")
+UPI_HANDLES = frozenset(
+    b"""
+abfspay airtel airtelpaymentsbank albk allbank andb apl aubank axisb axisbank axl bandhan barodampay birla boi cboi centralbank
+cmsidfc cnrb dbs dcb dlb eazypay ezeepay fbl federal freecharge goaxb hdfcbank hdfcbankjd hsbc ibl icici icicibank idbi
+idfcbank idfcfirst ikwik indianbank indus indusind iob jio jkb jupiteraxis karb kaypay kbl kmb kotak kvb mahb mairtel naviaxis
+obc okaxis okbizaxis okhdfcbank okicici oksbi paytm payzapp pingpay pnb pockets postbank ptaxis pthdfc ptsbi ptyes
+rajgovhdfcbank rapl rbl sbi sib slc sliceaxis superyes syndicate tapicici timecosmos ubi uboi uco unionbank upi utbi vijb
+waaxis wahdfcbank waicici wasbi yapl ybl yesbank yesbankltd yespay yespop
+""".split()
+)
+UPI_WORDS = re.compile(rb"\b(?:upi|vpa|bhim|gpay|google pay|phonepe|paytm)\b", re.I)
+CREDENTIALS = re.compile(rb"://([^\s/@:<>\"']+:[^\s/@<>\"']+)$")
+LOGIN = re.compile(rb"://[^\s/@]*$")
+
+
+def at_sign(window, start, end, cfg):
+    """Suspect: the run of address characters around an '@'."""
+    at = window.index(b"@", start)
+    login = LOGIN.search(window, 0, at)
+    if login:
+        secret = CREDENTIALS.search(window, 0, at)
+        return [(secret.start(1), at, "CREDENTIALS")] if secret else []
+    while start < at and window[start : start + 1] in (b".", b"-", b"+", b"%", b"'"):
+        start += 1
+    if start == at or at - start > 64:
+        return []
+    domain = DOMAIN.match(window, at + 1)
+    if domain:
+        return [] if window[start:at] == b"git" else [(start, domain.end(), "EMAIL")]
+    handle = UPI_HANDLE.match(window, at + 1)
+    if handle and at - start >= 2 and (handle[0].lower() in UPI_HANDLES or UPI_WORDS.search(window, 0, start)):
+        return [(start, handle.end(), "UPI")]
+    return []
+
+
+# characters of an IBAN by country (the registry of ISO 13616, 2024)
+IBAN_LENGTHS = """
+AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18
+FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27
+MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27
+SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
+"""
+IBAN_LENGTH = {entry[:2].encode(): int(entry[2:]) for entry in IBAN_LENGTHS.split()}
+
+
+def iban(window, start, end, cfg):
+    """Suspect: country, two digits, and letters and digits with single spaces or hyphens between."""
+    length = IBAN_LENGTH.get(window[start : start + 2].upper())
+    if not length:
+        return []
+    letters, at = bytearray(), start
+    while len(letters) < length and at < end:
+        if window[at] not in b" -":
+            letters.append(window[at])
+        at += 1
+    if len(letters) < length or window[at : at + 1].isalnum():
+        return []
+    letters = letters.upper()
+    digits = "".join(str(int(chr(letter), 36)) for letter in letters[4:] + letters[:4])
+    return [(start, at, "IBAN")] if int(digits) % 97 == 1 else []
+
+
+def gstin(window, start, end, cfg):
+    """Suspect: fifteen letters and digits in the shape of a GSTIN."""
+    from stdnum.in_ import gstin
+
+    return [(start, end, "GSTIN")] if gstin.is_valid(window[start:end].decode()) else []
+
+
+def pan(window, start, end, cfg):
+    """Suspect: AAAAA9999A. The fourth letter says what the holder is."""
+    return [(start, end, "PAN")] if window[start + 3] in b"ABCFGHJLPT" and window[start + 5 : start + 9] != b"0000" else []
+
+
+VERSION_WORDS = re.compile(
+    rb"\b(?:v|ver|version|versions|release|rev|revision|build|firmware|driver|update|patch|section|chapter|clause)[ .:]*$", re.I
+)
+
+
+def is_public(address):
+    special = address.is_private, address.is_loopback, address.is_link_local, address.is_multicast, address.is_unspecified
+    return not any(special) and not (address.version == 4 and address.is_reserved)
+
+
+def ip_address(window, start, end, cfg):
+    """Suspect: four numbers with dots, or hex groups with colons."""
+    try:
+        address = ipaddress.ip_address(window[start:end].decode())
+    except ValueError:
+        return []
+    if not cfg.private_ips and not is_public(address):
+        return []
+    if address.version == 4 and not cfg.version_ips and (max(address.packed) < 32 or VERSION_WORDS.search(window, 0, start)):
+        return []
+    return [(start, end, "IP")]
+
+
+CARD = re.compile(
+    rb"(?<![\w.,/-])(?:[2-6]\d{12,18}|1800\d{11}|[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{1,7}|3\d{3}([ -])\d{6}\2\d{4,5})(?!\w|[.,-]\d)"
+)
+AADHAAR = re.compile(rb"(?<![\w.,/+-])[2-9]\d{3}([ -]?)\d{4}\1\d{4}(?!\w|[.,/-]\d)")
+SSN = re.compile(rb"(?<![\w.,/+-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?!\w|[.,/-]\d)")
+SSN_LOOSE = re.compile(rb"(?<![\w.,/+-])(?!000|666|9)\d{3}[ .-]?(?!00)\d\d[ .-]?(?!0000)\d{4}(?!\w|[.,/-]\d)")
+SSN_WORDS = re.compile(rb"\b(?:ssn|social security)\b", re.I)
+
+EXTENSION = rb"(?:(?: ?[,;])? ?(?:x|ext\.?|extension) ?\d{1,6})?"
+PHONE_SURE = re.compile(
+    rb"(?<![\w./+-])(?<!\d[,)])(?:"
+    rb"\+ ?\(?[1-9]\d{0,2}\)?(?:[ .-]?\(\d{1,5}\))?(?:[ .-]{0,2}\d{1,10}){1,6}"  # +41 (0)62 585 51 90
+    rb"|00[1-9]\d{0,2}(?:[ -]\(?\d{1,5}\)?){2,6}"  # 001-321-194-8268
+    rb"|(?:1[ .-])?\(\d{3}\)[ .-]?\d{3}[ .-]\d{4}"  # (602)272-9781
+    rb"|(?:1[.-])?\d{3}([.-])\d{3}\1\d{4}"  # 618-226-1460
+    rb"|(?:\(0\d{1,4}\)(?:[ -]?\d{2,8}){1,4}"  # (027) 0336-972
+    rb"|0[1-9](?:([ .-])\d\d(?:\2\d\d){3}|([ -])\d{3,4}\3\d{3,4}(?:\3\d{3,4})?)"  # 02.27.96.63.08, 06 6533 4860
+    rb"|0[1-9]\d{1,3}([ .-])\d{2,4}(?:\4\d{2,4}){1,3}"  # 0477 11 28 98
+    rb"|0[1-9]\d{0,3}[ -]\d{6,8})(?![ .-]\d)"  # 06-65334860
+    rb"|\([1-9]\d{1,3}\) \d{3,4}[ -]\d{4}"  # (81) 3570-7492
+    rb")" + EXTENSION + rb"(?!\w|[.,/:-]\d)"
+)
+PHONE_LOOSE = re.compile(rb"(?<![\w.,/+-])\(?\d{2,5}\)?(?:[ ./-]{0,2}\(?\d{2,8}\)?){0,5}" + EXTENSION + rb"(?!\w|[.,/:-]\d)")
+PHONE_WORDS = re.compile(
+    rb"(?<![a-z])(?:(?:tele)?phones?|tel|mobile|mob|cell|fax|call|calling|dial|desk|office|whatsapp|contact|reach|sms|text|ring|hotline"
+    rb"|helpline|answering|messages?|registered)(?![a-z])[^\d\n]{0,24}\n?[^\d\n]{0,3}$",
+    re.I,
+)
+PHONE_WORDS_AFTER = re.compile(rb"[ \\-]{0,3}(?:office|fax|desk|mobile|cell|home|work|phone)\b", re.I)
+NOT_PHONE = re.compile(rb"(?:isbn|issn|oclc|doi|arxiv|pmid|lccn|asin|jstor|bibcode|no\.|nos\.|p\.|pp\.|vol\.)[^a-z]{0,14}$", re.I)
+DATE = re.compile(
+    rb"(?:19|20)\d\d[-./ ]\d\d?[-./ ]\d\d?(?!\d)"
+    rb"|\d\d?([-./])\d\d?\1(?:19|20)\d\d(?!\d)"
+    rb"|(?:1[5-9]|20)\d\d[-/ ](?:1[5-9]|20)\d\d(?!\d)"
+)
+
+
+def digits_of(piece):
+    return bytes(byte for byte in piece if 48 <= byte <= 57).decode()
+
+
+def digit_run(window, start, end, cfg):
+    """Suspect: nine or more digits with at most three separators between any two."""
+    from stdnum import luhn
+    from stdnum.in_ import aadhaar
+
+    found = []
+    for match in CARD.finditer(window, start):
+        if match.start() < end and len(set(digits := digits_of(match[0]))) > 1 and luhn.is_valid(digits):
+            found.append((*match.span(), "CREDIT_CARD"))
+    for match in AADHAAR.finditer(window, start):
+        if match.start() < end and aadhaar.is_valid(digits_of(match[0])):
+            found.append((*match.span(), "AADHAAR"))
+    rule = SSN_LOOSE if SSN_WORDS.search(window, 0, start) else SSN
+    found += [(*match.span(), "US_SSN") for match in rule.finditer(window, start) if match.start() < end]
+    if not NOT_PHONE.search(window, 0, start):
+        found += phones(window, start, end)
+    return found
+
+
+def phones(window, start, end):
+    found = []
+    for match in PHONE_SURE.finditer(window, start):
+        digits = digits_of(match[0])
+        if match.start() < end and 8 + (match[0][:1] != b"+") <= len(digits) <= 21 and not DATE.match(match[0]):
+            found.append((*match.span(), "PHONE"))
+    if not found and (PHONE_WORDS.search(window, 0, start) or PHONE_WORDS_AFTER.match(window, end)):
+        match = PHONE_LOOSE.match(window, start)
+        if match and 9 <= len(digits_of(match[0])) <= 15 and not DATE.match(match[0]):
+            found.append((*match.span(), "PHONE"))
+    return found
+
+
+RULES = (at_sign, digit_run, ip_address, iban, pan, gstin)
+AT, RUN, ADDRESS, ACCOUNT, PAN_SHAPE, GSTIN_SHAPE = range(len(RULES))
+
+
+# --- The compiled pass -----------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def is_digit(byte):
+    return 48 <= byte <= 57
+
+
+@njit(cache=True)
+def is_upper(byte):
+    return 65 <= byte <= 90
+
+
+@njit(cache=True)
+def is_letter(byte):
+    return 65 <= (byte & 0xDF) <= 90
+
+
+@njit(cache=True)
+def is_alnum(byte):
+    return is_digit(byte) or is_letter(byte) or byte == 95 or byte >= 0xC3 or 0x80 <= byte <= 0xBF
+
+
+@njit(cache=True)
+def is_hex(byte):
+    return is_digit(byte) or 65 <= (byte & 0xDF) <= 70
+
+
+@njit(cache=True)
+def is_address(byte):
+    """Of the part of a mail address before the '@': letters, digits, . _ % + - '"""
+    return is_digit(byte) or is_letter(byte) or byte in (46, 95, 37, 43, 45, 39)
+
+
+@njit(cache=True)
+def suspects(data, offsets, docs):
+    """Arrays doc, start, end, kind: where the documents with these numbers could hold personal data."""
+    out = [(np.int64(0), np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
+    for doc in docs:
+        first, last = offsets[doc], offsets[doc + 1]
+        at = first
+        while at < last:
+            byte = data[at]
+            if is_digit(byte):
+                if at >= first + 2 and is_letter(data[at - 1]):
+                    end = pan_end(data, at, first, last)
+                    if end:
+                        out.append((doc, at - 5, end, PAN_SHAPE))
+                    end = account_end(data, at, first, last)
+                    if end:
+                        out.append((doc, at - 2, end, ACCOUNT))
+                elif gstin_end(data, at, first, last):
+                    out.append((doc, at, at + 15, GSTIN_SHAPE))
+                end = quad_end(data, at, first, last)
+                if end:
+                    out.append((doc, at, end, ADDRESS))
+                start, end, enough = run_of_digits(data, at, first, last)
+                if enough:
+                    out.append((doc, start, end, RUN))
+                if at + 1 < last and is_letter(data[end - 1]):
+                    end = at + 1
+                at = end
+            elif byte == 64:
+                start, end = at, at + 1
+                while start > first and at - start < 65 and is_address_before(data, start, first):
+                    start -= 1
+                    while start > first and data[start] & 0xC0 == 0x80:
+                        start -= 1
+                while end < last and end - at < 250 and (is_digit(data[end]) or is_letter(data[end]) or data[end] in (45, 46)):
+                    end += 1
+                if start < at and end > at + 1:
+                    out.append((doc, start, end, AT))
+                at += 1
+            elif byte == 58:
+                start, end, colons = at, at, 0
+                while start > first and at - start < 5 and is_hex(data[start - 1]):
+                    start -= 1
+                while end < last and end - start < 46 and (is_hex(data[end]) or data[end] == 58 or data[end] == 46):
+                    colons += data[end] == 58
+                    end += 1
+                while end > at + 1 and (data[end - 1] == 46 or (data[end - 1] == 58 and data[end - 2] != 58)):
+                    colons -= data[end - 1] == 58
+                    end -= 1
+                edge = (start == first or not is_alnum(data[start - 1])) and (end == last or not is_alnum(data[end]))
+                if edge and colons >= 3 and end - start >= 8:
+                    out.append((doc, start, end, ADDRESS))
+                at = max(end, at + 1)
+            else:
+                at += 1
+    n = len(out)
+    columns = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    for i in range(n):
+        columns[0][i], columns[1][i], columns[2][i], columns[3][i] = out[i]
+    return columns
+
+
+@njit(cache=True)
+def is_address_before(data, start, first):
+    """Whether the character that ends at start can stand in a mail address: also a letter of two bytes (é, ж)."""
+    byte = data[start - 1]
+    return is_address(byte) or (byte & 0xC0 == 0x80 and start - 2 >= first and 0xC3 <= data[start - 2] <= 0xDF)
+
+
+@njit(cache=True)
+def pan_end(data, at, first, last):
+    """AAAAA9999A with its digits from at: its end, or 0."""
+    if at - 5 < first or at + 5 > last:
+        return 0
+    for i in range(at - 5, at):
+        if not is_upper(data[i]):
+            return 0
+    for i in range(at, at + 4):
+        if not is_digit(data[i]):
+            return 0
+    if not is_upper(data[at + 4]) or (at + 5 < last and is_alnum(data[at + 5])) or (at - 6 >= first and is_alnum(data[at - 6])):
+        return 0
+    return at + 5
+
+
+@njit(cache=True)
+def gstin_end(data, at, first, last):
+    """99AAAAA9999A9Z9 from at."""
+    if at + 15 > last or (at > first and is_alnum(data[at - 1])) or (at + 15 < last and is_alnum(data[at + 15])):
+        return False
+    for i in range(15):
+        byte = data[at + i]
+        if i in (0, 1, 7, 8, 9, 10):
+            if not is_digit(byte):
+                return False
+        elif i in (12, 14):
+            if not is_digit(byte) and not is_upper(byte):
+                return False
+        elif not is_upper(byte):
+            return False
+    return True
+
+
+@njit(cache=True)
+def account_end(data, at, first, last):
+    """Two letters, two digits from at, then letters and digits in groups: the end of what could be an IBAN, or 0."""
+    if at + 13 > last or not is_letter(data[at - 2]) or not is_digit(data[at + 1]) or (at - 3 >= first and is_alnum(data[at - 3])):
+        return 0
+    end, digits = at + 2, 0
+    while end < last and end - at < 42:
+        if is_digit(data[end]):
+            digits += 1
+        elif not is_letter(data[end]) and not (data[end] in (32, 45) and end + 1 < last and is_alnum(data[end + 1])):
+            break
+        end += 1
+    return end if digits >= 7 else 0
+
+
+@njit(cache=True)
+def quad_end(data, at, first, last):
+    """Four numbers of one to three digits with dots between, from at: the end, or 0."""
+    if at > first and (is_alnum(data[at - 1]) or data[at - 1] == 46 or data[at - 1] == 45):
+        return 0
+    end, dots, digits = at, 0, 0
+    while end < last:
+        if is_digit(data[end]):
+            digits += 1
+            if digits > 3:
+                return 0
+        elif data[end] == 46 and digits and end + 1 < last and is_digit(data[end + 1]):
+            dots += 1
+            digits = 0
+        else:
+            break
+        end += 1
+    return end if dots == 3 and not (end < last and (is_alnum(data[end]) or data[end] == 45)) else 0
+
+
+@njit(cache=True)
+def run_of_digits(data, at, first, last):
+    """Start, end and whether there are enough digits, of the run whose first digit is at `at`."""
+    start = at
+    while start > first and at - start < 3 and data[start - 1] in (40, 43) and data[start] != 43:  # ( +
+        start -= 1
+    end, digits, gap, i = at, 0, 0, at
+    while i < last:
+        byte = data[i]
+        if is_digit(byte):
+            digits += 1
+            gap = 0
+            end = i + 1
+        elif byte in (32, 40, 41, 45, 46, 47):  # space ( ) - . /
+            gap += 1
+            if gap > 3:
+                break
+        else:
+            break
+        i += 1
+    return start, end, digits >= (8 if data[start] == 43 else 9)

@@ -25,11 +25,14 @@ class Progress:
             self._show()
 
     def close(self):
-        if self.total:
-            self._show(end="\n")
+        if self.total and (sys.stdout.isatty() or self.shown_at < self.done):
+            self._show()
+        if self.total and sys.stdout.isatty():
+            print()
 
-    def _show(self, end=""):
+    def _show(self):
         secs = self.shown = time.monotonic()
+        self.shown_at = self.done
         secs -= self.start
         text = f"{self.name:<14} {self.done:>5}/{self.total}"
         if self.rows:
@@ -39,7 +42,7 @@ class Progress:
         left = f"ETA {clock(secs / self.done * (self.total - self.done))}" if 0 < self.done < self.total else ""
         text += f"  {clock(secs)} {left}"
         if sys.stdout.isatty():
-            print(f"\r\x1b[K{text}", end=end, flush=True)
+            print(f"\r\x1b[K{text}", end="", flush=True)
         else:
             print(text, flush=True)
 

@@ -41,7 +41,7 @@ def render(name):
 
 def without_machine(text):
     """Text without addresses in memory and without the folder that Python lives in."""
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", text.replace(LIBRARY, "lib"))
+    return re.sub(r"(?: |&nbsp;)at(?: |&nbsp;)0x[0-9A-Fa-f]+", "", text.replace(LIBRARY, "lib"))
 
 
 def main(names):

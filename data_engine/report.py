@@ -86,7 +86,7 @@ def write(cfg, engine, made):
         "until": cfg.until,
         "settings": {k: v for k, v in plain(cfg).items() if k not in ("sources", "plan")},
         "sources": table,
-        "stages": {name: stage | {"secs": round(stage["secs"], 2)} for name, stage in engine.stages.items()},
+        "stages": engine.stages,
         "duplicates": sum(part.receipt["rows"] for part in made.get("duplicates", [])),
         "pii": pii_counts(engine, made),
         "shards": None,
@@ -155,10 +155,11 @@ p.where { color: var(--soft); margin: .2rem 0 1.5rem }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th { text-align: left; color: var(--soft); font-weight: 500; font-size: .85rem }
 th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-td.n, th.n { text-align: right } td.bar { width: 34% }
+td.n, th.n { text-align: right; white-space: nowrap } td.bar { width: 34% }
 .bar div { display: flex; height: .8rem; border-radius: .2rem; overflow: hidden; background: var(--panel); margin-top: .35rem }
 .bar i { background: var(--kept) } .bar u { background: var(--lost) }
-.legend i, .legend u { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; margin: 0 .35rem 0 .9rem }
+.legend i, .legend u { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; margin: 0 .3rem 0 0 }
+.legend u { margin-left: .9rem }
 .legend i { background: var(--kept) } .legend u { background: var(--lost) } .legend { color: var(--soft); font-size: .85rem }
 """
 
@@ -172,7 +173,7 @@ def page(data):
         tokens = data["shards"]["tokens"]
         tiles += [(f"{tokens['train']:,}", "train tokens"), (f"{tokens['val']:,}", "validation tokens")]
     secs = sum(stage["secs"] for stage in data["stages"].values())
-    tiles.append((clock(secs), "minutes in the stages of this run"))
+    tiles.append((clock(secs), "minutes in all stages"))
     parts = [f'<div class="tile"><b>{value}</b><span>{label}</span></div>' for value, label in tiles]
     body = [f'<div class="tiles">{"".join(parts)}</div>', "<h2>From records to documents</h2>", _funnel_table(data["sources"])]
     if data["shards"]:
@@ -217,7 +218,7 @@ def _funnel_table(sources):
             bar = _bar(row["out"], lost, whole)
             rows.append([name, f"<span>{row['step']}</span>", f"{row['in']:,}", f"{row['out']:,}", bar, f"<span>{dropped}</span>"])
     legend = '<p class="legend"><i></i>kept <u></u>dropped in this step</p>'
-    head = ["source", "<span>step</span>", "in", "kept", "<div></div>", "<span>dropped by reason</span>"]
+    head = ["source", "<span>step</span>", "in", "kept", "", "<span>dropped by reason</span>"]
     return legend + _table(head, rows)
 
 
@@ -225,7 +226,9 @@ def _mix_table(mix):
     rows = []
     for source in mix["sources"]:
         bar = _bar(source["share"], 0, 1)
-        licences = ", ".join(f"{html.escape(name)} {n:,}" for name, n in list(source["licences"].items())[:6])
+        common = sorted(source["licences"].items(), key=lambda item: -item[1])
+        licences = ", ".join(f"{html.escape(name)} {n:,}" for name, n in common[:5])
+        licences += f", {len(common) - 5} more" if len(common) > 5 else ""
         rows.append(
             [
                 html.escape(source["name"]),
@@ -238,7 +241,7 @@ def _mix_table(mix):
                 f"<span>{licences}</span>",
             ]
         )
-    head = ["source", "documents", "epochs", "train tokens", "share", "wanted", "<div></div>", "<span>licences (documents)</span>"]
+    head = ["source", "documents", "epochs", "train tokens", "share", "wanted", "", "<span>licences (documents)</span>"]
     return _table(head, rows)
 
 
@@ -248,7 +251,7 @@ def _time_table(data):
     for name, stage in data["stages"].items():
         done = f"{stage['made']:,} of {stage['partitions']:,}"
         rows.append([html.escape(name), done, f"{stage['secs']:.1f}", _bar(stage["secs"], 0, longest)])
-    table = _table(["stage", "partitions made now", "seconds", "<div></div>"], rows)
+    table = _table(["stage", "partitions made now", "seconds", ""], rows)
     steps = Counter()
     for source in data["sources"].values():
         for row in source:

@@ -15,7 +15,18 @@ def texts():
     """English texts of 400 to 8,000 characters, about 300 of them, in a fixed order."""
     found = []
     library = Path(sysconfig.get_path("stdlib"))
-    packages = ("", "asyncio", "concurrent/futures", "email", "http", "importlib", "logging", "multiprocessing", "unittest", "urllib")
+    packages = (
+        "",
+        "asyncio",
+        "concurrent/futures",
+        "email",
+        "http",
+        "importlib",
+        "logging",
+        "multiprocessing",
+        "unittest",
+        "urllib",
+    )
     for path in (path for package in packages for path in sorted((library / package).glob("*.py"))):
         tree = ast.parse(path.read_bytes())
         nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]

@@ -109,7 +109,10 @@ def test_an_added_source_adds_only_its_own_partitions(folder):
     run(folder / "two.py", out, "--until=documents")
     after = written(out)
     assert all(after[path] == when for path, when in before.items())
-    assert {path.split("/")[-1].removeprefix("documents-").split("-")[0] for path in after.keys() - before.keys()} <= {"second", "raw"}
+    assert {path.split("/")[-1].removeprefix("documents-").split("-")[0] for path in after.keys() - before.keys()} <= {
+        "second",
+        "raw",
+    }
     assert {r["source"] for r in rows(out, "documents")} == {"first", "second"}
 
 

@@ -1,0 +1,373 @@
+"""Laws of scoring: the requests, windows and metrics of lm-evaluation-harness; every log-likelihood that of one plain sequence."""
+
+import hashlib
+import json
+import math
+import os
+import random
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import eval_tasks
+import evaluate
+import train
+from config import UserError
+from data_engine import shards
+from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
+from model import from_checkpoint
+from tests.tiny_run import TEXT, make_run
+from windows import Windows
+
+torch.set_num_threads(1)
+SHARED = Path(os.environ.get("PHOENIX_SHARED", Path(__file__).parents[2] / "shared"))
+genuine = pytest.mark.skipif(
+    not (SHARED / "eval" / "golden" / "golden.json").is_file(), reason="needs the tasks' data: set PHOENIX_SHARED"
+)
+SIX = ("hellaswag", "winogrande", "arc_easy", "lambada_openai", "piqa", "wikitext")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads((SHARED / "eval" / "golden" / "golden.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def lm(run):
+    return evaluate.load_model(evaluate.Evaluate(str(run)))
+
+
+# ---- requests and metrics --------------------------------------------------------------------------------------------
+
+
+def test_a_row_becomes_the_requests_worked_by_hand():
+    row = {"activity_label": "Roof", "ctx_a": "[step] A  man [title] sits.", "ctx_b": "he SAYS", "label": "1"}
+    assert eval_tasks.hellaswag(row | {"endings": ["is  here. [sub]", "runs."]}) == Item(
+        [("Roof: A man. sits. He says", " is here. "), ("Roof: A man. sits. He says", " runs.")], 1
+    )
+    row = {"sentence": "Ann met Bo so _ waved _ off. ", "option1": "Ann", "option2": "Bo", "answer": "2"}
+    assert eval_tasks.winogrande(row) == Item([("Ann met Bo so Ann", " waved _ off."), ("Ann met Bo so Bo", " waved _ off.")], 1)
+    row = {"question": "Why?", "choices": {"text": ["a ", "b", "c"], "label": ["1", "2", "3"]}, "answerKey": "3"}
+    asked = "Question: Why?\nAnswer:"
+    assert eval_tasks.arc_easy(row) == Item([(asked, " a "), (asked, " b"), (asked, " c")], 2)
+    row = {"goal": "Why?", "sol1": " a", "sol2": "b ", "label": "0"}
+    assert eval_tasks.piqa(row) == Item([(asked, "  a"), (asked, " b ")], 0)
+    assert eval_tasks.lambada_openai({"text": "she\u00a0told  Li\nam"}) == Item([("she\u00a0told ", " Li\nam")], 0)
+    page = ' = Ann = \n He said : " no " ( 1 @,@ 000 @.@ 5 ) , \n it \'s 3 ° N '
+    assert eval_tasks.wikitext({"page": page}) == Item([(' = Ann =\nHe said: "no" (1,000.5),\nit\'s 3°N ',)], (24, 65))
+
+
+def test_a_title_opens_a_page_and_a_section_does_not():
+    text = " \n = A = \n x \n = = B = = \n y \n = C = \n z \n"
+    assert eval_tasks.wikitext_pages(text) == [" = A = \n x \n = = B = = \n y ", " = C = \n z \n"]
+
+
+@genuine
+def test_requests_are_those_of_the_harness(golden):
+    now, old = golden["lm_eval_0_4_13_offline_run"], golden["legacy_v0_3_request_hashes"]
+    for name in SIX:
+        items, _ = items_of(name, SHARED / "eval")  # checks number and hashes
+        assert TASKS[name].requests_sha256 == now["sha256_of_json_dumps_of_request_list_in_dataset_order"][f"loc_{name}"]
+        shuffled = list(items)
+        random.Random(42).shuffle(shuffled)
+        requests = [list(request) for item in shuffled for request in item.requests * (2 if name == "lambada_openai" else 1)]
+        dumped = json.dumps(requests, sort_keys=True)
+        assert hashlib.sha256(dumped.encode()).hexdigest() == old["hashes"][name]
+    assert len(items_of("arc_easy:validation", SHARED / "eval")[0]) == 570
+
+
+@genuine
+@pytest.mark.slow
+def test_metrics_are_those_of_the_harness_for_its_fake_model(golden):
+    def fake(context, continuation=None):
+        text = context if continuation is None else f"{context}\0{continuation}"
+        digest = hashlib.sha256(text.encode()).digest()
+        fraction = int.from_bytes(digest[:6], "big") / 2**48
+        return -(0.5 + fraction) * len(context if continuation is None else continuation), digest[6] % 3 == 0
+
+    for name in SIX:
+        items, _ = items_of(name, SHARED / "eval")
+        answers = [[fake(*request) for request in item.requests] for item in items]
+        want = golden["lm_eval_0_4_13_offline_run"]["results"][f"loc_{name}"]
+        for metric, (value, stderr) in evaluate.metrics_of(name, items, answers, draws=1000).items():
+            assert value == pytest.approx(want[f"{metric},none"], rel=1e-12)
+            assert stderr is None or stderr == pytest.approx(want[f"{metric}_stderr,none"], rel=1e-12)
+
+
+@genuine
+def test_windows_are_those_of_the_harness(golden):
+    for case in golden["rolling_windows_context_len_1"]:
+        found = evaluate.rolling_windows(case["tokens"], case["prefix"], case["max_length"])
+        assert [list(map(list, window)) for window in found] == case["windows_context_continuation"]
+
+
+def test_windows_score_each_token_once_with_all_the_context_that_fits():
+    assert evaluate.rolling_windows(list(range(1, 11)), 0, 4) == [([0], [1, 2, 3, 4]), ([4], [5, 6, 7, 8]), ([6, 7, 8], [9, 10])]
+    assert evaluate.rolling_windows([], 0, 4) == []
+
+
+def test_the_bootstrap_draws_what_random_choices_draws():
+    lls = np.random.default_rng(0).normal(-3, 1, 37)
+    replicates = []
+    for seed in range(2):
+        draw = random.Random(seed)
+        replicates += [math.exp(-np.mean(draw.choices(list(lls), k=37))) for _ in range(1000)]
+    assert evaluate.bootstrap_stderr(lls, 2000) == pytest.approx(np.std(replicates, ddof=1), rel=1e-12)
+
+
+def test_ties_go_to_the_first_and_lengths_count_without_the_delimiter():
+    items = [Item([("c", " ab"), ("c", "  b")], 0), Item([("c", " a"), ("c", " abcd")], 1)]
+    answers = [[(-2.0, False), (-2.0, False)], [(-1.0, False), (-3.0, False)]]
+    found = evaluate.metrics_of("piqa", items, answers)
+    assert found == {"acc": (0.5, 0.5), "acc_norm": (1.0, 0.0)}
+    assert evaluate.metrics_of("piqa", items[:1], answers[:1])["acc"] == (1.0, None)  # one item has no spread
+
+
+# ---- log-likelihoods -------------------------------------------------------------------------------------------------
+
+REQUESTS = [
+    ("A man is sitting on a roof. He", " starts pulling up roofing."),
+    ("A man is sitting on a roof. He", " was a surgeon"),
+    ("A man is sitting on a roof. He", " x"),
+    ("A man is sitting on a roof. He", "  two spaces"),
+    ("Sarah was a much better surgeon than Maria so Sarah", " got"),
+    ("Sarah was a much better surgeon than Maria so Maria", " got"),
+    ("ends in a space ", "word"),
+    ("", "no context"),
+    ("", "<|endoftext|>begins with it"),
+    ("1234567890" * 4, " more than fits"),  # 40 + 15 tokens, a context of 48
+    ("1234567890" * 4, " z"),
+    ("A man", " naïve 東京"),
+]
+
+
+def one_by_one(logits_of, tokenizer, context_size, context, continuation):
+    """The rule of section 2 in plain words: one sequence, no batch, no shared context."""
+    moved = len(context) - len(context.rstrip())
+    if moved:
+        context, continuation = context[:-moved], context[-moved:] + continuation
+    head = tokenizer.encode(context) or [tokenizer.bos_token_id]
+    tail = tokenizer.encode(context + continuation)[len(head) if context else 0 :]
+    tail = tail[1:] if not context and tail[0] == head[0] else tail
+    tokens = (head + tail)[-(context_size + 1) :]
+    with torch.no_grad():
+        logps = torch.log_softmax(logits_of(torch.tensor([tokens[:-1]]))[0], dim=-1)[-len(tail) :]
+    found = sum(logps[i, token].item() for i, token in enumerate(tail))
+    return found, all(logps[i].argmax() == token for i, token in enumerate(tail))
+
+
+def likeliest_request(phoenix, tokenizer):
+    """A context and the token that the model finds likeliest there, the first that is cut the same way as one text."""
+    for end in range(1, len(TEXT)):
+        ids = tokenizer.encode(TEXT[:end].rstrip())
+        longer = phoenix.generate(torch.tensor([ids]), 1, temperature=0)[0].tolist()
+        context, both = tokenizer.decode(ids), tokenizer.decode(longer)
+        if tokenizer.encode(both) == longer and tokenizer.encode(context) == ids:
+            return context, both[len(context) :]
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
+    path = make_run(tmp_path, qk_norm=qk_norm)
+    lm, (phoenix, _) = evaluate.load_model(evaluate.Evaluate(str(path))), from_checkpoint(path)
+    assert lm.shares and lm.headed
+    requests = [*REQUESTS, likeliest_request(phoenix, lm.tokenizer)]
+    answers = evaluate.answer(lm, "piqa", [Item(requests)])[0]
+    for request, (ll, likeliest) in zip(requests, answers, strict=True):
+        for logits_of in (phoenix, lambda tokens: lm.model(tokens).logits):
+            want, want_likeliest = one_by_one(logits_of, lm.tokenizer, lm.context, *request)
+            assert ll == pytest.approx(want, abs=1e-4)
+            assert likeliest == want_likeliest
+    assert answers[-1][1]
+
+
+def test_the_size_of_a_batch_changes_no_score(lm):
+    want = evaluate.answer(lm, "piqa", [Item(REQUESTS)])
+    for batch_tokens in (1, 60):
+        found = evaluate.answer(replace(lm, batch_tokens=batch_tokens), "piqa", [Item(REQUESTS)])
+        assert np.allclose([ll for ll, _ in found[0]], [ll for ll, _ in want[0]], rtol=0, atol=1e-5)
+
+
+def test_a_page_scores_the_sum_of_its_windows(lm, run):
+    phoenix, _ = from_checkpoint(run)
+    tokens = lm.tokenizer.encode(TEXT)
+    assert len(tokens) > 2 * lm.context
+    with torch.no_grad():
+        want = 0.0
+        for context, target in evaluate.rolling_windows(tokens, 0, lm.context):
+            logps = torch.log_softmax(phoenix(torch.tensor([(context + target)[:-1]]))[0], dim=-1)[-len(target) :]
+            want += logps.gather(-1, torch.tensor(target)[:, None]).sum().item()
+    assert evaluate.answer(lm, "wikitext", [Item([(TEXT,)]), Item([("x",)])])[0][0][0] == pytest.approx(want, rel=1e-6)
+
+
+def test_a_continuation_longer_than_the_context_is_refused(lm):
+    with pytest.raises(UserError, match="does not fit a context of 48"):
+        evaluate.answer(lm, "piqa", [Item([("a", " 1" * 60)])])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Bloom", "Gemma2", "GPT2"])
+def test_a_shortcut_that_is_not_exact_for_a_model_is_not_taken(lm, kind):
+    import transformers
+
+    sizes = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 0}
+    more = {"intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 16, "final_logit_softcapping": 1.0}
+    config = getattr(transformers, f"{kind}Config")(**sizes | (more if kind == "Gemma2" else {}))
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}ForCausalLM" if kind != "GPT2" else "GPT2LMHeadModel")(config).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(4)
+    other = replace(lm, model=model)
+    evaluate.check_shortcuts(other)
+    assert (other.shares, other.headed) == {"Bloom": (False, True), "Gemma2": (True, False), "GPT2": (True, True)}[kind]
+    for request, (ll, _) in zip(REQUESTS, evaluate.answer(other, "piqa", [Item(REQUESTS)])[0], strict=True):
+        want, _ = one_by_one(lambda tokens: model(tokens).logits, lm.tokenizer, lm.context, *request)
+        assert ll == pytest.approx(want, abs=1e-4)
+
+
+# ---- bits per byte ---------------------------------------------------------------------------------------------------
+
+
+def test_tokens_of_a_text_have_as_many_bytes_as_the_text(lm, run):
+    sizes = evaluate.token_bytes(lm.tokenizer)
+    for text in ("", "  two\n", "naïve café 東京 🙂", "\x00\u200b", TEXT):
+        assert sizes[lm.tokenizer.encode(text)].sum() == len(text.encode())
+    assert sizes[0] == sizes[1] == 0  # special tokens stand for no text
+    assert sizes.tolist() == train.token_bytes(run.parent / "tokenizer" / "tokenizer.json").tolist()
+
+
+@pytest.mark.parametrize("windows", [None, 3])
+def test_bits_per_byte_is_what_training_validates(lm, run, windows):
+    cut = Windows(shards.open(run.parents[1] / "data" / "shards", "val"), lm.context)
+    found, counts = evaluate.bits_per_byte(lm, cut, windows)
+    count = windows or cut.count
+    chosen, bytes_V = np.arange(count) * cut.count // count, torch.tensor(evaluate.token_bytes(lm.tokenizer))
+    want = train.validate(from_checkpoint(run)[0], cut, chosen, 2, bytes_V, torch.device("cpu"), nullcontext)
+    assert found["bits_per_byte"][0] == pytest.approx(want["val_bpb"], rel=1e-6)
+    assert found["loss"][0] == pytest.approx(want["val_loss"], rel=1e-6)
+    assert (counts["items"], counts["of"], counts["tokens"]) == (count, cut.count, count * lm.context)
+
+
+# ---- data and arguments ----------------------------------------------------------------------------------------------
+
+ROWS = [{"goal": f"goal {i}", "sol1": "a man", "sol2": "a roof", "label": i % 2} for i in range(5)]
+
+
+@pytest.fixture
+def five_items(monkeypatch, tmp_path):
+    """piqa with five items, and a folder of data that holds them."""
+    items = [eval_tasks.piqa(row) for row in ROWS]
+    known = {
+        "items": 5,
+        "requests_sha256": sha256_json([request for item in items for request in item.requests]),
+        "gold_sha256": sha256_json([item.gold for item in items]),
+    }
+    monkeypatch.setitem(TASKS, "piqa", replace(TASKS["piqa"], **known))
+    folder = tmp_path / "eval" / "piqa"
+    folder.mkdir(parents=True)
+    bare = [{k: v for k, v in row.items() if k != "label"} for row in ROWS]
+    (folder / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
+    (folder / "valid-labels.lst").write_text("".join(f"{row['label']}\n" for row in ROWS))
+    return folder.parent
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+
+
+def test_a_run_writes_every_items_loglikelihoods_and_names_what_is_missing(run, five_items, no_network, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    argv = [str(run), f"--data={five_items}", f"--json={out}", "--limit=4"]
+    assert evaluate.main(argv) == 0
+    report, printed = json.loads(out.read_text()), capsys.readouterr().out
+    piqa = report["results"]["piqa"]
+    assert (piqa["items"], piqa["of"], piqa["chance"], piqa["gold"]) == (4, 5, 0.5, [0, 1, 0, 1])
+    assert [len(lls) for lls in piqa["loglikelihoods"]] == [2] * 4
+    assert report["results"]["bits_per_byte"]["metrics"]["bits_per_byte"][0] > 0
+    assert set(report["missing"]) == set(SIX) - {"piqa"}
+    assert "not scored: hellaswag: Rowan/hellaswag cannot be had from the Hub: Name or service not known" in printed
+    assert report["weights_sha256"]["ckpt.pt"] == hashlib.sha256(run.read_bytes()).hexdigest()
+    assert evaluate.main([*argv, "--tasks=piqa,winogrande"]) == 1  # asked for by name, and not scored
+    assert evaluate.main([*argv, "--tasks=bits_per_byte"]) == 0
+    assert list(json.loads(out.read_text())["results"]) == ["bits_per_byte"]
+
+
+def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "snapshot" / "plain_text" / "validation" / "0000.parquet"
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path / "snapshot"))
+    pq.write_table(pa.Table.from_pylist(ROWS), file)
+    assert items_of("piqa", None)[0] == items_of("piqa", five_items)[0]
+    for wrong in (ROWS[:4], [{"text": "another data set"}] * 5, [row | {"label": 0} for row in ROWS]):
+        pq.write_table(pa.Table.from_pylist(wrong), file)
+        with pytest.raises(Unavailable, match="is not the data of piqa"):
+            items_of("piqa", None)
+    file.unlink()
+    with pytest.raises(Unavailable, match=r"baber/piqa has no \*/validation"):
+        items_of("piqa", None)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "sentence"),
+    [
+        ("valid.jsonl", lambda text: text.split("\n", 1)[1], "is not the data of piqa"),  # 4 rows, 5 answers
+        ("valid.jsonl", lambda text: text.replace("a man", "a  man"), "requests_sha256 differs"),
+        ("valid.jsonl", lambda text: text[:-20], "JSONDecodeError"),
+        ("valid.jsonl", lambda text: "", "0 items, 5 are expected"),
+        ("valid.jsonl", lambda text: text.replace("goal", "query"), "KeyError: 'goal'"),
+        ("valid-labels.lst", lambda text: text.replace("1", "0"), "gold_sha256 differs"),
+        ("valid-labels.lst", lambda text: "yes\n" * 5, "is not the data of piqa"),
+    ],
+)
+def test_a_wrong_file_is_refused_before_anything_is_scored(five_items, file, change, sentence):
+    path = five_items / "piqa" / file
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=sentence):
+        items_of("piqa", five_items)
+
+
+def test_a_users_mistake_is_one_sentence(run, tmp_path, no_network):
+    foreign = tmp_path / "foreign.pt"
+    foreign.write_bytes(b"not a checkpoint")
+    (tmp_path / "empty").mkdir()
+    for argv, sentence in (
+        (["no/ckpt.pt"], "no/ckpt.pt does not exist"),
+        ([str(foreign), "--tasks=bits_per_byte"], "is not a whole torch file"),
+        ([str(tmp_path / "empty"), "--tasks=bits_per_byte"], "a folder without config.json"),
+        ([str(run), "--tasks=hellaswog"], "unknown task 'hellaswog': there are hellaswag, winogrande"),
+        ([str(run), "--limit=0"], "must be at least 1"),
+        ([str(run), "--data=no/folder"], "--data=no/folder is not a folder"),
+        ([str(run), "--tasks=bits_per_byte", "--shards=no/folder"], "no/folder/shards.json does not exist"),
+        ([str(run), "--tasks=bits_per_byte", "--device=nonsense"], "device 'nonsense' cannot be used"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            evaluate.main(argv)
+
+
+def test_a_tokenizer_other_than_the_trained_one_is_refused(tmp_path):
+    path = make_run(tmp_path)
+    meta = tmp_path / "data" / "shards" / "shards.json"
+    meta.write_text(meta.read_text().replace('"tokenizer_sha256": "', '"tokenizer_sha256": "0'))
+    with pytest.raises(UserError, match="were made with another tokenizer"):
+        evaluate.main([str(path), "--tasks=bits_per_byte"])
+    tokens = path.parent / "tokenizer" / "tokenizer.json"
+    tokens.write_text(tokens.read_text() + " ")
+    with pytest.raises(UserError, match="is not the tokenizer that"):
+        evaluate.main([str(path), "--tasks=bits_per_byte"])
