@@ -187,7 +187,7 @@ def _checked(hint, value, shown):
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
         kind = typing.get_origin(option) or option
-        if kind is typing.Any or option is type(None) and value is None:
+        if kind is typing.Any or (option is type(None) and value is None):
             return value
         if kind is float and type(value) is int:
             return float(value)

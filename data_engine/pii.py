@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
+from data_engine.language import text_buffers
 from data_engine.records import nothing_dropped
 
 VERSION = 2  # raise when the output changes for the same input
@@ -35,7 +36,7 @@ TAGS = ("CREDENTIALS", "EMAIL", "UPI", "IBAN", "GSTIN", "PAN", "IP", "CREDIT_CAR
 class PiiConfig:
     redact: bool = True  # False: count, and leave the text as it is
     private_ips: bool = False  # True: also addresses of no public network: 10.0.0.1, 127.0.0.1, fe80::1
-    version_ips: bool = False  # True: also four numbers that read like a version: "version 4.0.30.319", 1.2.3.4
+    version_ips: bool = False  # True: also four numbers that read like a version: "version 4.0.130.19", 9.5.3.72, 2.5.29.46
 
 
 def redact(docs: pa.Table, cfg: PiiConfig) -> tuple[pa.Table, pa.Table]:
@@ -100,21 +101,9 @@ def find_spans(data, offsets, docs, cfg):
     return kept
 
 
-def text_buffers(text):
-    """(Chunked, sliced) array of strings -> its bytes as uint8, and int64 offsets into them; a null is empty."""
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    text = text.cast(pa.large_string())
-    if text.null_count:
-        text = text.fill_null("")
-    _, offsets, data = text.buffers()
-    offsets = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
-    return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), offsets
-
-
 # --- Exact rules: window of bytes, start and end of the suspect in it -> [(start, end, tag)] -------------------------------
 
-BEFORE, AFTER = 48, 20  # bytes around a suspect that a rule may look at
+BEFORE, AFTER = 96, 32  # bytes around a suspect that a rule may look at
 
 DOMAIN = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![A-Za-z0-9])")
 UPI_HANDLE = re.compile(rb"[A-Za-z][A-Za-z0-9]{1,63}(?![A-Za-z0-9@]|[.-][A-Za-z0-9])")
@@ -193,7 +182,7 @@ def pan(window, start, end, cfg):
 
 
 VERSION_WORDS = re.compile(
-    rb"\b(?:v|ver|version|versions|release|rev|revision|build|firmware|driver|update|patch|section|chapter|clause)[ .:]*$", re.I
+    rb"\b(?:v|ver|version|versions|release|rev|revision|build|firmware|driver|update|patch|section|chapter|clause)[ .:(-]*$", re.I
 )
 
 
@@ -210,7 +199,7 @@ def ip_address(window, start, end, cfg):
         return []
     if not cfg.private_ips and not is_public(address):
         return []
-    if address.version == 4 and not cfg.version_ips and (max(address.packed) < 32 or VERSION_WORDS.search(window, 0, start)):
+    if address.version == 4 and not cfg.version_ips and (max(address.packed[:3]) < 32 or VERSION_WORDS.search(window, 0, start)):
         return []
     return [(start, end, "IP")]
 
@@ -268,7 +257,7 @@ def digit_run(window, start, end, cfg):
     for match in AADHAAR.finditer(window, start):
         if match.start() < end and aadhaar.is_valid(digits_of(match[0])):
             found.append((*match.span(), "AADHAAR"))
-    rule = SSN_LOOSE if SSN_WORDS.search(window, 0, start) else SSN
+    rule = SSN_LOOSE if SSN_WORDS.search(window, max(0, start - 48), start) else SSN
     found += [(*match.span(), "US_SSN") for match in rule.finditer(window, start) if match.start() < end]
     if not NOT_PHONE.search(window, 0, start):
         found += phones(window, start, end)
@@ -332,28 +321,28 @@ def suspects(data, offsets, docs):
     out = [(np.int64(0), np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
     for doc in docs:
         first, last = offsets[doc], offsets[doc + 1]
-        at = first
+        at = run_end = first
         while at < last:
             byte = data[at]
             if is_digit(byte):
-                if at >= first + 2 and is_letter(data[at - 1]):
+                if at > first and is_letter(data[at - 1]):
                     end = pan_end(data, at, first, last)
                     if end:
                         out.append((doc, at - 5, end, PAN_SHAPE))
                     end = account_end(data, at, first, last)
                     if end:
                         out.append((doc, at - 2, end, ACCOUNT))
-                elif gstin_end(data, at, first, last):
-                    out.append((doc, at, at + 15, GSTIN_SHAPE))
+                    if is_gstin(data, at - 7, first, last):
+                        out.append((doc, at - 7, at + 8, GSTIN_SHAPE))
                 end = quad_end(data, at, first, last)
                 if end:
                     out.append((doc, at, end, ADDRESS))
-                start, end, enough = run_of_digits(data, at, first, last)
-                if enough:
-                    out.append((doc, start, end, RUN))
-                if at + 1 < last and is_letter(data[end - 1]):
-                    end = at + 1
-                at = end
+                if at >= run_end:
+                    start, run_end, enough = run_of_digits(data, at, first, last)
+                    if enough:
+                        out.append((doc, start, run_end, RUN))
+                while at < last and is_digit(data[at]):
+                    at += 1
             elif byte == 64:
                 start, end = at, at + 1
                 while start > first and at - start < 65 and is_address_before(data, start, first):
@@ -412,19 +401,14 @@ def pan_end(data, at, first, last):
 
 
 @njit(cache=True)
-def gstin_end(data, at, first, last):
-    """99AAAAA9999A9Z9 from at."""
-    if at + 15 > last or (at > first and is_alnum(data[at - 1])) or (at + 15 < last and is_alnum(data[at + 15])):
+def is_gstin(data, at, first, last):
+    """Whether 99AAAAA9999A9Z9 stands at `at`."""
+    if at < first or at + 15 > last or (at > first and is_alnum(data[at - 1])) or (at + 15 < last and is_alnum(data[at + 15])):
         return False
     for i in range(15):
         byte = data[at + i]
-        if i in (0, 1, 7, 8, 9, 10):
-            if not is_digit(byte):
-                return False
-        elif i in (12, 14):
-            if not is_digit(byte) and not is_upper(byte):
-                return False
-        elif not is_upper(byte):
+        digit, upper = i in (0, 1, 7, 8, 9, 10, 12, 14), i in (2, 3, 4, 5, 6, 11, 12, 13, 14)
+        if not (digit and is_digit(byte)) and not (upper and is_upper(byte)):
             return False
     return True
 
@@ -432,7 +416,13 @@ def gstin_end(data, at, first, last):
 @njit(cache=True)
 def account_end(data, at, first, last):
     """Two letters, two digits from at, then letters and digits in groups: the end of what could be an IBAN, or 0."""
-    if at + 13 > last or not is_letter(data[at - 2]) or not is_digit(data[at + 1]) or (at - 3 >= first and is_alnum(data[at - 3])):
+    if (
+        at - 2 < first
+        or at + 13 > last
+        or not is_letter(data[at - 2])
+        or not is_digit(data[at + 1])
+        or (at - 3 >= first and is_alnum(data[at - 3]))
+    ):
         return 0
     end, digits = at + 2, 0
     while end < last and end - at < 42:

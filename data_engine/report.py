@@ -146,12 +146,14 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8eaef; --soft: #98a2b3; --line: #343a46; --kept: #6cacd9; --lost: #e0a368; --back: #14171d; --panel: #1c2028 }
 }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 64rem; margin: 2.5rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back) }
+body { max-width: 64rem; margin: 2.5rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
 p.where { color: var(--soft); margin: .2rem 0 1.5rem }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem }
 .tile { background: var(--panel); border-radius: .5rem; padding: .7rem .9rem }
-.tile b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: .85rem }
+.tile b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums }
+.tile span { color: var(--soft); font-size: .85rem }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th { text-align: left; color: var(--soft); font-weight: 500; font-size: .85rem }
 th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }

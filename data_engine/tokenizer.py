@@ -45,7 +45,7 @@ class EncodeConfig:
 
 
 def sample(docs, settings):
-    """(source, text) of the documents below settings["fractions"][source] by hash, long ones cut; the others stay where they are."""
+    """(source, text) of the documents below settings["fractions"][source] by hash, long ones cut."""
     hashes = uniform(docs["id"], settings["seed"], SAMPLE)
     sources, limit = docs["source"].to_pylist(), settings["document_bytes"]
     chosen = [i for i, s in enumerate(sources) if int(hashes[i]) < settings["fractions"].get(s, 0) * FULL]

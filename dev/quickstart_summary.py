@@ -25,7 +25,8 @@ def main(data="data/quickstart", out="out/quickstart"):
     kept = sum(steps[-1]["out"] for steps in report["sources"].values())
     assert records == kept + sum(lost.values()), f"{records} records, {kept} kept, {lost} dropped"
     tokens, shards = report["shards"]["tokens"], report["shards"]["shards"]
-    secs = {name: stage["secs"] for name, stage in report["stages"].items() if stage["made"]}
+    secs = {name: stage["secs"] for name, stage in report["stages"].items()}
+    trained = f"after {log[-1]['tokens'] / 1e6:.1f} M tokens"
 
     rows = [
         ("records in", f"{records:,}"),
@@ -33,10 +34,10 @@ def main(data="data/quickstart", out="out/quickstart"):
         *((f"dropped: {reason}", f"{n:,}") for reason, n in sorted(lost.items())),
         ("tokens", f"{tokens['train']:,} train, {tokens['val']:,} validation"),
         ("shards", f"{len(shards['train'])} train, {len(shards['val'])} validation"),
-        ("seconds a stage", "  ".join(f"{name} {s:.0f}" for name, s in secs.items() if s >= 0.5) or "all was done before"),
+        ("seconds a stage", "  ".join(f"{name} {s:.0f}" for name, s in secs.items() if s >= 0.5)),
         (
             "validation loss",
-            f"{val[0]['val_loss']:.3f} before, {val[-1]['val_loss']:.3f} after {log[-1]['tokens'] / 1e6:.1f} M tokens",
+            f"{val[0]['val_loss']:.3f} before, {val[-1]['val_loss']:.3f} {trained}",
         ),
     ]
     for name, result in scores["results"].items():
