@@ -89,8 +89,9 @@ def load_model(cfg):
             AutoConfig.register(config.model_type, config, exist_ok=True)  # our own exports need no code from the folder
             AutoModelForCausalLM.register(config, model, exist_ok=True)
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            closed = {"trust_remote_code": False, "local_files_only": True}
+            model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **closed)
+            tokenizer = AutoTokenizer.from_pretrained(path, **closed)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise UserError(f"{path} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
         if report["missing_keys"]:  # transformers only warns, and draws them at random
@@ -509,19 +510,20 @@ def main(argv):
                 "gold_sha256": TASKS[name].gold_sha256,
                 "secs": time.monotonic() - start,
                 "gold": [item.gold for item in taken],
-                "loglikelihoods": [[ll for ll, _ in results] for results in answers],
-                "likeliest": [[likeliest for _, likeliest in results] for results in answers],
+                "loglikelihoods": [[ll for ll, _ in given] for given in answers],
+                "likeliest": [[likeliest for _, likeliest in given] for given in answers],
             }
             write_json(path, report)
             print(f"{name}: {len(taken):,} items in {results[name]['secs']:.1f} s", flush=True)
     except KeyboardInterrupt:
         print(f"\nstopped; the scores of {', '.join(results) or 'no task'} are in {path}", file=sys.stderr)
         return 130
-    write_json(path, report)
-    print_table(results)
+    if results:
+        write_json(path, report)
+        print_table(results)
+        print(f"every item's log-likelihoods: {path}")
     for name, reason in missing.items():
         print(f"not scored: {name}: {reason}")
-    print(f"every item's log-likelihoods: {path}")
     return 1 if not results or (cfg.tasks is not None and missing.keys() & set(names)) else 0
 
 

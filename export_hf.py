@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
@@ -128,57 +129,81 @@ def write_tokenizer(source, target, context):
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
+def write_export(folder, name, path, phoenix, checkpoint, eot, format):
+    """All files of the export called `name` in a new `folder`."""
+    from transformers import GenerationConfig
+
+    folder.mkdir(parents=True)
+    save_file({name: p.contiguous() for name, p in phoenix.state_dict().items()}, folder / "model.safetensors", {"format": "pt"})
+    config = hf_config(phoenix.cfg, format, eot)
+    config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"]}  # by which is_export knows it
+    config.save_pretrained(folder)
+    GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
+    write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
+    if format == "phoenix":
+        shutil.copyfile(HERE / "modeling_phoenix.py", folder / "modeling_phoenix.py")
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format))
+
+
+def is_export(folder):
+    """Whether a folder may be replaced: empty, or an export of this script."""
+    config = folder / "config.json"
+    return folder.is_dir() and (not any(folder.iterdir()) or (config.is_file() and "phoenix" in json.loads(config.read_text())))
+
+
+CARD = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+tags: [phoenix]
+---
+# {name}
+
+A language model of {parameters:.1f} M parameters, trained with Phoenix on {tokens:,} tokens in {step:,} steps.
+
+Architecture: {cfg.n_layer} layers, {cfg.n_head} heads, width {cfg.d_model}, SwiGLU of {cfg.d_ff}, {qk_norm}rotary positions, tied
+embedding of {cfg.vocab_size:,} tokens, context {cfg.context:,}; weights in fp32.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "{name}"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder{trust})
+tokens = tokenizer("The history of", return_tensors="pt")
+text = model.generate(**tokens, max_new_tokens=50, do_sample=True, temperature=0.8, top_k=50)
+print(tokenizer.decode(text[0]))
+```
+"""
+
+
 def model_card(name, path, phoenix, checkpoint, format):
     """README.md of the export; its numbers come from the checkpoint, shards/sources.json and eval.json, where they are there."""
-    cfg, data = phoenix.cfg, Path(checkpoint["settings"]["data"], "shards")
-    trust = ", trust_remote_code=True" if format == "phoenix" else ""
-    lines = [
-        "---",
-        "license: apache-2.0",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "tags: [phoenix]",
-        "---",
-    ]
-    lines += [f"# {name}", ""]
-    lines += [
-        f"A language model of {phoenix.parameter_count() / 1e6:.1f} M parameters, trained with Phoenix on {checkpoint['tokens']:,}"
-    ]
-    lines += [f"tokens in {checkpoint['step']:,} steps.", ""]
-    lines += [
-        f"{cfg.n_layer} layers, {cfg.n_head} heads, width {cfg.d_model}, SwiGLU {cfg.d_ff}, context {cfg.context:,}, vocabulary"
-    ]
-    lines += [
-        f"{cfg.vocab_size:,}, {'RMSNorm on queries and keys, ' if cfg.qk_norm else ''}rotary positions, tied embedding, fp32.",
-        "",
-    ]
-    lines += ["```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", "", f'folder = "{name}"']
-    lines += ["tokenizer = AutoTokenizer.from_pretrained(folder)"]
-    lines += [f"model = AutoModelForCausalLM.from_pretrained(folder{trust})"]
-    lines += ['tokens = tokenizer("The history of", return_tensors="pt")']
-    lines += ["text = model.generate(**tokens, max_new_tokens=50, do_sample=True, temperature=0.8, top_k=50)"]
-    lines += ["print(tokenizer.decode(text[0]))", "```", ""]
-    if (data / "sources.json").is_file():
-        lines += ["## Training data", "", *markdown_table(json.loads((data / "sources.json").read_text()))]
-    scores = path.parent / "eval.json"
+    card = CARD.format(
+        name=name,
+        parameters=phoenix.parameter_count() / 1e6,
+        tokens=checkpoint["tokens"],
+        step=checkpoint["step"],
+        cfg=phoenix.cfg,
+        qk_norm="RMSNorm on queries and keys, " if phoenix.cfg.qk_norm else "",
+        trust=", trust_remote_code=True" if format == "phoenix" else "",
+    )
+    sources, scores = Path(checkpoint["settings"]["data"], "shards", "sources.json"), path.parent / "eval.json"
+    if sources.is_file():
+        card += "\n## Training data\n\n" + markdown_table(json.loads(sources.read_text()))
     report = json.loads(scores.read_text()) if scores.is_file() else {}
     if report.get("weights_sha256", {}).get(path.name) == sha256_file(path):  # else they are another checkpoint's scores
-        lines += ["## Scores", "", "Zero-shot, fp32, by Phoenix' evaluate.py, which equals lm-evaluation-harness 0.4.13.", ""]
-        lines += markdown_table([row for task, result in report["results"].items() for row in score_rows(task, result)])
-    return "\n".join(lines) + "\n"
+        card += "\n## Scores\n\nZero-shot, fp32, by Phoenix' evaluate.py (lm-evaluation-harness 0.4.13's tasks and rules).\n\n"
+        card += markdown_table([row for task, result in report["results"].items() for row in score_rows(task, result)])
+    return card
 
 
 def score_rows(task, result):
     """The table's rows of one task of eval.json."""
-    scored = f"{result['items']:,} of {result['of']:,}"
+    items = f"{result['items']:,} of {result['of']:,}"
     for metric, (value, stderr) in result["metrics"].items():
-        yield {
-            "task": task,
-            "metric": metric,
-            "value": f"{value:.4f}",
-            "stderr": f"{stderr:.4f}" if stderr else "",
-            "items": scored,
-        }
+        error = "" if stderr is None else f" ± {stderr:.4f}"
+        yield {"task": task, "metric": metric, "value": f"{value:.4f}{error}", "items": items}
 
 
 def sha256_file(path):
@@ -187,11 +212,10 @@ def sha256_file(path):
 
 
 def markdown_table(rows):
-    """[{column: value}, ...] -> lines; the columns are the first row's plain values."""
+    """[{column: value}, ...] -> text; the columns are the first row's plain values."""
     names = [name for name, value in rows[0].items() if isinstance(value, str | int | float)] if rows else []
-    lines = [" | ".join(names), " | ".join(["---"] * len(names))]
-    lines += [" | ".join(str(row.get(name, "")) for name in names) for row in rows]
-    return [f"| {line} |" for line in lines] + [""]
+    lines = [names, ["---"] * len(names), *([str(row.get(name, "")) for name in names] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 # ---- the proof -------------------------------------------------------------------------------------------------------
@@ -241,7 +265,8 @@ def reload(folder, phoenix, tokenizer, format):
         )
     for text, ids, back in zip(HARD_TEXTS, found["ids"], found["texts"], strict=True):
         want = tokenizer.encode(text, add_special_tokens=False).ids
-        if ids != want or back != tokenizer.decode(want, skip_special_tokens=False):
+        same = text if tokenizer.normalizer is None else tokenizer.decode(want, skip_special_tokens=False)
+        if ids != want or back != same:
             raise RuntimeError(f"AutoTokenizer makes {ids} = {back!r} of {text!r}, the trained tokenizer {want}")
     return found
 
@@ -253,8 +278,8 @@ def main(argv):
     cfg = load(Export, argv, positional="checkpoint")
     if cfg.format not in ("phoenix", "llama"):
         raise UserError(f"unknown format {cfg.format!r}: there are phoenix and llama")
-    path, out = Path(cfg.checkpoint), Path(cfg.out)
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "model.safetensors").is_file())):
+    path, out = Path(cfg.checkpoint), Path(os.path.abspath(cfg.out))
+    if out.exists() and not is_export(out):
         raise UserError(f"{out} exists and is not an earlier export: give a new folder, nothing else is overwritten")
     phoenix, checkpoint = from_checkpoint(path)
     tokenizer, eot = read_tokenizer(path.parent / "tokenizer", checkpoint)
@@ -262,18 +287,10 @@ def main(argv):
     partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({name: p.contiguous() for name, p in phoenix.state_dict().items()}, partial / "model.safetensors", {"format": "pt"})
-    config = hf_config(phoenix.cfg, cfg.format, eot)
-    config.save_pretrained(partial)
-    from transformers import GenerationConfig
-
-    GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(partial)
-    write_tokenizer(path.parent / "tokenizer", partial, phoenix.cfg.context)
-    if cfg.format == "phoenix":
-        shutil.copyfile(HERE / "modeling_phoenix.py", partial / "modeling_phoenix.py")
-    (partial / "README.md").write_text(model_card(out.name, path, phoenix, checkpoint, cfg.format))
-
+    try:
+        write_export(partial, out.name, path, phoenix, checkpoint, eot, cfg.format)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the export cannot be written to {partial}: {error}") from error
     try:
         found = reload(partial, phoenix, tokenizer, cfg.format)
     except RuntimeError as error:

@@ -97,8 +97,8 @@ def cluster(pairs, sets, cfg, sources):
 
     Memory: 8 bytes a distinct 5-gram of a candidate, about twice its text.
     """
-    order = pc.sort_indices(sets, [("id", "ascending")])
-    sets = sets.take(order)
+    sets = sets.take(pc.sort_indices(sets, [("id", "ascending")]))
+    sets = sets.filter(pa.array(~repeated(sets["id"].combine_chunks())))
     ids = sets["id"].combine_chunks()
     hashes, starts, ends = _sets(sets["shingles"])
     left, right = (pc.index_in(pairs[side], ids).to_numpy() for side in ("left", "right"))
@@ -128,6 +128,20 @@ def distinct(pairs):
     """PAIRS without repetitions, in order."""
     pairs = pairs.group_by(["left", "right"], use_threads=False).aggregate([])
     return pairs.take(pc.sort_indices(pairs, [("left", "ascending"), ("right", "ascending")])).cast(PAIRS)
+
+
+def repeated(ids):
+    """
+    bool[n]: whether the same id came before. A job of a source has no id twice; two jobs may, when a field names the uri.
+
+    >>> repeated(pa.array(["00" * 16, "01" * 16, "00" * 16])).tolist()
+    [False, False, True]
+    """
+    words = np.frombuffer((ids if ids.type == ID else pack_ids(ids)).buffers()[1] or b"", np.uint64).reshape(-1, 2)
+    order = np.lexsort(words.T)  # stable: equal ids stay in the order in which they came
+    again = np.zeros(len(words), bool)
+    again[order[1:]] = (words[order[1:]] == words[order[:-1]]).all(axis=1)
+    return again
 
 
 def pack_ids(ids):

@@ -58,6 +58,7 @@ class Job:
     name: str  # unique in its source, safe in a file name, the same however many cores there are
     spec: tuple  # what to read; JSON
     state: str  # hex digest of what decides its records: settings, paths, sizes, times, versions
+    size: int = 0  # bytes that will be read, for plans and progress
 
 
 # ---------------------------------------------------------------------------------------------------------------------------
@@ -91,11 +92,11 @@ class Local:
         for file in self._files():
             (large if file[1] * 3 > partition_bytes else small).append(file)
         groups = [[file] for file in large] + group(small, partition_bytes * 2 // 3)
-        settings = (VERSION, self.name, self.text, self.id, self.licence)
-        return sorted(
-            (Job(_job_name(g[0][0]), (root, tuple(path for path, _, _ in g)), _digest(settings, g)) for g in groups),
-            key=lambda job: job.name,
-        )
+        settings, jobs = (VERSION, self.name, self.text, self.id, self.licence), []
+        for g in groups:
+            spec = (root, tuple(path for path, _, _ in g))
+            jobs.append(Job(_job_name(g[0][0]), spec, _digest(settings, g), sum(size for _, size, _ in g)))
+        return sorted(jobs, key=lambda job: job.name)
 
     def read(self, job: Job) -> Chunks:
         root, paths = job.spec
@@ -366,7 +367,7 @@ def _meta(record, leave_out):
 # PythonDocs: what every machine has that has Python and the requirements
 
 LEFT_OUT = {  # of the standard library: windows, jokes, demos, tests, tables
-    *("antigravity", "this", "idlelib", "lib2to3", "test", "tkinter", "turtle", "turtledemo"),
+    *("antigravity", "this", "idlelib", "lib2to3", "test", "tests", "tkinter", "turtle", "turtledemo"),
 }
 NOT_DOCS = {  # folders of a package that hold tests or copies of other packages
     *("tests", "test", "testing", "_testing", "_vendor", "_vendored", "vendored", "third_party", "thirdparty_files"),
@@ -398,7 +399,7 @@ class PythonDocs:
         jobs = []
         for g in group(_standard_modules(), min(PAGES_PER_JOB, partition_bytes)):
             names = tuple(module for module, _ in g)
-            jobs.append(Job("pydoc-" + _job_name(names[0]), ("pydoc", names), _digest(python, g)))
+            jobs.append(Job("pydoc-" + _job_name(names[0]), ("pydoc", names), _digest(python, g), sum(size for _, size in g)))
         sources, readmes = [], []
         for package, dist in _packages().items():
             readmes.append((package, dist.version))
@@ -408,7 +409,7 @@ class PythonDocs:
                     sources.append((file.as_posix(), file.size or 0, package, mark))
         for g in group(sorted(sources), min(SOURCE_PER_JOB, 4 * partition_bytes)):
             spec = tuple((path, package) for path, _, package, _ in g)
-            jobs.append(Job("docstrings-" + _job_name(g[0][0]), ("docstrings", spec), _digest(python, g)))
+            jobs.append(Job("docstrings-" + _job_name(g[0][0]), ("docstrings", spec), _digest(python, g), sum(f[1] for f in g)))
         names = tuple(package for package, _ in readmes)
         jobs.append(Job("readmes", ("readme", names), _digest(python, readmes)))
         return sorted(jobs, key=lambda job: job.name)
@@ -496,18 +497,23 @@ def _package_licence(package):
 
 
 def _add_readme(chunk, package):
-    meta = _packages()[package].metadata
+    dist = _packages().get(package)
+    if dist is None:
+        return chunk.drop(f"readme:{package}", "unreadable", f"{package} is not installed here")
+    meta = dist.metadata
     text = meta.get("Description") or meta.get_payload() or ""
     if text.strip() and text.strip() != "UNKNOWN":
-        _add_text(chunk, f"readme:{package}", f"{meta['Name']}\n\n{text}", _package_licence(package))
-    else:
-        chunk.drop(f"readme:{package}", "no_text", "no long description")
+        return _add_text(chunk, f"readme:{package}", f"{meta['Name']}\n\n{text}", _package_licence(package))
+    return chunk.drop(f"readme:{package}", "no_text", "no long description")
 
 
 def _add_docstrings(chunk, path, package):
     uri = f"docstrings:{path}"
+    dist = _packages().get(package)
+    if dist is None:  # on this node of a cluster, or not any more
+        return chunk.drop(uri, "unreadable", f"{package} is not installed here")
     try:
-        source = Path(_packages()[package].locate_file(path)).read_bytes()
+        source = Path(dist.locate_file(path)).read_bytes()
     except OSError as error:
         return chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror}")
     quoted = sum(m.end() - m.start() for m in re.finditer(rb'"""(?s:.*?)"""|\'\'\'(?s:.*?)\'\'\'', source))

@@ -136,10 +136,9 @@ class Engine:
         """The raw partitions of all sources in their order. A job (a file, or some small ones) leaves one or more of them."""
         plan = []  # (job's name, key, source, job)
         for source in sources:
-            fields = {k: v for k, v in plain(source).items() if k != "share"}  # shares matter to the mix alone
-            version = sys.modules[type(source).__module__].VERSION
+            kind = type(source).__name__
             for job in source.jobs(self.partition_bytes):
-                key = digest(VERSION, version, type(source).__name__, fields, job, self.partition_bytes)
+                key = digest(VERSION, kind, job.name, job.state, self.partition_bytes)
                 plan.append((f"{source.name}-{job.name}", key, source, job))
         todo = [entry for entry in plan if self._raw_parts(*entry[:2]) is None]
         for name, *_ in todo:
@@ -457,7 +456,7 @@ def read_source(block):
     job = json.loads(block["job"][0].as_py())
     source, part = pickle.loads(block["payload"][0].as_py())
     held, lost, size, index, began = [], [], 0, 0, time.time()
-    total = {"rows": 0, "bytes": 0}
+    total, seen = {"rows": 0, "bytes": 0}, set()
 
     def write(last):
         nonlocal held, lost, size, index, began
@@ -475,7 +474,10 @@ def read_source(block):
         held, lost, size, index, began = [], [], 0, index + 1, time.time()
 
     for records, dropped in source.read(part):
-        lost.append(dropped)
+        ids = records["id"].to_pylist()
+        first = pa.array([not (i in seen or seen.add(i)) for i in ids], pa.bool_())
+        lost += [dropped, drop(records.filter(pc.invert(first)), "raw", "repeated", "the same uri and content as a record before")]
+        records = records.filter(first)
         while len(records):
             ends = pc.cumulative_sum(pc.cast(pc.binary_length(records["content"]), pa.int64())).to_numpy()
             room = int((ends <= job["cut"] - size).sum())

@@ -62,10 +62,9 @@ def main(megabytes):
             break
         signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
-            answer = read(data)
+            answer = json.dumps(read(data)).encode()
         except Exception as error:  # MuPDF's own, and what its Python layer makes of damaged files
-            answer = refusal(error)
-        answer = json.dumps(answer).encode()
+            answer = json.dumps(refusal(error)).encode()
         signal.setitimer(signal.ITIMER_PROF, 0)
         pymupdf.TOOLS.store_shrink(100)
         answers.write(struct.pack(">Q", len(answer)) + answer)

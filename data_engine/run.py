@@ -22,6 +22,7 @@ from data_engine.dedup import (
     distinct,
     pair,
     remove_duplicates,
+    repeated,
     shingles,
     sign,
     split_bands,
@@ -106,9 +107,15 @@ def find_duplicates(cfg, engine, docs, signatures):
     def tables():
         all_pairs = distinct(engine.read(pairs, ["left", "right"]))
         found = cluster(all_pairs, engine.read(sets, ["id", "source", "chars", "shingles"]), cfg.dedup, names)
-        for part in docs:
-            ids = engine.read([part], ["id"])["id"]
-            yield part.name, found.filter(pc.is_in(found["id"], ids))
+        ids = [engine.read([part], ["id"])["id"].combine_chunks() for part in docs]
+        again, start = repeated(pa.concat_arrays([pa.array([], pa.string()), *ids])), 0
+        for part, mine in zip(docs, ids, strict=True):
+            copies = found.filter(pc.is_in(found["id"], mine))
+            twice = mine.filter(pa.array(again[start : start + len(mine)]))
+            twice = twice.filter(pc.invert(pc.is_in(twice, copies["id"].combine_chunks())))
+            itself = pa.table([twice, twice, twice, pa.array([1.0] * len(twice), pa.float32())], schema=found.schema)
+            yield part.name, pa.concat_tables([copies, itself])
+            start += len(mine)
 
     return engine.save("duplicates", key, tables)
 

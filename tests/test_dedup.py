@@ -18,6 +18,7 @@ from data_engine.dedup import (
     pack_ids,
     pair,
     remove_duplicates,
+    repeated,
     shingles,
     sign,
     split_bands,
@@ -197,3 +198,13 @@ def test_components_equal_a_search_of_the_graph():
 def test_ids_pack_and_unpack():
     ids = pa.array([record_id("s", str(i), b"") for i in range(5)])
     assert unpack_ids(pack_ids(ids)).equals(ids) and unpack_ids(pack_ids(ids.slice(2))).equals(ids.slice(2))
+
+
+def test_ids_that_came_before_are_marked_whatever_the_order():
+    draw = random.Random(10)
+    ids = [record_id("s", str(draw.randrange(60)), b"") for _ in range(200)]
+    seen, expected = set(), []
+    for value in ids:
+        expected.append(value in seen)
+        seen.add(value)
+    assert repeated(pa.array(ids)).tolist() == expected and repeated(pa.array([], pa.string())).tolist() == []

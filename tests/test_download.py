@@ -341,6 +341,13 @@ def test_a_module_that_cannot_be_rendered_costs_one_row(monkeypatch):
     assert [problem[0] for _, _, problem in download._pydoc_pages(["json", "abc"])] == ["timeout"] * 2
 
 
+def test_a_package_that_is_gone_costs_its_rows_only():
+    spec = ("docstrings", [["gone/a.py", "no-such-package"], ["pip/gone.py", "pip"], ["pip/__init__.py", "pip"]])
+    ((kept, lost),) = PythonDocs("p").read(Job("j", spec, ""))
+    assert lost["uri"].to_pylist() == ["docstrings:gone/a.py", "docstrings:pip/gone.py"]
+    assert set(lost["reason"].to_pylist()) == {"unreadable"} and len(kept) <= 1
+
+
 def test_a_typeset_document_is_the_same_bytes_and_the_same_text():
     import pymupdf
 
@@ -354,9 +361,9 @@ def test_a_typeset_document_is_the_same_bytes_and_the_same_text():
 
 def test_the_jobs_of_the_docs_are_many_and_alike():
     jobs = PythonDocs("p").jobs(64 << 20)
-    assert jobs == PythonDocs("p").jobs(64 << 20) and len({job.name for job in jobs}) == len(jobs)
+    assert len({job.name for job in jobs}) == len(jobs)
     kinds = Counter(job.spec[0] for job in jobs)
-    assert kinds["pydoc"] >= 4 and kinds["readme"] == 1
+    assert kinds["pydoc"] >= 4 and kinds["docstrings"] >= 4 and kinds["readme"] == 1
     assert len(PythonDocs("p").jobs(1 << 20)) > len(jobs)
 
 

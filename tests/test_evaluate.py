@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -304,6 +305,17 @@ def test_a_run_writes_every_items_loglikelihoods_and_names_what_is_missing(run, 
     assert evaluate.main([*argv, "--tasks=piqa,winogrande"]) == 1  # asked for by name, and not scored
     assert evaluate.main([*argv, "--tasks=bits_per_byte"]) == 0
     assert list(json.loads(out.read_text())["results"]) == ["bits_per_byte"]
+
+
+def test_a_run_that_scores_nothing_fails_and_leaves_the_scores_before_it(run, no_network, tmp_path, capsys):
+    path = shutil.copytree(run.parent, tmp_path / "run") / "ckpt.pt"
+    checkpoint = torch.load(path, weights_only=True)
+    torch.save(checkpoint | {"settings": {"data": "gone"}}, path)
+    scores = path.parent / "eval.json"
+    scores.write_text("before")
+    assert evaluate.main([str(path)]) == 1
+    assert scores.read_text() == "before"
+    assert "not scored: bits_per_byte: gone/shards/shards.json" in capsys.readouterr().out
 
 
 def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tmp_path):

