@@ -23,7 +23,7 @@ setup: .venv/ready
 quickstart: .venv/ready
 	$(PY) -m data_engine.run
 	$(PY) train.py configs/quickstart.py
-	$(PY) evaluate.py out/quickstart/ckpt.pt
+	$(PY) evaluate.py out/quickstart/ckpt.pt --tasks=bits_per_byte
 	$(PY) export_hf.py out/quickstart/ckpt.pt --out=out/quickstart/hf
 	$(PY) dev/quickstart_summary.py
 

@@ -190,7 +190,10 @@ def model_card(name, path, phoenix, checkpoint, format):
     )
     sources, scores = Path(checkpoint["settings"]["data"], "shards", "sources.json"), path.parent / "eval.json"
     if sources.is_file():
-        card += "\n## Training data\n\n" + markdown_table(json.loads(sources.read_text()))
+        rows = json.loads(sources.read_text())["sources"]
+        licences = [", ".join(sorted(row["licences"], key=row["licences"].get, reverse=True)) for row in rows]
+        rows = [row | {"licences": text} for row, text in zip(rows, licences, strict=True)]
+        card += "\n## Training data\n\n" + markdown_table(rows, ("name", "documents", "tokens", "share", "licences"))
     report = json.loads(scores.read_text()) if scores.is_file() else {}
     if report.get("weights_sha256", {}).get(path.name) == sha256_file(path):  # else they are another checkpoint's scores
         card += "\n## Scores\n\nZero-shot, fp32, by Phoenix' evaluate.py (lm-evaluation-harness 0.4.13's tasks and rules).\n\n"
@@ -211,9 +214,9 @@ def sha256_file(path):
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def markdown_table(rows):
-    """[{column: value}, ...] -> text; the columns are the first row's plain values."""
-    names = [name for name, value in rows[0].items() if isinstance(value, str | int | float)] if rows else []
+def markdown_table(rows, names=None):
+    """[{column: value}, ...] -> text; the columns are `names`, or those of the first row."""
+    names = list(names or (rows[0] if rows else ()))
     lines = [names, ["---"] * len(names), *([str(row.get(name, "")) for name in names] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -29,6 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+# Threads that wait for each other spin for milliseconds by default: 0.7 thousand tokens/s with 2 threads on 2 busy cores against
+# 3.3 thousand with this, for about 10 % on idle ones. Read by OpenMP when torch is imported; it changes no result.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import torch
 from tqdm import tqdm
 

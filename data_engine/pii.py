@@ -8,11 +8,11 @@ Tags: <EMAIL> <PHONE> <CREDIT_CARD> <IBAN> <IP> <US_SSN> <AADHAAR> <PAN> <GSTIN>
 URL. `pii` counts them by type; the values themselves are kept nowhere.
 
 A compiled pass over the Arrow buffer finds what could be one (an '@', nine digits close together, letters and digits in the
-shape of a PAN, colons between hex digits); only there do the exact rules run: shape, check digit (python-stdnum: Luhn, mod 97,
-Verhoeff, GSTIN), and for bare digits the words around them. They repeat until nothing is found, so that redacting twice is
+shape of a PAN, colons between hex digits); only there do the exact rules run: shape, check digit (Luhn, Verhoeff and GSTIN by
+python-stdnum, mod 97 here), and for bare digits the words around them. They repeat until nothing is found, so that redacting twice is
 redacting once. Phone numbers go by written shape, not by libphonenumber: that misses 40 % of those that people write.
 
-Score, on the labelled cases: recall 1.000, precision 0.9996, one false alarm in 500 clean passages.
+Score, on the labelled cases that the rules were written against: recall 1.000, precision 0.9996, one false alarm in 500 clean passages.
 """
 
 import ipaddress
@@ -270,15 +270,16 @@ def digit_run(window, start, end, cfg):
 
 
 def phones(window, start, end):
+    sure = [match for match in PHONE_SURE.finditer(window, start) if match.start() < end]
+    sure = [match for match in sure if 8 + (b"+" not in match[0]) <= len(digits_of(match[0])) <= 21]
+    loose = []
+    if not sure and (PHONE_WORDS.search(window, 0, start) or PHONE_WORDS_AFTER.match(window, end)):
+        loose = [match for match in [PHONE_LOOSE.match(window, start)] if match and 9 <= len(digits_of(match[0])) <= 15]
     found = []
-    for match in PHONE_SURE.finditer(window, start):
-        digits = digits_of(match[0])
-        if match.start() < end and 8 + (b"+" not in match[0]) <= len(digits) <= 21 and not DATE.match(match[0]):
-            found.append((*match.span(), "PHONE"))
-    if not found and (PHONE_WORDS.search(window, 0, start) or PHONE_WORDS_AFTER.match(window, end)):
-        match = PHONE_LOOSE.match(window, start)
-        if match and 9 <= len(digits_of(match[0])) <= 15 and not DATE.match(match[0]):
-            found.append((*match.span(), "PHONE"))
+    for match in sure + loose:
+        if not DATE.match(match[0]):
+            unmatched = match[0].endswith(b")") and match[0].count(b")") > match[0].count(b"(")  # (call 0091 98765 01234)
+            found.append((match.start(), match.end() - unmatched, "PHONE"))
     return found
 
 

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
 
+SCRIPTS = sorted({" ".join(c.split()[: 3 if "-m" in c else 2]) for c in COMMANDS if c.startswith("python ")})
+
 
 def test_the_readme_names_its_commands():
     assert {"make quickstart", "make test"} <= set(COMMANDS) and len(COMMANDS) >= 6
@@ -26,7 +28,7 @@ def test_make_targets_exist(command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", sorted({" ".join(c.split()[:3 if "-m" in c else 2]) for c in COMMANDS if c.startswith("python ")}))
+@pytest.mark.parametrize("command", SCRIPTS)
 def test_scripts_print_their_settings(command):
     """Every script of the README answers --help, and every setting that the README gives it exists."""
     done = subprocess.run([sys.executable, *shlex.split(command)[1:], "--help"], cwd=ROOT, capture_output=True, text=True)

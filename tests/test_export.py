@@ -170,13 +170,13 @@ def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
     assert f"{parameters / 1e6:.1f} M parameters, trained with Phoenix on 1,234 tokens in 7 steps" in card
     assert "Scores" not in card and "Training data" not in card
 
-    sources = [{"name": "python", "tokens": 123, "licence": "PSF"}, {"name": "wiki", "tokens": 45, "licence": "CC BY-SA"}]
-    (data / "shards" / "sources.json").write_text(json.dumps(sources))
+    python = {"name": "python", "documents": 7, "tokens": 123, "share": 0.7, "licences": {"MIT": 2, "PSF": 5}, "revision": None}
+    (data / "shards" / "sources.json").write_text(json.dumps({"tokens": 123, "sources": [python]}))
     assert evaluate.main([str(path), "--tasks=bits_per_byte"]) == 0
     value = json.loads((path.parent / "eval.json").read_text())["results"]["bits_per_byte"]["metrics"]["bits_per_byte"][0]
     assert export_hf.main([str(path), f"--out={out}"]) == 0
     card = (out / "README.md").read_text()
-    assert "| wiki | 45 | CC BY-SA |" in card
+    assert "| python | 7 | 123 | 0.7 | PSF, MIT |" in card
     assert f"| bits_per_byte | bits_per_byte | {value:.4f} |" in card
     torch.save(checkpoint | {"step": 8}, path)  # trained on: the scores are another checkpoint's
     assert export_hf.main([str(path), f"--out={out}"]) == 0

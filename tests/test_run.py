@@ -1,4 +1,4 @@
-"""The laws of the whole engine, on real runs: the same bytes on any number of cores, after any stop; nothing lost, nothing twice."""
+"""The laws of the whole engine, on real runs: the same bytes on any number of cores and after any stop; nothing lost."""
 
 import json
 import os
