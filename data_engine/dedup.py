@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.records import drop, nothing_dropped
-from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets, text_buffers
+from data_engine.records import drop, nothing_dropped, text_buffers
+from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 
 VERSION = 1
 ID = pa.binary(16)
@@ -146,9 +146,8 @@ def repeated(ids):
 
 def pack_ids(ids):
     """Ids of 32 hex digits -> 16 bytes each, of the same order."""
-    data, _ = text_buffers(ids)
-    start = text_buffers(ids)[1][0]
-    digits = data[start : start + 32 * len(ids)].astype(np.uint8)
+    data, offsets = text_buffers(ids)
+    digits = data[offsets[0] : offsets[-1]]
     digits = np.where(digits >= 97, digits - 87, digits - 48).astype(np.uint8)
     packed = digits[0::2] << np.uint8(4) | digits[1::2]
     return pa.Array.from_buffers(ID, len(ids), [None, pa.py_buffer(np.ascontiguousarray(packed))])

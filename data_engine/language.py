@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from data_engine.records import drop
+from data_engine.records import drop, text_buffers
 
 VERSION = 1  # raise when the output changes for the same input
 OUT = pa.schema({"language": pa.string(), "language_score": pa.float32()})
@@ -75,20 +75,6 @@ def fasttext_labels(text, model):
     found = np.where(is_english, english_label, np.where(is_other, other_label, undetermined))
     score = np.where(is_english, p_english, np.where(letters > 0, other, 0))
     return pa.array(np.array([*model.labels, UNDETERMINED])[found], pa.string()), pa.array(score.astype(np.float32))
-
-
-def text_buffers(text):
-    """(Chunked, sliced) array of strings -> its bytes as uint8, and int64 offsets into them; a null is empty."""
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    text = text.cast(pa.large_string())
-    if text.null_count:
-        text = text.fill_null("")
-    _, offsets, data = text.buffers()
-    offsets = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
-    data = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    offsets.flags.writeable = data.flags.writeable = False  # always, because numba compiles once for each case
-    return data, offsets
 
 
 # --- English or not --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ A stage is a pure function `f(batch, settings) -> (kept, dropped)`; `dropped` is
 
 import hashlib
 
+import numpy as np
 import pyarrow as pa
 
 RAW = pa.schema(
@@ -47,3 +48,17 @@ def drop(rows, stage, reason, detail=""):
 
 def nothing_dropped():
     return LEDGER.empty_table()
+
+
+def text_buffers(text):
+    """(Chunked, sliced) array of strings -> its bytes as uint8, and int64 offsets into them; a null is empty."""
+    if isinstance(text, pa.ChunkedArray):
+        text = text.combine_chunks()
+    text = text.cast(pa.large_string())
+    if text.null_count:
+        text = text.fill_null("")
+    _, offsets, data = text.buffers()
+    offsets = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
+    data = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    offsets.flags.writeable = data.flags.writeable = False  # always, because numba compiles once for each case
+    return data, offsets

@@ -10,7 +10,6 @@ from functools import cache
 
 import numba
 import numpy as np
-import pyarrow as pa
 
 LETTER = np.uint64(0x9E3779B97F4A7C15)  # odd multipliers of the polynomial hashes over letters and over words
 WORD = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -26,22 +25,6 @@ def fold_table():
             lower = char.lower()
             table[point] = ord(lower) if len(lower) == 1 else point
     return table
-
-
-def text_buffers(texts):
-    """A string column -> (bytes uint8[], offsets int64[n+1]); nulls are empty texts. Zero copy for one large_string chunk."""
-    texts = texts.cast(pa.large_string())
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
-    if isinstance(texts, pa.ChunkedArray):  # no chunk at all
-        texts = pa.array([], pa.large_string())
-    if texts.null_count:
-        texts = texts.fill_null("")
-    _, offsets, data = texts.buffers()
-    offsets = (
-        np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1] if len(texts) else np.zeros(1, np.int64)
-    )
-    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8), offsets
 
 
 @numba.njit(inline="always")

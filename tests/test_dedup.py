@@ -24,8 +24,8 @@ from data_engine.dedup import (
     split_bands,
     unpack_ids,
 )
-from data_engine.records import record_id
-from data_engine.shingles import fold_table, shingle_sets, text_buffers
+from data_engine.records import record_id, text_buffers
+from data_engine.shingles import fold_table, shingle_sets
 
 CFG = DedupConfig()
 

@@ -21,10 +21,9 @@ from data_engine.language import (
     letter_table,
     load,
     measure,
-    text_buffers,
     word_table,
 )
-from data_engine.records import LEDGER
+from data_engine.records import LEDGER, text_buffers
 
 SHARED = Path(os.environ.get("PHOENIX_SHARED", Path(__file__).parents[2] / "shared"))
 ENGLISH = "The harbour was quiet that morning, and nobody had seen the ship leave before the lights went out."
