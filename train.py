@@ -209,8 +209,8 @@ def plot(rows, title, path):
         ax.plot(tokens / 1e6, (sums[last] - sums[first]) / (last - first), color="#08519c", label=f"training, mean of {width}")
     if val:
         points = np.array([(row["tokens"] / 1e6, row["val_loss"]) for row in val])
-        ax.plot(*points.T, "o-", color="#d94801", markersize=4, linewidth=1, label="validation")
-        ax.annotate(f"{val[-1]['val_loss']:.3f}", points[-1], (0, 8), textcoords="offset points", ha="right", color="#d94801")
+        label = f"validation, {val[-1]['val_loss']:.3f} at the end"
+        ax.plot(*points.T, "o-", color="#d94801", markersize=4, linewidth=1, label=label)
     ax.set(xlabel="tokens trained on (millions)", ylabel="loss (nats per token)", title=title)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
@@ -425,7 +425,9 @@ def main(argv):
         return train.batch(windows_of_step(step, windows_per_step, train.count, cfg.seed), pin=cuda)
 
     saved, said, rate = time.perf_counter(), time.perf_counter(), 0.0
-    progress = tqdm(total=cfg.steps, initial=went_on, unit="step", disable=not sys.stderr.isatty() or went_on >= cfg.steps)
+    no_bar = not sys.stderr.isatty() or went_on >= cfg.steps
+    width, height = shutil.get_terminal_size()  # never 0, where tqdm's own look at a container's terminal is, and hides the bar
+    progress = tqdm(total=cfg.steps, initial=went_on, unit="step", ncols=width, nrows=height, disable=no_bar)
     with signals_noted() as stops, ThreadPoolExecutor(1) as reader, progress:
         ahead = reader.submit(fetch, went_on)
         if went_on == 0:
@@ -463,7 +465,7 @@ def main(argv):
             status = f"loss {loss:.3f}  lr {lr:.1e}  {rate:,.0f} tokens/s"
             progress.set_postfix_str(status, refresh=False)
             progress.update()
-            if progress.disable and (now - said > SAY_EVERY or last):
+            if no_bar and (now - said > SAY_EVERY or last):
                 left = (cfg.steps - step) * cfg.tokens_per_step / rate
                 say(f"step {step}/{cfg.steps}  {status}  {duration(left)} left")
                 said = now
@@ -481,7 +483,7 @@ def main(argv):
 
     # ---- the end
     if went_on < cfg.steps or not (out / "sample.txt").is_file():
-        text = sample(model, tokenizer_json, meta["eot"], cfg, device)
+        text = sample(model, out / "tokenizer" / "tokenizer.json", meta["eot"], cfg, device)
         (out / "sample.txt").write_text(text + "\n")
     draw()
     say("sample: " + (out / "sample.txt").read_text().strip())

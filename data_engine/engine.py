@@ -158,11 +158,12 @@ class Engine:
             parts += found
         return parts
 
-    def map(self, name, parts, steps, beside=(), folder=None):
+    def map(self, name, parts, steps, beside=(), folder=None, aside=False):
         """
         Every partition through the steps; the results, of the same names and order, lie in out/<folder or name>.
 
         beside  lists of partitions, each with one of the same name for every one of `parts`
+        aside   a look at the rows from the side of the line: what it leaves out is not lost and gets no ledger row
         """
         tables = [{part.name: part for part in others} for others in beside]
         identity = [step.identity() for step in steps]
@@ -175,6 +176,7 @@ class Engine:
                 "inputs": [part.path],
                 "beside": [p.path for p in near],
                 "source": part.receipt.get("source"),
+                "aside": aside,
             }
             jobs.append(job)
         return self._produce(name, folder or name, jobs, [read_input, *(Apply(s) for s in steps), commit])
@@ -515,7 +517,7 @@ def _guarded(step, table, beside):
 def _commit(job, kept, dropped, files, cuts=None):
     receipt = {key: job[key] for key in ("stage", "name", "key", "source", "buckets", "last", "steps") if key in job}
     receipt |= {"content": job.get("content", job["key"]), "rows": len(kept), "secs": round(time.time() - job["began"], 3)}
-    if len(dropped):
+    if len(dropped) and not job.get("aside"):
         receipt["ledger"] = f"{job['stage']}-{job['name']}.parquet"
         write_table(Path(job["out"]) / "dropped" / receipt["ledger"], dropped, {"key": job["key"]})
     else:

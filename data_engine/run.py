@@ -99,7 +99,7 @@ def find_duplicates(cfg, engine, docs, signatures):
 
     candidates = engine.save("work/candidates", digest([p.content for p in pairs]), lambda: candidate_ids(engine, pairs))
     near = [[type(p)(part.name, p.path, p.receipt) for part in docs] for p in candidates]
-    sets = engine.map("shingles", docs, [Step(shingles, cfg.dedup, beside=True, expand=True)], near, "work/shingles")
+    sets = engine.map("shingles", docs, [Step(shingles, cfg.dedup, beside=True, expand=True)], near, "work/shingles", aside=True)
 
     names = [source.name for source in cfg.sources]
     key = digest(cfg.dedup, names, [p.content for p in pairs], [p.content for p in sets])
@@ -141,7 +141,7 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
     fractions = {s: quota[s] / available[s] if available[s] else 0.0 for s in quota}
     settings = {"seed": cfg.seed, "fractions": fractions, "document_bytes": cfg.tokenizer.document_bytes}
     steps = [Step(remove_duplicates, beside=True, expand=True), Step(sample, settings, expand=True)]
-    parts = engine.map("sample", docs, steps, [dupes], "work/sample")
+    parts = engine.map("sample", docs, steps, [dupes], "work/sample", aside=True)
 
     def make(folder):
         texts = (text for part in parts for text in engine.read([part], ["text"])["text"].to_pylist())
