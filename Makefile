@@ -23,9 +23,14 @@ setup: .venv/ready
 quickstart: .venv/ready
 	$(PY) -m data_engine.run
 	$(PY) train.py configs/quickstart.py
-	$(PY) evaluate.py out/quickstart/ckpt.pt --tasks=bits_per_byte
-	$(PY) export_hf.py out/quickstart/ckpt.pt --out=out/quickstart/hf
+	$(MAKE) --no-print-directory out/quickstart/hf/config.json
 	$(PY) dev/quickstart_summary.py
+
+out/quickstart/eval.json: out/quickstart/ckpt.pt
+	$(PY) evaluate.py out/quickstart/ckpt.pt --tasks=bits_per_byte
+
+out/quickstart/hf/config.json: out/quickstart/eval.json
+	$(PY) export_hf.py out/quickstart/ckpt.pt --out=out/quickstart/hf
 
 test: .venv/ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

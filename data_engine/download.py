@@ -369,8 +369,8 @@ def _meta(record, leave_out):
 LEFT_OUT = {  # of the standard library: windows, jokes, demos, tests, tables
     *("antigravity", "this", "idlelib", "lib2to3", "test", "tests", "tkinter", "turtle", "turtledemo"),
 }
-NOT_DOCS = {  # folders of a package that hold tests or copies of other packages
-    *("tests", "test", "testing", "_testing", "_vendor", "_vendored", "vendored", "third_party", "thirdparty_files"),
+NOT_DOCS = {  # tests, copies of other packages, and a megabyte of generated one-line wrappers
+    *("tests", "test", "testing", "_testing", "_vendor", "_vendored", "vendored", "third_party", "thirdparty_files", "mupdf.py"),
 }
 DOC_SHARE = 1 / 3  # a module is a document when this part of its source or more is docstrings: text about code, not code
 SOURCE_PER_JOB = 8_000_000  # bytes of Python; about 25 jobs with the pinned requirements, each a second or two

@@ -21,6 +21,7 @@ every step of every partition; a violation ends the run.
 
 import dataclasses
 import fcntl
+import glob
 import hashlib
 import itertools
 import json
@@ -140,9 +141,12 @@ class Engine:
             for job in source.jobs(self.partition_bytes):
                 key = digest(VERSION, kind, job.name, job.state, self.partition_bytes)
                 plan.append((f"{source.name}-{job.name}", key, source, job))
+        names = Counter(name for name, *_ in plan)
+        if names and max(names.values()) > 1:
+            raise UserError(f"two sources would both write raw/{names.most_common(1)[0][0]}: rename one of them")
         todo = [entry for entry in plan if self._raw_parts(*entry[:2]) is None]
         for name, *_ in todo:
-            for stale in self.out.glob(f"raw/{name}-[0-9][0-9][0-9].parquet"):
+            for stale in (self.out / "raw").glob(f"{glob.escape(name)}-[0-9][0-9][0-9].parquet"):
                 stale.unlink()
         rows = [
             ({"stage": "raw", "name": name, "key": key, "out": str(self.out), "cut": self.partition_bytes}, (source, job))
@@ -162,10 +166,13 @@ class Engine:
         """
         Every partition through the steps; the results, of the same names and order, lie in out/<folder or name>.
 
-        beside  lists of partitions, each with one of the same name for every one of `parts`
+        beside  lists of partitions, each with one of the same name for every one of `parts`; or one partition for all
         aside   a look at the rows from the side of the line: what it leaves out is not lost and gets no ledger row
         """
-        tables = [{part.name: part for part in others} for others in beside]
+        tables = []
+        for others in beside:
+            alike = isinstance(others, Partition)
+            tables.append({part.name: others for part in parts} if alike else {part.name: part for part in others})
         identity = [step.identity() for step in steps]
         jobs = []
         for part in parts:
@@ -208,10 +215,10 @@ class Engine:
             (self.out / seal).unlink(missing_ok=True)
         return halves, self._produce(name, f"work/{name}", jobs, [read_bucket, Apply(merge), commit])
 
-    def save(self, name, key, tables):
+    def save(self, name, key, tables, folder=None):
         """Partitions made in the driver: tables() gives (name, table) pairs and is called only where one is missing."""
-        folder = self.out / name
-        index = self.out / "work" / f"{folder.name}.json"
+        folder = self.out / (folder or name)
+        index = self.out / "work" / f"{name}.json"
         if index.is_file():
             known = json.loads(index.read_text())
             parts = [self._done(folder, part, digest(key, part)) for part in known["parts"]] if known["key"] == key else [None]

@@ -54,7 +54,8 @@ def plan_mix(available, shares, budget, cfg):
     {'a': 200, 'b': 200}
     """
     if budget is None:
-        budget = min(available[s] / share for s, share in shares.items() if share > 0)
+        budget = min([available[s] / share for s, share in shares.items() if share and available[s]], default=0)
+        budget *= sum(share for s, share in shares.items() if available[s])  # a source without documents has no share
     room = {s: cfg.max_epochs * available[s] for s in shares}
     target, capped = {}, set()
     while True:

@@ -40,8 +40,9 @@ def render(name):
 
 
 def without_machine(text):
-    """Text without addresses in memory and without the folder that Python lives in."""
-    return re.sub(r"(?: |&nbsp;)at(?: |&nbsp;)0x[0-9A-Fa-f]+", "", text.replace(LIBRARY, "lib"))
+    """Text without addresses in memory and without the places that Python lives in."""
+    text = text.replace(LIBRARY, "lib").replace(sys.executable, "python")  # the latter is a default in platform
+    return re.sub(r"(?: |&nbsp;)at(?: |&nbsp;)0x[0-9A-Fa-f]+", "", text)
 
 
 def main(names):

@@ -97,9 +97,11 @@ def find_duplicates(cfg, engine, docs, signatures):
     split = Step(split_bands, {"dedup": cfg.dedup, "buckets": buckets}, expand=True)
     _, pairs = engine.exchange("pairs", signatures, split, Step(pair, cfg.dedup, expand=True), buckets)
 
-    candidates = engine.save("work/candidates", digest([p.content for p in pairs]), lambda: candidate_ids(engine, pairs))
-    near = [[type(p)(part.name, p.path, p.receipt) for part in docs] for p in candidates]
-    sets = engine.map("shingles", docs, [Step(shingles, cfg.dedup, beside=True, expand=True)], near, "work/shingles", aside=True)
+    key = digest([p.content for p in pairs])
+    candidates = engine.save("candidates", key, lambda: candidate_ids(engine, pairs), "work/candidates")
+    sets = engine.map(
+        "shingles", docs, [Step(shingles, cfg.dedup, beside=True, expand=True)], candidates, "work/shingles", aside=True
+    )
 
     names = [source.name for source in cfg.sources]
     key = digest(cfg.dedup, names, [p.content for p in pairs], [p.content for p in sets])
@@ -136,7 +138,7 @@ def survivors(engine, signatures, dupes):
 
 def make_tokenizer(cfg, engine, docs, dupes, sizes):
     """The folder tokenizer/, and the settings of the stage that encodes with it."""
-    available = bytes_by_source(sizes)
+    available = bytes_by_source(cfg, sizes)
     quota = plan_mix(available, shares(cfg), min(cfg.tokenizer.sample_bytes, sum(available.values())), MixConfig(max_epochs=1))
     fractions = {s: quota[s] / available[s] if available[s] else 0.0 for s in quota}
     settings = {"seed": cfg.seed, "fractions": fractions, "document_bytes": cfg.tokenizer.document_bytes}
@@ -158,8 +160,8 @@ def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
     while True:
         fractions = {source.name: 1.0 for source in cfg.sources}
         if cfg.tokens is not None:
-            available = bytes_by_source(sizes)
-            ratio = tokens_per_byte(engine, sampled, encoder)
+            available = bytes_by_source(cfg, sizes)
+            ratio = tokens_per_byte(cfg, engine, sampled, encoder)
             wanted = plan_mix({s: round(b * ratio[s]) for s, b in available.items()}, shares(cfg), cfg.tokens, cfg.mix)
             fractions = {s: min(1.0, margin * wanted[s] / max(1.0, available[s] * ratio[s])) for s in wanted}
         steps = [
@@ -206,10 +208,10 @@ def make_shards(cfg, engine, tokens, targets, encoder):
     return order, parts
 
 
-def tokens_per_byte(engine, sampled, encoder):
-    """{source: tokens a byte} of some of the tokenizer's sample."""
+def tokens_per_byte(cfg, engine, sampled, encoder):
+    """{source: tokens a byte}, measured on up to 2 MB of each in the tokenizer's sample; a quarter where there is none."""
     table = engine.read(sampled, ["source", "text"])
-    ratio = {}
+    ratio = {source.name: 0.25 for source in cfg.sources}
     for source in pc.unique(table["source"]).to_pylist():
         texts = table.filter(pc.equal(table["source"], source))["text"]
         ends = pc.cumulative_sum(pc.binary_length(texts).cast(pa.int64())).to_numpy()
@@ -218,12 +220,14 @@ def tokens_per_byte(engine, sampled, encoder):
         docs = pa.table({"id": blank, "source": blank, "uri": blank, "licence": blank, "text": texts})
         counted = encode(docs, encoder)[0]
         ratio[source] = pc.sum(counted["length"]).as_py() / max(1, pc.sum(counted["bytes"]).as_py())
-    return {**{s: 0.25 for s in pc.unique(table["source"]).to_pylist()}, **ratio}
+    return ratio
 
 
-def bytes_by_source(sizes):
+def bytes_by_source(cfg, sizes):
+    """{source: bytes of its documents}, 0 for one of which nothing is left."""
     sums = sizes.group_by("source").aggregate([("bytes", "sum")])
-    return dict(zip(sums["source"].to_pylist(), sums["bytes_sum"].to_pylist(), strict=True))
+    found = dict(zip(sums["source"].to_pylist(), sums["bytes_sum"].to_pylist(), strict=True))
+    return {source.name: found.get(source.name, 0) for source in cfg.sources}
 
 
 def shares(cfg):
@@ -252,6 +256,8 @@ def check(cfg):
     ):
         if not ok:
             raise UserError(f"{name} must be {wanted}")
+    if cfg.language.model and not Path(cfg.language.model).is_file():
+        raise UserError(f"language.model={cfg.language.model} does not exist")
     for source in cfg.sources:
         source.check()
 

@@ -42,6 +42,12 @@ def test_without_a_budget_no_document_is_taken_twice_and_shares_hold():
     assert plan_mix({"a": 100, "b": 300}, {"a": 0.5, "b": 0.5}, None, MixConfig()) == {"a": 100, "b": 100}
 
 
+def test_without_a_budget_a_source_without_documents_has_no_share():
+    plan = plan_mix({"a": 100, "b": 300, "c": 0}, {"a": 0.4, "b": 0.4, "c": 0.2}, None, MixConfig())
+    assert plan == {"a": 100, "b": 100, "c": 0}
+    assert plan_mix({"a": 0}, {"a": 1.0}, None, MixConfig()) == {"a": 0}
+
+
 def test_a_source_that_runs_short_gives_its_share_to_the_others():
     plan = plan_mix({"a": 100, "b": 10_000, "c": 10_000}, {"a": 0.5, "b": 0.25, "c": 0.25}, 4000, MixConfig(max_epochs=4))
     assert plan == {"a": 400, "b": 1800, "c": 1800}
