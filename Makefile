@@ -26,6 +26,10 @@ quickstart: .venv/ready
 	$(MAKE) --no-print-directory out/quickstart/hf/config.json
 	$(PY) dev/quickstart_summary.py
 
+# scored and exported again only when train.py has written another checkpoint
+out/quickstart/ckpt.pt:
+	@test -f $@
+
 out/quickstart/eval.json: out/quickstart/ckpt.pt
 	$(PY) evaluate.py out/quickstart/ckpt.pt --tasks=bits_per_byte
 
