@@ -1,9 +1,9 @@
 """
 The reference run: 124.3 M parameters, 2.0 B tokens, one 12 GB card.   python train.py configs/125m.py
 
-Corpus: python -m data_engine.run configs/corpus_2b.py. At 40 thousand tokens/s, half of an RTX 3080 Ti's bf16 peak, it takes
-14 hours. It should need about 10 GB (calculated: 2.2 for weights, gradients and moments, the rest activations); with less, halve
-micro_batch (the result stays the same but for rounding) or set grad_checkpointing = True.
+The corpus is a run of the data engine of about 2 B tokens, in data/corpus_2b or where --data= says. At 40 thousand tokens/s, half
+of an RTX 3080 Ti's bf16 peak, it takes 14 hours. It should need about 10 GB (calculated: 2.2 for weights, gradients and moments,
+the rest activations); with less, halve micro_batch (the result stays the same but for rounding) or set grad_checkpointing = True.
 """
 
 data = "data/corpus_2b"

@@ -160,6 +160,7 @@ class Engine:
             if found is None:
                 raise EngineError(f"raw: the job {name} left no complete partitions")
             parts += found
+        self._remove_old_raw({source.name for source in sources}, {part.name for part in parts})
         return parts
 
     def map(self, name, parts, steps, beside=(), folder=None, aside=False):
@@ -254,14 +255,22 @@ class Engine:
             progress.step()
         return folder
 
-    def publish(self, folder, files):
-        """Files of a finished folder, {name: bytes or table}, the last one last; others that no receipt names are removed."""
+    def publish(self, folder, files, key, keep):
+        """
+        The files that finish a folder, {name: bytes or table}, in this order; what is neither in `files` nor in `keep` goes.
+
+        key  what the tables depend on: one that is there with this key is not written again
+        """
+        for path in (self.out / folder).iterdir():
+            if path.name not in {*files, *keep}:
+                path.unlink()
         for name, data in files.items():
             path = self.out / folder / name
-            if isinstance(data, pa.Table):
-                write_table(path, data, {})
-            elif not path.is_file() or path.read_bytes() != data:
-                write_file(path, data)
+            if not isinstance(data, pa.Table):
+                if not path.is_file() or path.read_bytes() != data:
+                    write_file(path, data)
+            elif (read_receipt(path) or {}).get("key") != key:
+                write_table(path, data, {"key": key})
 
     def read(self, parts, columns):
         """The columns of all partitions as one table, in their order: for what fits into the driver."""
@@ -374,6 +383,13 @@ class Engine:
             parts.append(part)
             if part.receipt["last"]:
                 return parts
+
+    def _remove_old_raw(self, sources, names):
+        """What these sources left under another cut or for files that are gone. Sources not in the config keep theirs."""
+        for path in (self.out / "raw").glob("*.parquet"):
+            if path.stem not in names and (read_receipt(path) or {}).get("source") in {*sources, None}:
+                (self.out / "dropped" / f"raw-{path.name}").unlink(missing_ok=True)
+                path.unlink()
 
     @staticmethod
     def _remove_strangers(folder, names):

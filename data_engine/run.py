@@ -197,14 +197,12 @@ def make_shards(cfg, engine, tokens, targets, encoder):
     order, parts = engine.exchange("shards", tokens, split, merge, buckets, files_to="shards", seal="shards/shards.json")
     files = [(f["file"], f["bytes"], f["sha256"]) for part in parts for f in part.receipt.get("files", [])]
     index = engine.read(parts, None)
-    engine.publish(
-        "shards",
-        {
-            "index.parquet": index,
-            "sources.json": report.to_json(report.attribution(cfg.sources, index, targets, shares(cfg))),
-            "shards.json": report.to_json(describe(files, cfg.vocab_size, encoder.sha256)),
-        },
-    )
+    last = {
+        "index.parquet": index,
+        "sources.json": report.to_json(report.attribution(cfg.sources, index, targets, shares(cfg))),
+        "shards.json": report.to_json(describe(files, cfg.vocab_size, encoder.sha256)),
+    }
+    engine.publish("shards", last, digest([part.content for part in parts]), keep=[name for name, _, _ in files])
     return order, parts
 
 

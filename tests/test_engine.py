@@ -212,6 +212,14 @@ def test_a_folder_in_use_or_not_writable_is_refused(tmp_path):
         pass
 
 
+def test_a_full_disk_is_refused_before_any_work(tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(UserError, match="has 0 MB left"), e.Engine(tmp_path):
+        pass
+
+
 def test_stages_import_without_ray_torch_or_transformers():
     import subprocess
     import sys

@@ -98,8 +98,7 @@ def test_a_second_run_makes_nothing_and_starts_no_ray(folder):
     before = written(folder / "straight")
     done = run(folder / "one.py", folder / "straight")
     assert "all was done before" in done.stdout
-    changed = {path for path, when in written(folder / "straight").items() if before.get(path) != when}
-    assert changed <= {"shards/index.parquet"}
+    assert written(folder / "straight") == before
 
 
 def test_an_added_source_adds_only_its_own_partitions(folder):
@@ -180,6 +179,8 @@ def test_a_budget_with_shares_is_met_by_tokens(folder):
         assert abs(source["tokens"] - source["target_share"] * 150_000) <= longest
     shards = json.loads((out / "shards" / "shards.json").read_text())["shards"]
     assert len(shards["train"]) == 4
+    run(folder / "two.py", out, "--tokens=150000")
+    assert sorted(path.name for path in (out / "shards").glob("*.bin")) == ["train-00000.bin", "val-00000.bin"]
     reasons = {r["reason"] for r in rows(out, "dropped")}
     assert "not_selected" in reasons
 
@@ -243,6 +244,28 @@ def test_shares_that_do_not_sum_to_one_and_missing_paths_are_refused(folder, tmp
         done = run(config, tmp_path / "out", check=False)
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_gone_leaves_nothing_behind(tmp_path):
+    corpus.write(tmp_path / "in", slice(0, 60))
+    (tmp_path / "in" / "bad.jsonl").write_text("no json")
+    config, out = tmp_path / "config.py", tmp_path / "out"
+    config.write_text(CONFIG.format(first=str(tmp_path / "in"), share=1.0, more=""))
+    run(config, out, "--until=documents")
+    assert any(r["uri"].startswith("bad.jsonl") for r in rows(out, "dropped"))
+    for name in ("bad.jsonl", "half.jsonl"):
+        (tmp_path / "in" / name).unlink()
+    run(config, out, "--until=documents")
+    for name in ("raw", "documents", "dropped"):
+        assert not [r for r in rows(out, name) if r["uri"].split("#")[0] in ("bad.jsonl", "half.jsonl")], name
+    fresh = tmp_path / "fresh"
+    run(config, fresh, "--until=documents")
+    assert rows(out, "documents") == rows(fresh, "documents")
+
+
+def test_a_plan_writes_nothing(folder, tmp_path):
+    done = run(folder / "two.py", tmp_path / "out", "--plan", "--tokens=1_000_000")
+    assert "second" in done.stdout and "1,000,000 tokens" in done.stdout and not (tmp_path / "out").exists()
 
 
 def test_two_runs_do_not_share_a_folder(folder):
