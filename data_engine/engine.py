@@ -103,7 +103,7 @@ class Engine:
 
     def __init__(self, out, num_cpus=None, ray_address=None, partition_bytes=64 << 20):
         self.out = Path(out)
-        self.num_cpus = num_cpus or len(os.sched_getaffinity(0))
+        self.num_cpus = num_cpus or available_cpus()
         self.ray_address = ray_address or os.environ.get("RAY_ADDRESS")
         self.partition_bytes = partition_bytes
         self.stages = {}  # name -> {"secs", "made" in this run, "partitions"}; secs of all runs that made its partitions
@@ -628,6 +628,11 @@ def read_receipt(path):
         return json.loads((pq.read_schema(path).metadata or {}).get(RECEIPT, b"null"))
     except (OSError, pa.ArrowInvalid):
         return None
+
+
+def available_cpus():
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def plain(value):

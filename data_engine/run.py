@@ -28,7 +28,7 @@ from data_engine.dedup import (
     split_bands,
     unpack_ids,
 )
-from data_engine.engine import Engine, EngineError, Step, digest, stoppable
+from data_engine.engine import Engine, EngineError, Step, available_cpus, digest, stoppable
 from data_engine.extract import ExtractConfig, extract
 from data_engine.language import LanguageConfig, identify_language
 from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, take_fraction
@@ -266,7 +266,7 @@ def main(argv):
     check(cfg)
     out = cfg.out or f"data/{Path(path).stem}"
     if cfg.plan:
-        print(report.plan_text(cfg, out))
+        print(report.plan_text(cfg, out, cfg.num_cpus or available_cpus()))
         return 0
     try:
         with stoppable(), Engine(out, cfg.num_cpus, cfg.ray_address, cfg.partition_bytes) as engine:

@@ -60,6 +60,8 @@ def result(out):
 def rows(out, name):
     """All rows of a folder of the run, but for the time of fetching, as a list in order of id."""
     tables = [pq.read_table(path) for path in sorted((out / name).glob("*.parquet"))]
+    if not tables:
+        return []
     table = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
     table = table.drop_columns([c for c in ("fetched_at",) if c in table.column_names])
     return table.take(pc.sort_indices(table, [("id", "ascending")])).to_pylist()
