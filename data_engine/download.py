@@ -374,6 +374,7 @@ NOT_DOCS = {  # tests, copies of other packages, and a megabyte of generated one
 }
 DOC_SHARE = 1 / 3  # a module is a document when this part of its source or more is docstrings: text about code, not code
 SOURCE_PER_JOB = 8_000_000  # bytes of Python; about 25 jobs with the pinned requirements, each a second or two
+SOURCE_PER_TEXT = 9  # bytes of Python for one of docstrings, on the whole
 PAGES_PER_JOB = 1_200_000  # bytes of the modules whose pydoc pages one child process renders
 PDF_EVERY = 32  # one document of so many is typeset, chosen by the hash of its uri
 CHILD_SECS = 120  # for the pages of one job; they take 2 s on an idle core
@@ -409,7 +410,14 @@ class PythonDocs:
                     sources.append((file.as_posix(), file.size or 0, package, mark))
         for g in group(sorted(sources), min(SOURCE_PER_JOB, 4 * partition_bytes)):
             spec = tuple((path, package) for path, _, package, _ in g)
-            jobs.append(Job("docstrings-" + _job_name(g[0][0]), ("docstrings", spec), _digest(python, g), sum(f[1] for f in g)))
+            jobs.append(
+                Job(
+                    "docstrings-" + _job_name(g[0][0]),
+                    ("docstrings", spec),
+                    _digest(python, g),
+                    sum(f[1] for f in g) // SOURCE_PER_TEXT,
+                )
+            )
         names = tuple(package for package, _ in readmes)
         jobs.append(Job("readmes", ("readme", names), _digest(python, readmes)))
         return sorted(jobs, key=lambda job: job.name)

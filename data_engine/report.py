@@ -128,7 +128,7 @@ def summary(data):
     return "\n".join(lines)
 
 
-# What a byte of plain text costs, measured on 65 MB of Wikipedia (dev/LOG.md); pages of HTML and PDFs give less text and take longer.
+# What a byte of plain text costs, measured on 65 MB of Wikipedia (dev/LOG.md); HTML and PDF give less text and take longer.
 DISK = {"raw": 0.41, "documents": 0.41, "work": 1.31, "shards": 0.43}
 TOKENS_PER_BYTE = 0.22
 BYTES_PER_SECOND = 700_000  # on one core, from raw to shards
