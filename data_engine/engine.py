@@ -5,7 +5,7 @@ One partition = one row of a Ray Data dataset = one output file. What is to be d
 functions on Arrow tables; the engine reads the input, passes it through the steps and commits the result:
 
     out/<name>/<partition>.parquet           kept rows; the footer holds the partition's receipt
-    out/dropped/<name>-<partition>.parquet   the ledger rows of the same steps, where there are any
+    out/dropped/<name>.<partition>.parquet   the ledger rows of the same steps, where there are any
 
 The receipt's `key` hashes all that decides the content: what the input files hold, the steps, their versions and settings. A
 partition is done when its file exists with the right key, so a rerun does only what is missing or has changed, whatever ended
@@ -261,6 +261,7 @@ class Engine:
 
         key  what the tables depend on: one that is there with this key is not written again
         """
+        (self.out / folder).mkdir(exist_ok=True)
         for path in (self.out / folder).iterdir():
             if path.name not in {*files, *keep}:
                 path.unlink()
@@ -291,8 +292,8 @@ class Engine:
             job |= {"stage": name, "out": str(self.out), "output": str(target / f"{job['name']}.parquet")}
         todo = [job for job in jobs if self._done(target, job["name"], job["key"]) is None]
         self._remove_strangers(target, [job["name"] for job in jobs])
-        ledgers = {f"{name}-{job['name']}.parquet" for job in jobs}
-        for stale in self.out.glob(f"dropped/{name}-*.parquet"):
+        ledgers = {f"{name}.{job['name']}.parquet" for job in jobs}
+        for stale in self.out.glob(f"dropped/{name}.*.parquet"):
             if stale.name not in ledgers:
                 stale.unlink()
         with self._stage(name, len(jobs), len(todo)) as progress:
@@ -388,7 +389,7 @@ class Engine:
         """What these sources left under another cut or for files that are gone. Sources not in the config keep theirs."""
         for path in (self.out / "raw").glob("*.parquet"):
             if path.stem not in names and (read_receipt(path) or {}).get("source") in {*sources, None}:
-                (self.out / "dropped" / f"raw-{path.name}").unlink(missing_ok=True)
+                (self.out / "dropped" / f"raw.{path.name}").unlink(missing_ok=True)
                 path.unlink()
 
     @staticmethod
@@ -541,10 +542,10 @@ def _commit(job, kept, dropped, files, cuts=None):
     receipt = {key: job[key] for key in ("stage", "name", "key", "source", "buckets", "last", "steps") if key in job}
     receipt |= {"content": job.get("content", job["key"]), "rows": len(kept), "secs": round(time.time() - job["began"], 3)}
     if len(dropped) and not job.get("aside"):
-        receipt["ledger"] = f"{job['stage']}-{job['name']}.parquet"
+        receipt["ledger"] = f"{job['stage']}.{job['name']}.parquet"
         write_table(Path(job["out"]) / "dropped" / receipt["ledger"], dropped, {"key": job["key"]})
     else:
-        (Path(job["out"]) / "dropped" / f"{job['stage']}-{job['name']}.parquet").unlink(missing_ok=True)
+        (Path(job["out"]) / "dropped" / f"{job['stage']}.{job['name']}.parquet").unlink(missing_ok=True)
     if files:
         receipt["files"] = []
         for name, buffer in files.items():

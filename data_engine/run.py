@@ -197,6 +197,9 @@ def make_shards(cfg, engine, tokens, targets, encoder):
     order, parts = engine.exchange("shards", tokens, split, merge, buckets, files_to="shards", seal="shards/shards.json")
     files = [(f["file"], f["bytes"], f["sha256"]) for part in parts for f in part.receipt.get("files", [])]
     index = engine.read(parts, None)
+    placed, lost = pc.count_distinct(index["id"]).as_py(), sum(sum(p.receipt["steps"][-1]["dropped"].values()) for p in order)
+    if placed + lost != len(counts):
+        raise EngineError(f"shards: {len(counts)} documents in, {placed} placed + {lost} dropped")
     last = {
         "index.parquet": index,
         "sources.json": report.to_json(report.attribution(cfg.sources, index, targets, shares(cfg))),

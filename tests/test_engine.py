@@ -103,9 +103,9 @@ def test_commit_writes_table_ledger_files_and_receipt(tmp_path):
     block = e.Apply(e.Step(with_file))(e.Apply(e.Step(drop_odd))(e._pack(job(tmp_path, files_to=str(tmp_path)), table(10))))
     e.commit(block)
     assert pq.read_table(tmp_path / "stage" / "p.parquet")["n"].to_pylist() == [0, 2, 4, 6, 8]
-    assert pq.read_table(tmp_path / "dropped" / "stage-p.parquet")["uri"].to_pylist() == ["u1", "u3", "u5", "u7", "u9"]
+    assert pq.read_table(tmp_path / "dropped" / "stage.p.parquet")["uri"].to_pylist() == ["u1", "u3", "u5", "u7", "u9"]
     receipt = e.read_receipt(tmp_path / "stage" / "p.parquet")
-    assert receipt["rows"] == 5 and receipt["key"] == "k" and receipt["ledger"] == "stage-p.parquet"
+    assert receipt["rows"] == 5 and receipt["key"] == "k" and receipt["ledger"] == "stage.p.parquet"
     assert (tmp_path / "a.bin").read_bytes() == b"abc" and [f["bytes"] for f in receipt["files"]] == [3, 0]
 
 
@@ -115,7 +115,7 @@ def test_a_partition_is_done_only_while_all_it_made_is_there(tmp_path):
     e.commit(e.Apply(e.Step(with_file))(e.Apply(e.Step(drop_odd))(block)))
     done = lambda key: engine._done(tmp_path / "stage", "p", key)  # noqa: E731
     assert done("k") and not done("another key")
-    for path in (tmp_path / "a.bin", tmp_path / "dropped" / "stage-p.parquet"):
+    for path in (tmp_path / "a.bin", tmp_path / "dropped" / "stage.p.parquet"):
         content = path.read_bytes()
         path.unlink()
         assert done("k") is None
