@@ -478,8 +478,11 @@ def main(argv):
         split = shards.open(folder, "val")
         val = Windows(split, lm.context)
         if split.meta["tokenizer_sha256"] != lm.about["tokenizer_sha256"]:
-            raise UserError(f"the shards in {folder} were made with another tokenizer than that of {cfg.model}")
-        if val.count == 0:
+            reason = f"the shards in {folder} were made with another tokenizer than that of {cfg.model}"
+            if cfg.shards:
+                raise UserError(reason)
+            missing["bits_per_byte"], val = reason, None
+        elif val.count == 0:
             missing["bits_per_byte"], val = f"the validation shards in {folder} do not fill one window of {lm.context}", None
 
     path = cfg.json or Path(cfg.model if Path(cfg.model).is_dir() else Path(cfg.model).parent, "eval.json")

@@ -373,12 +373,14 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path, no_network):
             evaluate.main(argv)
 
 
-def test_a_tokenizer_other_than_the_trained_one_is_refused(tmp_path):
+def test_a_tokenizer_other_than_the_trained_one_is_refused(tmp_path, capsys):
     path = make_run(tmp_path)
     meta = tmp_path / "data" / "shards" / "shards.json"
     meta.write_text(meta.read_text().replace('"tokenizer_sha256": "', '"tokenizer_sha256": "0'))
+    assert evaluate.main([str(path), "--tasks=bits_per_byte"]) == 1
+    assert "not scored: bits_per_byte" in (said := capsys.readouterr().out) and "were made with another tokenizer" in said
     with pytest.raises(UserError, match="were made with another tokenizer"):
-        evaluate.main([str(path), "--tasks=bits_per_byte"])
+        evaluate.main([str(path), "--tasks=bits_per_byte", f"--shards={meta.parent}"])
     tokens = path.parent / "tokenizer" / "tokenizer.json"
     tokens.write_text(tokens.read_text() + " ")
     with pytest.raises(UserError, match="is not the tokenizer that"):
