@@ -456,6 +456,15 @@ def main(argv):
     if cfg.data is not None and not Path(cfg.data).is_dir():
         raise UserError(f"--data={cfg.data} is not a folder")
 
+    path = Path(cfg.json or Path(cfg.model if Path(cfg.model).is_dir() else Path(cfg.model).parent, "eval.json"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()  # an earlier result stays as it is
+        if not path.stat().st_size:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"the results cannot be written to {path} ({error.strerror}): give another --json") from error
+
     data, missing = {}, {}
     for name in names:
         if name in TASKS:
@@ -485,7 +494,6 @@ def main(argv):
         elif val.count == 0:
             missing["bits_per_byte"], val = f"the validation shards in {folder} do not fill one window of {lm.context}", None
 
-    path = cfg.json or Path(cfg.model if Path(cfg.model).is_dir() else Path(cfg.model).parent, "eval.json")
     results = {}
     report = {"format": "phoenix-eval", "version": 1, **lm.about, "settings": asdict(cfg), "versions": versions()}
     report |= {"device": str(lm.model.device), "dtype": "float32", "shortcuts": {"context": lm.shares, "head": lm.headed}}

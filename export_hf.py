@@ -105,7 +105,10 @@ def read_tokenizer(folder, checkpoint):
     path, vocab_size = folder / "tokenizer.json", checkpoint["model_config"]["vocab_size"]
     if not path.is_file():
         raise UserError(f"{path} does not exist: the tokenizer is copied beside ckpt.pt when training starts")
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise UserError(f"{path} is damaged: {error}") from error
     if tokenizer.get_vocab_size() != vocab_size:
         raise UserError(
             f"the checkpoint has a vocabulary of {vocab_size:,}, the tokenizer {path} of {tokenizer.get_vocab_size():,}"
@@ -147,8 +150,12 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format):
 
 def is_export(folder):
     """Whether a folder may be replaced: empty, or an export of this script."""
-    config = folder / "config.json"
-    return folder.is_dir() and (not any(folder.iterdir()) or (config.is_file() and "phoenix" in json.loads(config.read_text())))
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return folder.is_dir()
+    try:
+        return "phoenix" in json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
 
 
 CARD = """---

@@ -269,11 +269,18 @@ def commit():
 
 def main(argv):
     cfg = load(Train, argv)
-    for name in ("seq_len", "micro_batch", "tokens_per_step", "steps", "eval_every", "log_every", "ckpt_every"):
-        if getattr(cfg, name) < 1:
+    for name in ("seq_len", "micro_batch", "tokens_per_step", "steps", "eval_every", "log_every", "ckpt_every", "cpu_threads"):
+        if getattr(cfg, name) is not None and getattr(cfg, name) < 1:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 1")
-    if cfg.warmup < 0 or cfg.seed < 0:
-        raise UserError(f"warmup={cfg.warmup} and seed={cfg.seed} must be at least 0")
+    for name in ("lr", "clip", "ckpt_minutes"):
+        if not 0 < getattr(cfg, name) < math.inf:
+            raise UserError(f"{name}={getattr(cfg, name)} must be above 0")
+    for name in ("min_lr", "warmup", "seed", "weight_decay", "sample_tokens", "eval_tokens"):
+        if not 0 <= getattr(cfg, name) < math.inf:
+            raise UserError(f"{name}={getattr(cfg, name)} must be at least 0")
+    for name in ("beta1", "beta2"):
+        if not 0 <= getattr(cfg, name) < 1:
+            raise UserError(f"{name}={getattr(cfg, name)} must be at least 0 and below 1")
     if cfg.tokens_per_step % (cfg.micro_batch * cfg.seq_len):
         micro = f"micro_batch*seq_len={cfg.micro_batch * cfg.seq_len}"
         raise UserError(f"tokens_per_step={cfg.tokens_per_step} must be a multiple of {micro}")
@@ -286,6 +293,8 @@ def main(argv):
     except RuntimeError as error:
         raise UserError(f"device={cfg.device} is not known to torch: cpu, cuda or cuda:1 would be right") from error
     cuda = device.type == "cuda"
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={cfg.device} is not one that training is made for: cpu, cuda or cuda:1 would be right")
     if cuda and not torch.cuda.is_available():
         raise UserError("device=cuda, but torch sees no GPU: install a CUDA build of torch, or leave device out")
     if cfg.cpu_threads:

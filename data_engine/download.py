@@ -17,6 +17,7 @@ large file or a group of small ones; the engine redoes a job when its state chan
 """
 
 import ast
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -76,7 +77,7 @@ class Local:
 
     def check(self):
         _check_source(self)
-        if "://" in self.path:
+        if "://" in str(self.path):
             raise UserError(f"source {self.name}: {self.path} is an address, Local reads files on disk")
         if not os.path.exists(self._root()):
             raise UserError(f"source {self.name}: {self.path} does not exist")
@@ -201,9 +202,10 @@ def _read_whole(source, stream, uri, kind, chunk) -> Chunks:
 
 def _read_jsonl(source, stream, uri, kind, chunk) -> Chunks:
     """One line, one record."""
-    number = -1
+    number, records = -1, 0
     try:
         for number, line in _lines(stream):
+            records += line is None or bool(line.strip())
             where = f"line {number + 1}"
             if line is None:
                 chunk.drop(f"{uri}#{number}", "too_large", f"{where}: over {MAX_RECORD} bytes")
@@ -213,8 +215,8 @@ def _read_jsonl(source, stream, uri, kind, chunk) -> Chunks:
     except (OSError, pa.ArrowException) as error:
         chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
         return
-    if number < 0:
-        chunk.drop(uri, "empty", "no line")
+    if not records:
+        chunk.drop(uri, "empty", "no line but blank ones")
 
 
 def _read_line(source, line, uri, where, chunk):
@@ -275,9 +277,9 @@ def _read_parquet(source, file, uri) -> Chunks:
             for batch in parquet.iter_batches(rows, row_groups=[index], columns=columns):
                 yield from _parquet_rows(source, batch, uri, row)
                 row += batch.num_rows
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except Exception as error:  # whatever a damaged or strange file makes Arrow raise, it costs this file alone
         chunk = Chunk(source.name)
-        chunk.drop(uri, "broken_parquet", f"after row {row}: {error}")
+        chunk.drop(uri, "broken_parquet", f"after row {row}: {type(error).__name__}: {error}")
         yield chunk.take()
         return
     if row == 0:
@@ -288,14 +290,15 @@ def _read_parquet(source, file, uri) -> Chunks:
 
 def _parquet_rows(source, batch, uri, first_row) -> Chunks:
     n = batch.num_rows
-    content = _binary(batch.column(source.text)) if source.text in batch.schema.names else None
+    names = batch.schema.names
+    content = _binary(batch.column(names.index(source.text))) if source.text in names else None
     if content is None:
         content, why = pa.nulls(n, pa.large_binary()), f"nothing that is text in column {source.text!r}"
     else:
         why = f"null in column {source.text!r}"
     lengths = pc.fill_null(pc.cast(pc.binary_length(content), pa.int64()), -1).to_numpy(zero_copy_only=False)
-    others = [name for name in batch.schema.names if name != source.text]
-    records = batch.select(others).to_pylist() if others else [{}] * n
+    others = {name: _values(batch.column(i)) for i, name in enumerate(names) if name != source.text}
+    records = [dict(zip(others, row, strict=True)) for row in zip(*others.values(), strict=True)] if others else [{}] * n
     uris = []
     for i, record in enumerate(records):
         name = record.get(source.id) if source.id else None
@@ -325,9 +328,19 @@ def _parquet_rows(source, batch, uri, first_row) -> Chunks:
         yield pa.table(columns, schema=RAW), nothing_dropped()
 
 
+def _values(column):
+    """A column as Python values; None for all where one has none, such as a date of the year 20,000 or text that is not UTF-8."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [None] * len(column)
+
+
 def _binary(column):
     """A column of text or bytes as large_binary; None when it holds something else."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        kind = pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
     if not any(f(kind) for f in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)):
         return None
     return column.cast(kind).cast(pa.large_binary())
@@ -654,6 +667,10 @@ def _utf8(name: bytes) -> str:
 
 
 def _check_source(source):
+    for field in dataclasses.fields(source):
+        value = getattr(source, field.name)
+        if field.name != "id" and not isinstance(value, (int, float) if field.name == "share" else (str, os.PathLike)):
+            raise UserError(f"source {source.name!r}: {field.name} must be {field.type.__name__}, not {value!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", source.name):
         raise UserError(f"source {source.name!r}: a name is letters, digits, - and _, at most 64")
     if not 0 < source.share <= 1:

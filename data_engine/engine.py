@@ -21,12 +21,13 @@ every step of every partition; a violation ends the run.
 
 import dataclasses
 import fcntl
-import glob
+import functools
 import hashlib
 import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import sys
@@ -48,6 +49,7 @@ from data_engine.records import LEDGER, RAW, drop
 
 VERSION = 1  # raise when the engine itself would write other rows for the same steps
 RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
+SEAL = "shards/shards.json"  # vouches for the whole run: it goes as soon as anything is remade, and comes last
 MIN_FREE_BYTES = 256 << 20  # a run is not started on a disk with less than this
 STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between a worker and an actor
 MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows is a defect of ours, not bad data
@@ -78,12 +80,15 @@ class Step:
 
     beside  the step also takes the table of the same name from each partition list that map(..., beside=) names
     expand  the step makes any number of rows of one (a shuffle's split): rows are then not counted against each other
+    whole   the step's rows belong together: one that makes it raise ends the run. So it is with expand; elsewhere the row is
+            quarantined
     """
 
     run: Callable
     settings: Any = None
     beside: bool = False
     expand: bool = False
+    whole: bool = False
 
     @property
     def name(self):
@@ -145,9 +150,6 @@ class Engine:
         if names and max(names.values()) > 1:
             raise UserError(f"two sources would both write raw/{names.most_common(1)[0][0]}: rename one of them")
         todo = [entry for entry in plan if self._raw_parts(*entry[:2]) is None]
-        for name, *_ in todo:
-            for stale in (self.out / "raw").glob(f"{glob.escape(name)}-[0-9][0-9][0-9].parquet"):
-                stale.unlink()
         rows = [
             ({"stage": "raw", "name": name, "key": key, "out": str(self.out), "cut": self.partition_bytes}, (source, job))
             for name, key, source, job in todo
@@ -189,13 +191,13 @@ class Engine:
             jobs.append(job)
         return self._produce(name, folder or name, jobs, [read_input, *(Apply(s) for s in steps), commit])
 
-    def exchange(self, name, parts, split, merge, buckets, files_to=None, seal=None):
+    def exchange(self, name, parts, split, merge, buckets, files_to=None):
         """
         Keyed shuffle: split adds an int32 column `bucket` to every partition's rows, merge gets all rows of one bucket.
 
         The rows rest in out/work/<name>-split/, a row group a bucket, so that the second half reads only what it needs and a
         stopped run goes on in the middle. The order of the rows that merge gets is that of `parts`: it sorts by what it needs.
-        Files that merge makes go to out/<files_to>; out/<seal>, the file that vouches for them, goes before one is remade.
+        Files that merge makes go to out/<files_to>.
         Returns the partitions of both halves.
         """
         identity = [split.identity(), buckets]
@@ -211,9 +213,7 @@ class Engine:
             groups = [[p.path, p.receipt["buckets"].index(bucket)] for p in halves if bucket in p.receipt["buckets"]]
             schema = halves[0].path if halves else None
             job = {"name": f"{bucket:05d}", "key": digest(whole, bucket), "inputs": groups, "schema": schema}
-            jobs.append(job | {"files_to": files_to and str(self.out / files_to)})
-        if seal and any(self._done(self.out / "work" / name, job["name"], job["key"]) is None for job in jobs):
-            (self.out / seal).unlink(missing_ok=True)
+            jobs.append(job | {"files_to": files_to})
         return halves, self._produce(name, f"work/{name}", jobs, [read_bucket, Apply(merge), commit])
 
     def save(self, name, key, tables, folder=None):
@@ -240,7 +240,8 @@ class Engine:
     def once(self, name, key, make):
         """The folder out/<name> as make(temporary folder) fills it; made anew only when `key` changes. Returns its path."""
         folder, receipt = self.out / name, self.out / "work" / f"{name}.json"
-        if folder.is_dir() and receipt.is_file() and json.loads(receipt.read_text())["key"] == key:
+        files = {p.name: file_sha256(p) for p in sorted(folder.iterdir())} if folder.is_dir() else None
+        if files and receipt.is_file() and json.loads(receipt.read_text()) == {"key": key, "files": files}:
             with self._stage(name, 1, 0):
                 return folder
         with self._stage(name, 1, 1) as progress:
@@ -248,10 +249,13 @@ class Engine:
             temporary = self.out / f".tmp-{name}"
             temporary.mkdir()
             make(temporary)
+            for path in (*sorted(temporary.iterdir()), temporary):
+                sync(path)
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.rename(folder)
-            write_file(receipt, json.dumps({"key": key}).encode())
+            files = {p.name: file_sha256(p) for p in sorted(folder.iterdir())}
+            write_file(receipt, json.dumps({"key": key, "files": files}).encode())
             progress.step()
         return folder
 
@@ -280,8 +284,13 @@ class Engine:
 
     def sha256(self, name):
         """Of the file out/<name>, as hex."""
-        with (self.out / name).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(self.out / name)
+
+    def forget(self, stages):
+        """Removes the ledgers of stages that this run did not come to, and that an earlier, other run has left."""
+        for stage in stages:
+            for path in (self.out / "dropped").glob(f"{stage}.*.parquet"):
+                path.unlink()
 
     # ---- how it is done
 
@@ -349,6 +358,8 @@ class Engine:
     def _stage(self, name, partitions, todo):
         """Progress of a stage, and its wall clock time, summed over the runs that made its partitions."""
         progress, start = Progress(name, todo), time.perf_counter()
+        if todo:
+            (self.out / SEAL).unlink(missing_ok=True)
         try:
             yield progress
         finally:
@@ -367,10 +378,12 @@ class Engine:
         receipt = read_receipt(path)
         if receipt is None or receipt["key"] != key:
             return None
-        if receipt.get("ledger") and not (self.out / "dropped" / receipt["ledger"]).is_file():
+        ledger = self.out / "dropped" / f"{receipt['stage']}.{name}.parquet"
+        if (read_receipt(ledger) or {}).get("key") != (key if receipt.get("ledger") else None):
             return None
         for file in receipt.get("files", []):
-            if not Path(file["path"]).is_file() or Path(file["path"]).stat().st_size != file["bytes"]:
+            path = self.out / file["folder"] / file["file"]
+            if not path.is_file() or path.stat().st_size != file["bytes"]:
                 return None
         return Partition(name, str(path), receipt)
 
@@ -387,9 +400,9 @@ class Engine:
 
     def _remove_old_raw(self, sources, names):
         """What these sources left under another cut or for files that are gone. Sources not in the config keep theirs."""
-        for path in (self.out / "raw").glob("*.parquet"):
-            if path.stem not in names and (read_receipt(path) or {}).get("source") in {*sources, None}:
-                (self.out / "dropped" / f"raw.{path.name}").unlink(missing_ok=True)
+        for path in [*(self.out / "raw").glob("*.parquet"), *(self.out / "dropped").glob("raw.*.parquet")]:
+            name = path.stem.removeprefix("raw.") if path.parent.name == "dropped" else path.stem
+            if name not in names and (read_receipt(path) or {}).get("source") in {*sources, None}:
                 path.unlink()
 
     @staticmethod
@@ -402,15 +415,12 @@ class Engine:
 
 
 def _cause(name, error):
-    """The innermost message of an error that a worker sent, as one sentence."""
+    """What ended a worker's task, as one sentence: the worker's own EngineError where it could still speak."""
     text = str(error)
-    inner = error
-    while getattr(inner, "cause", None) or inner.__cause__:
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    message = f"{type(inner).__name__}: {inner}".strip() if inner is not error else text.strip().splitlines()[-1]
     if "No space left on device" in text:
-        message = "the disk is full; free some space and run the same command again, finished partitions are kept"
-    return f"{name}: {message.splitlines()[-1]}"
+        return f"{name}: the disk is full; free some space and run the same command again, finished partitions are kept"
+    said = re.findall(r"EngineError: (.+)", text)
+    return f"{name}: {said[-1] if said else ' '.join(text.split())[:500]}"
 
 
 # ---------------------------------------------------------------------------------------------------- the workers' side
@@ -422,12 +432,31 @@ def _cause(name, error):
 #     files    list<struct<name, large_binary>>
 
 
+def names_its_partition(function):
+    """An error in a worker says which partition it was."""
+
+    @functools.wraps(function)
+    def named(block):
+        try:
+            return function(block)
+        except EngineError:
+            raise
+        except Exception as error:
+            name = json.loads(block["job"][0].as_py())["name"]
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            raise EngineError(f"{name}: {function.__name__}: {message}") from error
+
+    return named
+
+
+@names_its_partition
 def read_input(block):
     """Job -> the input partition's table."""
     job = json.loads(block["job"][0].as_py()) | {"began": time.time(), "steps": []}
     return _pack(job, pq.read_table(job["inputs"][0], memory_map=True))
 
 
+@names_its_partition
 def read_bucket(block):
     """Job -> all rows of a bucket, from the row groups of the split's files."""
     job = json.loads(block["job"][0].as_py()) | {"began": time.time(), "steps": []}
@@ -450,7 +479,8 @@ class Apply:
         try:
             kept, lost, more = _guarded(self.step, table, beside)
         except Exception as error:
-            raise EngineError(f"{job['name']}: {self.step.name}: {type(error).__name__}: {error}") from error
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            raise EngineError(f"{job['name']}: {self.step.name}: {message}") from error
         reasons = Counter(lost["reason"].to_pylist())
         if not self.step.expand and len(table) != len(kept) + len(lost):
             raise EngineError(f"{job['name']}: {self.step.name}: {len(table)} rows in, {len(kept)} kept + {len(lost)} dropped")
@@ -461,12 +491,14 @@ class Apply:
         return _pack(job, kept, pa.concat_tables([dropped, lost]), files | more)
 
 
+@names_its_partition
 def commit(block):
     """Writes a partition and its ledger; gives its job back with the receipt's counts."""
     job, kept, dropped, files = _unpack(block)
     return _commit(job, kept, dropped, files)
 
 
+@names_its_partition
 def commit_buckets(block):
     """As commit, the rows sorted by `bucket` and each bucket a row group of its own; the receipt lists the buckets."""
     job, kept, dropped, files = _unpack(block)
@@ -477,6 +509,7 @@ def commit_buckets(block):
     return _commit(job, kept, dropped, files, [0, *ends])
 
 
+@names_its_partition
 def read_source(block):
     """One job of a source -> its raw partitions, cut at job["cut"] bytes of content, each with its ledger rows."""
     job = json.loads(block["job"][0].as_py())
@@ -492,7 +525,8 @@ def read_source(block):
         record = {"step": "raw", "in": len(table) + len(dropped), "out": len(table)}
         record |= {"dropped": dict(sorted(Counter(dropped["reason"].to_pylist()).items()))}
         record |= {"secs": time.time() - began, "bytes": size}
-        content = hashlib.sha256("".join(table["id"].to_pylist()).encode()).hexdigest()
+        seen_by_steps = [table[name].to_pylist() for name in ("id", "media_type", "licence", "meta")]  # the id has the content
+        content = digest(seen_by_steps)
         one = job | {"name": name, "output": f"{job['out']}/raw/{name}.parquet", "began": began, "steps": [record]}
         _commit(one | {"content": content, "last": last, "source": source.name}, table, dropped, {})
         total["rows"] += len(table)
@@ -526,15 +560,15 @@ def _guarded(step, table, beside):
     try:
         kept, lost, *more = step.run(table, step.settings, *beside)
     except Exception as error:
-        if len(table) <= 1 or not {"id", "source", "uri"} <= set(table.column_names):
-            if len(table) == 1 and "uri" in table.column_names:
-                kept = step.run(table.slice(0, 0), step.settings, *beside)[0]
-                return kept, drop(table, step.name, "quarantined", f"{type(error).__name__}: {error}"[:500]), {}
+        if step.whole or step.expand or not len(table):
             raise
+        if len(table) == 1:
+            kept = step.run(table.slice(0, 0), step.settings, *beside)[0]
+            return kept, drop(table, step.name, "quarantined", f"{type(error).__name__}: {error}"[:500]), {}
         middle = len(table) // 2
         first = _guarded(step, table.slice(0, middle), beside)
         second = _guarded(step, table.slice(middle), beside)
-        return pa.concat_tables([first[0], second[0]]), pa.concat_tables([first[1], second[1]]), first[2] | second[2]
+        return pa.concat_tables([first[0], second[0]]), pa.concat_tables([first[1], second[1]]), {}
     return kept, lost, more[0] if more else {}
 
 
@@ -543,16 +577,16 @@ def _commit(job, kept, dropped, files, cuts=None):
     receipt |= {"content": job.get("content", job["key"]), "rows": len(kept), "secs": round(time.time() - job["began"], 3)}
     if len(dropped) and not job.get("aside"):
         receipt["ledger"] = f"{job['stage']}.{job['name']}.parquet"
-        write_table(Path(job["out"]) / "dropped" / receipt["ledger"], dropped, {"key": job["key"]})
+        lost = {"key": job["key"], "source": job.get("source")}
+        write_table(Path(job["out"]) / "dropped" / receipt["ledger"], dropped, lost)
     else:
         (Path(job["out"]) / "dropped" / f"{job['stage']}.{job['name']}.parquet").unlink(missing_ok=True)
     if files:
         receipt["files"] = []
         for name, buffer in files.items():
-            path = Path(job["files_to"]) / name
-            write_file(path, buffer)
-            sha256 = hashlib.sha256(buffer).hexdigest()
-            receipt["files"].append({"file": name, "path": str(path), "bytes": len(buffer), "sha256": sha256})
+            write_file(Path(job["out"]) / job["files_to"] / name, buffer)
+            about = {"bytes": len(buffer), "sha256": hashlib.sha256(buffer).hexdigest()}
+            receipt["files"].append({"folder": job["files_to"], "file": name, **about})
     write_table(Path(job["output"]), kept, receipt, cuts)
     return pa.table({"job": [json.dumps({"name": job["name"], "rows": len(kept), "bytes": kept.nbytes})]})
 
@@ -612,15 +646,26 @@ def _atomic(path):
     temporary = path.parent / f".tmp-{os.getpid()}-{path.name}"
     try:
         yield temporary
-        for flush in (temporary, path.parent):
-            if flush == path.parent:
-                temporary.rename(path)
-            handle = os.open(flush, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+        sync(temporary)
+        temporary.rename(path)
+        sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync(path):
+    """Brings a file, or the names in a folder, safely to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path):
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_receipt(path):

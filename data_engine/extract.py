@@ -51,7 +51,7 @@ OUT = pa.schema(
 class ExtractConfig:
     min_chars: int = 200  # characters; less is a menu, an error page, a stub
     max_html_bytes: int = 16_000_000  # bytes; no page that people read is longer
-    max_html_tags: int = 500_000  # BeautifulSoup takes 1.2 KB of memory and some 15 us for each
+    max_html_tags: int = 100_000  # BeautifulSoup takes 1.2 KB of memory and some 15 us for each
     pdf_seconds: float = 30.0  # CPU seconds for a PDF; 300 pages of text take 1
     pdf_megabytes: int = 1024  # MB of address space of the PDF child, 200 of which are the program itself
 
@@ -229,9 +229,10 @@ def page_text(soup, left_out=LEFT_OUT) -> str:
                 todo.append((CELL, False))
             verbatim = verbatim or node.name == "pre"
             todo.extend((child, verbatim) for child in reversed(node.contents))
-    text = re.sub(f" *{CELL}[ {CELL}]*", CELL, "".join(pieces))
-    text = re.sub(f"[ {CELL}{LINE}{PARAGRAPH}]*{PARAGRAPH}[ {CELL}{LINE}{PARAGRAPH}]*", "\n\n", text)
-    text = re.sub(f"[ {CELL}]*{LINE}[ {CELL}{LINE}]*", "\n", text)
+    text = "".join(pieces)
+    for mark, others, becomes in ((CELL, " ", CELL), (PARAGRAPH, f" {CELL}{LINE}", "\n\n"), (LINE, f" {CELL}", "\n")):
+        # the whole run at once: a pattern like " *X" would look at a long run of spaces again from each of them
+        text = re.sub(f"[{others}{mark}]+", lambda run, mark=mark, to=becomes: to if mark in run[0] else run[0], text)
     return re.sub("  +", " ", text).translate(LAYOUT)
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from data_engine.engine import EngineError, plain, write_file
 from data_engine.progress import clock
 
+LEDGERS = {"tokens": "tokens", "shards-split": "order"}  # stages with a ledger behind documents -> their place in `made`
 ORDER = ("raw", "extract", "identify_language", "redact", "remove_duplicates", "take_fraction", "encode", "place")
 
 
@@ -94,7 +95,10 @@ def write(cfg, engine, made):
         "shards": None,
     }
     shards = engine.out / "shards" / "shards.json"
-    if cfg.until == "shards":
+    if not shards.exists():
+        after = {"raw": ["documents"], "documents": []}.get(list(made)[-1], [])
+        engine.forget([*after, *(stage for stage in ("tokens", "shards-split") if LEDGERS[stage] not in made)])
+    if "shards" in made:
         data["shards"] = json.loads(shards.read_text())
         data["mix"] = json.loads((engine.out / "shards" / "sources.json").read_text())
     write_file(engine.out / "report.json", to_json(data))
@@ -122,6 +126,12 @@ def summary(data):
         tokens, shards = data["shards"]["tokens"], data["shards"]["shards"]
         files = len(shards["train"]) + len(shards["val"])
         lines.append(f"tokens: {tokens['train']:,} train, {tokens['val']:,} val in {files} shards")
+        wanted = data["settings"]["tokens"]
+        if wanted and abs(tokens["train"] - wanted) > 0.01 * wanted:
+            lines.append(f"warning: the budget is {wanted:,} tokens; the sources give no more than this (mix.max_epochs)")
+        for source in data["mix"]["sources"]:
+            if abs(source["share"] - source["target_share"]) > 0.01:
+                lines.append(f"warning: {source['name']} has {source['share']:.3f} of the tokens, not {source['target_share']:.3f}")
     spent = "  ".join(f"{name} {stage['secs']:.1f}" for name, stage in data["stages"].items() if stage["made"])
     lines.append(f"seconds: {spent or 'all was done before'}")
     lines.append(f"report: {data['out']}/report.html")

@@ -7,6 +7,7 @@ The straight line: sources -> raw -> documents -> duplicates -> tokenizer -> sha
 A run may be stopped at any time; the same command goes on where it was. out/report.html shows what became of every record.
 """
 
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,31 +64,31 @@ class Settings:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
 
 
-def pipeline(cfg, engine):
-    """The whole engine. Returns the partitions of every stage that ran, for the report."""
-    made = {}
+def pipeline(cfg, engine, made):
+    """The whole engine. `made` gets the partitions of every stage as it is done, for the report."""
     made["raw"] = raw = engine.ingest(cfg.sources)
     if cfg.until == "raw":
-        return made
+        return
 
     clean = [Step(extract, cfg.extract), Step(identify_language, cfg.language), Step(redact, cfg.pii)]
     made["documents"] = docs = engine.map("documents", raw, clean)
     if cfg.until == "documents":
-        return made
+        return
 
-    signatures = engine.map("signatures", docs, [Step(sign, cfg.dedup)], folder="work/signatures")
+    if not sum(part.receipt["rows"] for part in docs):
+        raise UserError(f"no document is left; {engine.out}/report.html says why")
+    signatures = engine.map("signatures", docs, [Step(sign, cfg.dedup, whole=True)], folder="work/signatures")
     made["duplicates"] = dupes = find_duplicates(cfg, engine, docs, signatures)
     if cfg.until == "duplicates":
-        return made
+        return
 
     sizes = survivors(engine, signatures, dupes)
     tokenizer, encoder = make_tokenizer(cfg, engine, docs, dupes, sizes)
     if cfg.until == "tokenizer":
-        return made
+        return
 
     made["tokens"], targets = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, encoder)
-    return made
 
 
 def find_duplicates(cfg, engine, docs, signatures):
@@ -132,8 +133,11 @@ def candidate_ids(engine, pairs):
 def survivors(engine, signatures, dupes):
     """(id, source, bytes) of the documents that are no duplicates: a few bytes a document, held in the driver."""
     table = engine.read(signatures, ["id", "source", "bytes"])
+    table = table.filter(pa.array(~repeated(table["id"].combine_chunks())))  # of a record that came twice the first stays
+    gone = engine.read(dupes, ["id", "kept_id"])
+    gone = gone.filter(pc.not_equal(gone["id"], gone["kept_id"]))["id"].combine_chunks()
     table = table.set_column(0, "id", unpack_ids(table["id"]))
-    return table.filter(pc.invert(pc.is_in(table["id"], engine.read(dupes, ["id"])["id"].combine_chunks())))
+    return table.filter(pc.invert(pc.is_in(table["id"], gone)))
 
 
 def make_tokenizer(cfg, engine, docs, dupes, sizes):
@@ -192,9 +196,9 @@ def make_shards(cfg, engine, tokens, targets, encoder):
     val_shards = -(-int(total * cfg.val_fraction) // cfg.shard_tokens) or 1
     settings = {"seed": cfg.seed, "val_fraction": cfg.val_fraction, "selection": selection}
     settings |= {"train_shards": train_shards, "val_shards": val_shards}
-    split, merge = Step(place, settings, expand=True), Step(write_shard, {"train_shards": train_shards})
+    split, merge = Step(place, settings, expand=True), Step(write_shard, {"train_shards": train_shards}, whole=True)
     buckets = train_shards + val_shards
-    order, parts = engine.exchange("shards", tokens, split, merge, buckets, files_to="shards", seal="shards/shards.json")
+    order, parts = engine.exchange("shards", tokens, split, merge, buckets, files_to="shards")
     files = [(f["file"], f["bytes"], f["sha256"]) for part in parts for f in part.receipt.get("files", [])]
     index = engine.read(parts, None)
     placed, lost = pc.count_distinct(index["id"]).as_py(), sum(sum(p.receipt["steps"][-1]["dropped"].values()) for p in order)
@@ -239,6 +243,10 @@ def check(cfg):
     """UserError for what can be seen to be wrong before any work."""
     if not cfg.sources:
         raise UserError("sources= is empty: a config file gives it, for example sources = [Local('mine', '/texts', share=1.0)]")
+    for source in cfg.sources:
+        if isinstance(source, type) or not all(hasattr(source, method) for method in ("check", "jobs", "read")):
+            raise UserError(f"sources= holds {source!r}, which is no source such as Local('mine', '/texts', share=1.0)")
+        source.check()
     if cfg.until not in STAGES:
         raise UserError(f"until={cfg.until!r} is not a stage; the stages are {', '.join(STAGES)}")
     names = [source.name for source in cfg.sources]
@@ -253,14 +261,21 @@ def check(cfg):
         ("tokens", cfg.tokens is None or cfg.tokens > 0, "more than 0"),
         ("partition_bytes", cfg.partition_bytes >= 1 << 16, "at least 65536"),
         ("dedup.threshold", 0 < cfg.dedup.threshold <= 1, "above 0 and at most 1"),
+        ("num_cpus", cfg.num_cpus is None or cfg.num_cpus > 0, "at least 1, or None for all"),
+        ("shard_tokens", cfg.shard_tokens >= 1000, "at least 1000"),
+        ("dedup.bands", cfg.dedup.bands > 0, "at least 1"),
+        ("dedup.rows", cfg.dedup.rows > 0, "at least 1"),
+        ("dedup.ngram", cfg.dedup.ngram > 0, "at least 1"),
+        ("mix.max_epochs", cfg.mix.max_epochs > 0, "at least 1"),
+        ("tokenizer.sample_bytes", cfg.tokenizer.sample_bytes > 0, "more than 0"),
+        ("tokenizer.document_bytes", cfg.tokenizer.document_bytes > 0, "more than 0"),
+        ("language.keep", all(re.fullmatch("[a-z]{2,3}", code) for code in cfg.language.keep), "codes such as en or fr"),
         ("mix.short", cfg.mix.short in ("renormalise", "fail"), "renormalise or fail"),
     ):
         if not ok:
             raise UserError(f"{name} must be {wanted}")
     if cfg.language.model and not Path(cfg.language.model).is_file():
-        raise UserError(f"language.model={cfg.language.model} does not exist")
-    for source in cfg.sources:
-        source.check()
+        raise UserError(f"language.model={cfg.language.model} is not a file")
 
 
 def main(argv):
@@ -273,8 +288,13 @@ def main(argv):
         return 0
     try:
         with stoppable(), Engine(out, cfg.num_cpus, cfg.ray_address, cfg.partition_bytes) as engine:
-            made = pipeline(cfg, engine)
-            print(report.write(cfg, engine, made))
+            made = {}
+            try:
+                pipeline(cfg, engine, made)
+            finally:
+                if "raw" in made:
+                    text = report.write(cfg, engine, made)
+            print(text)
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
         return 130

@@ -41,10 +41,16 @@ def open(folder, split="train", verify=False):
     folder = Path(folder)
     path = folder / "shards.json"
     if not path.is_file():
-        raise UserError(f"{path} does not exist: run `python -m data_engine.run` first, or point data= at its shards folder")
-    meta = json.loads(path.read_text())
-    if (meta.get("format"), meta.get("version")) != (FORMAT, FORMAT_VERSION):
-        raise UserError(f"{path} is {meta.get('format')} {meta.get('version')}, this code reads {FORMAT} {FORMAT_VERSION}")
+        raise UserError(f"{path} does not exist: run `python -m data_engine.run` to its end first")
+    try:
+        meta = json.loads(path.read_text())
+        if (meta["format"], meta["version"]) != (FORMAT, FORMAT_VERSION):
+            raise UserError(f"{path} is {meta['format']} {meta['version']}, this code reads {FORMAT} {FORMAT_VERSION}")
+        missing = {"dtype", "vocab_size", "eot", "tokenizer_sha256", "tokens", "shards"} - meta.keys()
+        if missing:
+            raise UserError(f"{path} lacks {', '.join(sorted(missing))}: rerun data_engine.run")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): rerun data_engine.run") from error
     arrays = []
     for shard in meta["shards"][split]:
         file = folder / shard["file"]

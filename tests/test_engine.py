@@ -99,6 +99,12 @@ def test_a_step_that_fails_on_everything_is_a_defect_and_not_bad_data(tmp_path):
         e.Apply(e.Step(raise_always))(e._pack(job(tmp_path), table(20)))
 
 
+@pytest.mark.parametrize("how", ["whole", "expand"])
+def test_a_step_whose_rows_belong_together_is_never_cut(tmp_path, how):
+    with pytest.raises(e.EngineError, match="p: raise_on_seven: ValueError: seven"):
+        e.Apply(e.Step(raise_on_seven, **{how: True}))(e._pack(job(tmp_path), table(20)))
+
+
 def test_commit_writes_table_ledger_files_and_receipt(tmp_path):
     block = e.Apply(e.Step(with_file))(e.Apply(e.Step(drop_odd))(e._pack(job(tmp_path, files_to=str(tmp_path)), table(10))))
     e.commit(block)
@@ -120,6 +126,11 @@ def test_a_partition_is_done_only_while_all_it_made_is_there(tmp_path):
         path.unlink()
         assert done("k") is None
         path.write_bytes(content)
+    ledger = pq.read_table(tmp_path / "dropped" / "stage.p.parquet")
+    e.write_table(tmp_path / "dropped" / "stage.p.parquet", ledger, {"key": "another run's"})
+    assert done("k") is None
+    e.write_table(tmp_path / "dropped" / "stage.p.parquet", ledger, {"key": "k"})
+    assert done("k")
     (tmp_path / "a.bin").write_bytes(b"ab")
     assert done("k") is None
     (tmp_path / "a.bin").write_bytes(b"abc")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,15 +81,17 @@ def test_one_cpu_gives_the_bytes_of_two(folder):
 
 
 def test_killed_and_resumed_gives_the_bytes_of_the_straight_run(folder):
-    moments, out = random.Random(7), folder / "killed"
+    moments, out, killed = random.Random(7), folder / "killed", 0
     command = [sys.executable, "-m", "data_engine.run", str(folder / "one.py"), f"--out={out}"]
     for _ in range(4):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + moments.uniform(7, 14)
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.05)
+        killed += process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+    assert killed >= 2, "the runs were over before they could be killed"
     run(folder / "one.py", out)
     assert result(out) == result(folder / "straight")
     assert rows(out, "documents") == rows(folder / "straight", "documents")
@@ -229,6 +232,13 @@ def test_bad_input_ends_in_the_ledger_and_the_run_goes_on(tmp_path):
         (["--until=end"], "until"),
         (["--out=/proc/nowhere"], "cannot be written"),
         (["--mix.short=maybe"], "mix.short"),
+        (["--num_cpus=-2"], "num_cpus must be at least 1"),
+        (["--shard_tokens=0"], "shard_tokens"),
+        (["--mix.max_epochs=0"], "mix.max_epochs"),
+        (["--dedup.bands=0"], "dedup.bands"),
+        (["--language.keep=english"], "codes such as en"),
+        (["--language.model=/"], "is not a file"),
+        (["--sources=x"], "which is no source"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(folder, tmp_path, settings, words):
@@ -243,6 +253,10 @@ def test_shares_that_do_not_sum_to_one_and_missing_paths_are_refused(folder, tmp
         (CONFIG.format(first=str(folder / "nowhere"), share=1.0, more=""), "does not exist"),
         ("sources = []", "sources= is empty"),
         ("sources = [1 / 0]", "ZeroDivisionError"),
+        ("sources = ['/x']", "which is no source"),
+        ("from data_engine.download import Local\nsources = [Local]", "which is no source"),
+        ("from data_engine.download import Local\nsources = [Local('a', '/', share='1.0')]", "share must be"),
+        ("from data_engine.download import Local\nsources = [Local(1, '/')]", "name must be str"),
     ):
         config.write_text(text)
         done = run(config, tmp_path / "out", check=False)
@@ -265,6 +279,73 @@ def test_a_file_that_is_gone_leaves_nothing_behind(tmp_path):
     fresh = tmp_path / "fresh"
     run(config, fresh, "--until=documents")
     assert rows(out, "documents") == rows(fresh, "documents")
+
+
+def test_overlapping_files_still_count_as_one_source_of_the_mix(tmp_path):
+    """Two equal files whose records have ids: each record once, and the source's share is met."""
+    lines = "\n".join(json.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(corpus.texts()[:60]))
+    for name in ("a", "b"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.jsonl").write_text(lines)
+    corpus.write(tmp_path / "other", slice(60, 160))
+    more = f', Local("second", {str(tmp_path / "other")!r}, share=0.5)'
+    config, out = tmp_path / "config.py", tmp_path / "out"
+    config.write_text(CONFIG.format(first=str(tmp_path / "in"), share=0.5, more=more))
+    run(config, out, "--tokens=40000")
+    accounted_texts = pq.read_table(out / "shards" / "index.parquet")
+    assert pc.count_distinct(accounted_texts["id"]).as_py() == len(accounted_texts)
+    for source in json.loads((out / "shards" / "sources.json").read_text())["sources"]:
+        assert 0.4 < source["share"] < 0.6, source
+
+
+def test_a_copied_folder_vouches_for_its_own_files(folder, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(folder / "straight", out)
+    (out / "shards" / "train-00000.bin").unlink()
+    run(folder / "one.py", out)
+    assert result(out) == result(folder / "straight")
+
+
+def test_a_changed_licence_reaches_the_index(tmp_path):
+    corpus.write(tmp_path / "in", slice(0, 60))
+    config, out = tmp_path / "config.py", tmp_path / "out"
+    for licence in ("", "CC0"):
+        text = CONFIG.format(first=str(tmp_path / "in"), share=1.0, more="")
+        config.write_text(text.replace("share=1.0)", f"share=1.0, licence={licence!r})"))
+        run(config, out)
+        assert set(pq.read_table(out / "shards" / "index.parquet")["licence"].to_pylist()) == {licence}
+
+
+def test_a_change_that_is_not_carried_to_the_end_leaves_no_shards_that_look_right(folder, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(folder / "straight", out)
+    run(folder / "one.py", out, "--extract.min_chars=2000", "--until=documents")
+    assert not (out / "shards" / "shards.json").exists()
+    kept, lost = ([r["id"] for r in rows(out, name)] for name in ("documents", "dropped"))
+    raw = [r["id"] for r in rows(out, "raw")]
+    assert sorted(kept + [i for i in lost if i in set(raw)]) == sorted(raw)
+    run(folder / "one.py", out)
+    assert result(out) == result(folder / "straight")
+    accounted(out)
+
+
+def test_a_step_that_fails_ends_the_run_with_its_name_and_the_partition(folder, tmp_path):
+    model = tmp_path / "model.ftz"
+    model.write_bytes(b"no model")
+    done = run(folder / "one.py", tmp_path / "out", f"--language.model={model}", check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "documents: first-" in done.stderr and "identify_language" in done.stderr
+
+
+def test_input_of_which_nothing_is_left_is_said_with_a_report(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "empty.txt").write_text("")
+    (tmp_path / "in" / "bad.jsonl").write_text("{")
+    config, out = tmp_path / "config.py", tmp_path / "out"
+    config.write_text(CONFIG.format(first=str(tmp_path / "in"), share=1.0, more=""))
+    done = run(config, out, check=False)
+    assert done.returncode == 2 and "no document is left" in done.stderr and done.stderr.count("\n") == 1
+    assert "bad_json" in (out / "report.html").read_text()
 
 
 def test_a_plan_writes_nothing(folder, tmp_path):
