@@ -382,8 +382,8 @@ class Engine:
         if (read_receipt(ledger) or {}).get("key") != (key if receipt.get("ledger") else None):
             return None
         for file in receipt.get("files", []):
-            path = self.out / file["folder"] / file["file"]
-            if not path.is_file() or path.stat().st_size != file["bytes"]:
+            made = self.out / file["folder"] / file["file"]
+            if not made.is_file() or made.stat().st_size != file["bytes"]:
                 return None
         return Partition(name, str(path), receipt)
 

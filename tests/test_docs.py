@@ -79,7 +79,7 @@ def test_every_step_of_the_line_and_every_setting_of_a_stage_is_in_the_table():
 
 def test_reasons_in_the_code_are_in_the_table():
     """Every reason that a source or a stage gives stands in the row of its file."""
-    patterns = (r'\bdrop\([^"\n]+"\w+", "(\w+)"', r'chunk\.drop\([^,]+, "(\w+)"', r'"reason": "(\w+)"')
+    patterns = (r'\bdrop\([^"\n\[]+"\w+", "(\w+)"', r'chunk\.drop\([^,]+, "(\w+)"', r'"reason": "(\w+)"')
     for _, file, _, _, dropped, _ in stages():
         source = (ROOT / file.strip("`")).read_text()
         said = {reason for pattern in patterns for reason in re.findall(pattern, source)}
