@@ -400,3 +400,27 @@ def test_the_docs_are_the_same_in_every_process(tmp_path):
         runs.append(subprocess.Popen(command, env=env, cwd=tmp_path if seed == "2" else ROOT, stdout=subprocess.PIPE, text=True))
     first, second = (run.communicate()[0] for run in runs)
     assert first == second and int(first.split()[-1]) > 200
+
+
+def test_a_strange_column_beside_the_text_costs_no_record(tmp_path):
+    """A date beyond Python's, text that is not UTF-8, two columns of one name, a column of views: the texts are all there."""
+    no_utf8 = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")])
+    tables = {
+        "date": pa.table({"text": ["date"], "when": pa.array([9 * 10**17], pa.timestamp("ms"))}),
+        "utf8": pa.table({"text": ["utf8"], "x": no_utf8}),
+        "twice": pa.Table.from_arrays([pa.array(["twice"]), pa.array([1]), pa.array([2])], names=["text", "k", "k"]),
+        "view": pa.table({"text": pa.array(["view"], pa.string_view())}),
+    }
+    for name, table in tables.items():
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    source = Local("s", str(tmp_path))
+    chunks = [chunk for job in source.jobs(1 << 20) for chunk in source.read(job)]
+    assert sorted(c for kept, _ in chunks for c in kept["content"].to_pylist()) == sorted(n.encode() for n in tables)
+    assert sum(len(lost) for _, lost in chunks) == 0
+
+
+def test_a_file_of_blank_lines_is_one_ledger_row(tmp_path):
+    (tmp_path / "blank.jsonl").write_text("\n \n\n")
+    source = Local("s", str(tmp_path))
+    lost = [row for job in source.jobs(1 << 20) for _, dropped in source.read(job) for row in dropped.to_pylist()]
+    assert [(row["uri"], row["reason"]) for row in lost] == [("blank.jsonl", "empty")]
