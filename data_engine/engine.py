@@ -196,7 +196,7 @@ class Engine:
         Keyed shuffle: split adds an int32 column `bucket` to every partition's rows, merge gets all rows of one bucket.
 
         The rows rest in <name>-split of the work folder, a row group a bucket, so that the second half reads only what it needs
-        and a stopped run goes on in the middle. The order of the rows that merge gets is that of `parts`: it sorts by what it needs.
+        and a stopped run goes on in the middle. Merge gets the rows in the order of `parts` and sorts by what it needs.
         Files that merge makes go to out/<files_to>.
         Returns the partitions of both halves.
         """
