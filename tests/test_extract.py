@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_engine import extract as stage
+from data_engine import pdf_text
 from data_engine.extract import OUT, ExtractConfig, extract, normalise
 from data_engine.records import LEDGER, RAW
 
@@ -272,7 +272,7 @@ def test_a_file_that_takes_too_much_memory_costs_one_row():
 
 def test_a_child_that_was_killed_costs_nothing():
     extract(raw((PDF, GOOD_PDF)), ALL)
-    stage._child.process.kill()
+    pdf_text._child.process.kill()
     assert len(extract(raw((PDF, GOOD_PDF)), ALL)[0]) == 1
 
 
@@ -284,31 +284,31 @@ def read(data):
     return os.kill(os.getpid(), signal.SIGSEGV) if b"CRASH" in data else sound(data)
 
 """
-    head, tail = (Path(stage.__file__).with_name("pdf_child.py")).read_text().split('\nif __name__ == "__main__":')
+    head, tail = (Path(pdf_text.__file__).with_name("pdf_child.py")).read_text().split('\nif __name__ == "__main__":')
     child.write_text(head + crash + '\nif __name__ == "__main__":' + tail)
-    monkeypatch.setattr(stage, "__file__", str(tmp_path / "extract.py"))
-    stage.close_child()
+    monkeypatch.setattr(pdf_text, "__file__", str(tmp_path / "pdf_text.py"))
+    pdf_text.close_child()
     pages = raw((PDF, GOOD_PDF), (PDF, b"%PDF CRASH"), (PDF, GOOD_PDF), (PDF, b"%PDF CRASH"))
     docs, dropped = extract(pages, ALL)
-    stage.close_child()
+    pdf_text.close_child()
     assert docs["uri"].to_pylist() == ["u0", "u2"] and reasons(dropped) == {"u1": "broken", "u3": "broken"}
     assert set(dropped["detail"].to_pylist()) == {"the parser died: signal 11"}
 
 
 def test_one_child_serves_all_files_and_is_reaped():
     extract(raw((PDF, GOOD_PDF)), ALL)
-    process = stage._child.process
+    process = pdf_text._child.process
     extract(raw((PDF, GOOD_PDF), (PDF, b"broken"), (PDF, GOOD_PDF)), ALL)
-    assert stage._child.process is process and process.poll() is None
-    stage.close_child()
+    assert pdf_text._child.process is process and process.poll() is None
+    pdf_text.close_child()
     assert process.returncode == -signal.SIGKILL and not Path(f"/proc/{process.pid}").exists()
 
 
 PARENT = """
 import sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from data_engine import extract as stage
-child = stage._pdf_child(1024)
+from data_engine import pdf_text
+child = pdf_text._pdf_child(1024)
 print(child.process.pid, flush=True)
 data = open(sys.argv[2], "rb").read()
 while True:
