@@ -52,6 +52,7 @@ RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
 SEAL = "shards/shards.json"  # vouches for the whole run: it goes as soon as anything is remade, and comes last
 MIN_FREE_BYTES = 256 << 20  # a run is not started on a disk with less than this
 STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between a worker and an actor
+CPUS_PER_ACTOR = 4  # without a GPU; each holds its model, 1.2 GB for XLM-RoBERTa
 MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows is a defect of ours, not bad data
 
 
@@ -82,6 +83,8 @@ class Step:
     expand  the step makes any number of rows of one (a shuffle's split): rows are then not counted against each other
     whole   the step's rows belong together: one that makes it raise ends the run. So it is with expand; elsewhere the row is
             quarantined
+    actor   the step holds a large model: it runs in processes of its own, one a GPU or a few for all cores, that load it once
+    sources the step is for the partitions of these sources only; None: for all
     """
 
     run: Callable
@@ -89,10 +92,16 @@ class Step:
     beside: bool = False
     expand: bool = False
     whole: bool = False
+    actor: bool = False
+    sources: frozenset[str] | None = None
 
     @property
     def name(self):
         return self.run.__name__
+
+    def takes(self, source):
+        """Whether partitions of this source go through the step."""
+        return self.sources is None or source in self.sources
 
     def identity(self):
         """What decides the step's output besides its input: the function, its module's VERSION, the settings."""
@@ -176,16 +185,17 @@ class Engine:
         for others in beside:
             alike = isinstance(others, Partition)
             tables.append({part.name: others for part in parts} if alike else {part.name: part for part in others})
-        identity = [step.identity() for step in steps]
         jobs = []
         for part in parts:
             near = [table[part.name] for table in tables]
+            source = part.receipt.get("source")
+            identity = [step.identity() for step in steps if step.takes(source)]
             job = {
                 "name": part.name,
                 "key": digest(VERSION, identity, [p.content for p in (part, *near)]),
                 "inputs": [part.path],
                 "beside": [p.path for p in near],
-                "source": part.receipt.get("source"),
+                "source": source,
                 "aside": aside,
             }
             jobs.append(job)
@@ -321,13 +331,24 @@ class Engine:
         blocks = [pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}) for job, load in rows]
         dataset = data.from_arrow(blocks)
         for function in functions:
-            dataset = dataset.map_batches(function, batch_format="pyarrow", batch_size=None)
+            how = {"batch_format": "pyarrow", "batch_size": None}
+            if isinstance(function, Apply) and function.step.actor:
+                dataset = dataset.map_batches(Apply, fn_constructor_args=(function.step,), **how, **self._actors())
+            else:
+                dataset = dataset.map_batches(function, **how)
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for text in batch["job"].to_pylist():
                     progress.step(json.loads(text))
         except self.ray.exceptions.RayError as error:
             raise EngineError(_cause(name, error)) from None
+
+    def _actors(self):
+        """How an actor's step is spread. It takes no core of Ray's count: on one core the other steps would wait for it forever."""
+        gpus = int(self.ray.cluster_resources().get("GPU", 0))
+        most = gpus or max(1, self.num_cpus // CPUS_PER_ACTOR)
+        strategy = self.ray.data.ActorPoolStrategy(min_size=1, max_size=most)
+        return {"compute": strategy, "num_cpus": 0, "num_gpus": 1 if gpus else 0}
 
     def _ray(self):
         """Ray's session, started when the first partition is to be made: a run with nothing to do needs none."""
@@ -474,6 +495,8 @@ class Apply:
 
     def __call__(self, block):
         job, table, dropped, files = _unpack(block)
+        if not self.step.takes(job.get("source")):
+            return block
         beside = [pq.read_table(path) for path in job["beside"]] if self.step.beside else []
         start = time.perf_counter()
         try:

@@ -238,3 +238,45 @@ def test_stages_import_without_ray_torch_or_transformers():
     code = "import sys, config, data_engine.run; print(*({'ray', 'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def note_process(rows, cfg):
+    import os
+
+    return rows.append_column("process", pa.array([os.getpid()] * len(rows), pa.int64())), nothing_dropped()
+
+
+def note_actor(rows, cfg):
+    import os
+
+    return rows.append_column("actor", pa.array([os.getpid()] * len(rows), pa.int64())), nothing_dropped()
+
+
+def saved(engine, sources):
+    """Partitions of ten rows, one a source."""
+    parts = []
+    for source in sources:
+        receipt = {"stage": "in", "name": source, "key": source, "content": source, "source": source, "rows": 10}
+        e.write_table(engine.out / "in" / f"{source}.parquet", table(10), receipt)
+        parts.append(e.Partition(source, str(engine.out / "in" / f"{source}.parquet"), receipt))
+    return parts
+
+
+@pytest.mark.slow
+def test_a_step_with_a_model_runs_in_one_actor_and_a_step_of_a_source_on_that_source_only(tmp_path):
+    names = [f"s{i}" for i in range(6)]
+    steps = [e.Step(note_process), e.Step(note_actor, actor=True), e.Step(drop_odd, sources=frozenset(names[:2]))]
+    with e.Engine(tmp_path, num_cpus=1) as engine:
+        parts = saved(engine, names)
+        out = engine.map("out", parts, steps)
+        assert [p.receipt["rows"] for p in out] == [5, 5, 10, 10, 10, 10]
+        assert [len(p.receipt["steps"]) for p in out] == [3, 3, 2, 2, 2, 2]
+        rows = engine.read(out, ["process", "actor"])
+        actors = set(rows["actor"].to_pylist())
+        assert len(actors) == 1 and not actors & set(rows["process"].to_pylist())
+
+        before = {p.name: p.receipt for p in out}
+        steps[2] = e.Step(drop_odd, {"another": "setting"}, sources=frozenset(names[:1]))
+        again = engine.map("out", parts, steps)
+        assert [p.name for p in again if p.receipt["key"] != before[p.name]["key"]] == ["s0", "s1"]
+        assert [p.receipt["rows"] for p in again] == [5, 10, 10, 10, 10, 10]
