@@ -250,7 +250,7 @@ class Engine:
     def once(self, name, key, make):
         """The folder out/<name> as make(temporary folder) fills it; made anew only when `key` changes. Returns its path."""
         folder, receipt = self.out / name, self.out / "work" / f"{name}.json"
-        files = {p.name: file_sha256(p) for p in sorted(folder.iterdir())} if folder.is_dir() else None
+        files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.is_file()} if folder.is_dir() else None
         if files and receipt.is_file() and json.loads(receipt.read_text()) == {"key": key, "files": files}:
             with self._stage(name, 1, 0):
                 return folder
@@ -277,7 +277,7 @@ class Engine:
         """
         (self.out / folder).mkdir(exist_ok=True)
         for path in (self.out / folder).iterdir():
-            if path.name not in {*files, *keep}:
+            if path.is_file() and path.name not in {*files, *keep}:
                 path.unlink()
         for name, data in files.items():
             path = self.out / folder / name
