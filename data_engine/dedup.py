@@ -8,8 +8,9 @@ Documents -> which of them are copies of which: exact and near duplicates, every
     cluster     pairs + 5-grams -> duplicates: exact Jaccard of every pair, connected components, a survivor each
 
 A pair counts only when the exact Jaccard similarity of its 5-gram sets reaches the threshold, and a document is removed only when
-it is that similar to its own survivor: a chain of resemblances removes nothing. Within a cluster the order is the source's
-place in the config, then the longest text, then the smallest id; a document stays unless one before it that stays resembles it.
+it is that similar to its own survivor: a chain of resemblances removes nothing. Who survives: of the sources the one that comes
+first in the config; there the document that most others of its cluster resemble, so that as few as can stand for all stay; then
+the longest text, then the smallest id. In clusters of more than ALL_COMPARED documents the second of these takes no part.
 
 Bands: a pair of similarity s shares a band with probability 1 - (1 - s^rows)^bands, 0.997 at 0.8 for 20 x 6; what that lets
 through below the threshold, verification takes out. (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3.)
@@ -25,12 +26,13 @@ import pyarrow.compute as pc
 from data_engine.records import drop, nothing_dropped, text_buffers
 from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 
-VERSION = 1
+VERSION = 2
 ID = pa.binary(16)
 SIGNATURES = pa.schema({"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()})
 PAIRS = pa.schema({"left": ID, "right": ID})
 SHINGLES = pa.schema({"id": ID, "source": pa.string(), "chars": pa.int64(), "shingles": pa.large_list(pa.uint64())})
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
+ALL_COMPARED = 64  # documents of a cluster up to which each is compared with each, to keep as few as can stand for all
 ALL_PAIRS = 16  # documents of a bucket up to which all pairs are candidates; beyond, each with its neighbour and the first
 
 
@@ -108,7 +110,7 @@ def cluster(pairs, sets, cfg, sources):
     root = components(len(ids), left[near], right[near])
     rank = pc.index_in(sets["source"], pa.array(sources)).to_numpy()
     best_first = np.lexsort([np.arange(len(ids)), -sets["chars"].to_numpy(), rank, root])
-    kept, similarity = _survivors(best_first.astype(np.int64), root, hashes, starts, ends, cfg.threshold)
+    kept, similarity = _survivors(best_first.astype(np.int64), root, rank, hashes, starts, ends, cfg.threshold)
     gone = np.flatnonzero(kept >= 0)
     columns = [unpack_ids(ids.take(pa.array(chosen))) for chosen in (gone, kept[gone], root[gone])]
     return pa.table([*columns, pa.array(similarity[gone].astype(np.float32))], schema=DUPLICATES)
@@ -230,25 +232,42 @@ def _union(root, left, right):
 
 
 @numba.njit(nogil=True, cache=True)
-def _survivors(best_first, root, hashes, starts, ends, threshold):
+def _survivors(best_first, root, rank, hashes, starts, ends, threshold):
     """kept[d] = the survivor that removes d, or -1; similarity[d] to it. best_first holds each cluster's members in a row."""
     kept, similarity = np.full(len(root), -1, np.int64), np.zeros(len(root))
-    stay = np.empty(len(root), np.int64)
-    one, out = np.empty(1, np.int64), np.empty(1, np.float64)
-    other = np.empty(1, np.int64)
-    count = 0
-    for i in range(len(best_first)):
-        d = best_first[i]
-        if i and root[d] != root[best_first[i - 1]]:
-            count = 0
-        one[0] = d
-        for j in range(count):
-            other[0] = stay[j]
-            jaccard(hashes, starts, ends, one, other, out)
-            if out[0] >= threshold:
-                kept[d], similarity[d] = stay[j], out[0]
+    first = 0
+    for i in range(1, len(best_first) + 1):
+        if i < len(best_first) and root[best_first[i]] == root[best_first[first]]:
+            continue
+        members = best_first[first:i]
+        first = i
+        n = len(members)
+        alike = np.zeros((n, n)) if n <= ALL_COMPARED else np.zeros((0, 0))
+        for p in range(len(alike)):
+            jaccard(hashes, starts, ends, np.full(n - p - 1, members[p]), members[p + 1 :], alike[p, p + 1 :])
+            alike[p + 1 :, p] = alike[p, p + 1 :]
+        left = np.ones(n, np.bool_)  # members of which nothing is decided
+        row = np.empty(n)
+        for _ in range(n):
+            stays, covers = -1, -1
+            for p in range(n):  # in the order of the policy; of the same source the one that most others resemble
+                if left[p] and stays >= 0 and (n > ALL_COMPARED or rank[members[p]] != rank[members[stays]]):
+                    break
+                if left[p]:
+                    count = 0
+                    for q in range(len(alike)):
+                        count += left[q] and alike[p, q] >= threshold
+                    if count > covers:
+                        stays, covers = p, count
+            if stays < 0:
                 break
-        if kept[d] < 0:
-            stay[count] = d
-            count += 1
+            left[stays] = False
+            if n <= ALL_COMPARED:
+                row[:] = alike[stays]
+            else:
+                jaccard(hashes, starts, ends, np.full(n, members[stays]), members, row)
+            for q in range(n):
+                if left[q] and row[q] >= threshold:
+                    left[q] = False
+                    kept[members[q]], similarity[members[q]] = members[stays], row[q]
     return kept, similarity
