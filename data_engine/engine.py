@@ -292,6 +292,11 @@ class Engine:
         tables = [pq.read_table(part.path, columns=columns).replace_schema_metadata(None) for part in parts]
         return pa.concat_tables(tables)
 
+    def read_ledger(self, part, reason):
+        """The ledger rows with this reason of a partition that has any, as dicts."""
+        table = pq.read_table(self.out / "dropped" / part.receipt["ledger"])
+        return table.filter(pc.equal(table["reason"], reason)).to_pylist()
+
     def sha256(self, name):
         """Of the file out/<name>, as hex."""
         return file_sha256(self.out / name)

@@ -16,7 +16,10 @@ from data_engine.engine import EngineError, plain, write_file
 from data_engine.progress import clock
 
 LEDGERS = {"tokens": "tokens", "shards-split": "order"}  # stages with a ledger behind documents -> their place in `made`
-ORDER = ("raw", "extract", "identify_language", "redact", "remove_duplicates", "take_fraction", "encode", "place")
+ORDER = (
+    *("raw", "extract", "identify_language", "second_opinion", "filter_quality", "redact", "decontaminate"),
+    *("remove_duplicates", "take_fraction", "encode", "place"),
+)
 
 
 def to_json(value):
@@ -92,6 +95,7 @@ def write(cfg, engine, made):
         "stages": engine.stages,
         "duplicates": sum(part.receipt["rows"] for part in made.get("duplicates", [])),
         "pii": pii_counts(engine, made),
+        "contaminated": contaminated(engine, made),
         "shards": None,
     }
     shards = engine.out / "shards" / "shards.json"
@@ -113,6 +117,17 @@ def pii_counts(engine, made):
         for entry in engine.read([part], ["pii"])["pii"].to_pylist():
             counts.update(dict(entry or []))
     return dict(sorted(counts.items()))
+
+
+def contaminated(engine, made):
+    """{task: how many documents held one of its items, and how many of its items these were}."""
+    found = {}
+    for part in made.get("documents", []):
+        if part.receipt.get("ledger"):
+            for row in engine.read_ledger(part, "contaminated"):
+                task, _, item = row["detail"].partition(" item ")
+                found.setdefault(task, []).append(item.partition(":")[0])
+    return {task: {"documents": len(items), "items": len(set(items))} for task, items in sorted(found.items())}
 
 
 def summary(data):
@@ -215,6 +230,9 @@ def page(data):
     if data["pii"]:
         rows = [[html.escape(kind), f"{n:,}"] for kind, n in data["pii"].items()]
         body += ["<h2>Personal data redacted</h2>", _table(["type", "redactions"], rows)]
+    if data["contaminated"]:
+        rows = [[html.escape(task), f"{n['documents']:,}", f"{n['items']:,}"] for task, n in data["contaminated"].items()]
+        body += ["<h2>Evaluation data found in documents, which were dropped</h2>", _table(["task", "documents", "items"], rows)]
     body += ["<h2>Time</h2>", _time_table(data)]
     title = html.escape(data["out"])
     return (

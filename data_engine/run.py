@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from config import UserError, load, main_guard
 from data_engine import report
+from data_engine.decontaminate import DecontaminateConfig, decontaminate, item_grams, tasks_at_hand
 from data_engine.dedup import (
     DedupConfig,
     cluster,
@@ -36,6 +37,7 @@ from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, t
 from data_engine.pii import PiiConfig, redact
 from data_engine.shards import describe, write_shard
 from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
+from eval_tasks import TASKS
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
 MARGIN = 1.1  # documents encoded beyond what the budget is estimated to take; the exact choice follows from their tokens
@@ -59,6 +61,7 @@ class Settings:
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     pii: PiiConfig = field(default_factory=PiiConfig)
+    decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -70,8 +73,11 @@ def pipeline(cfg, engine, made):
     if cfg.until == "raw":
         return
 
-    clean = [Step(extract, cfg.extract), Step(identify_language, cfg.language), Step(redact, cfg.pii)]
-    made["documents"] = docs = engine.map("documents", raw, clean)
+    clean = [Step(extract, cfg.extract), Step(identify_language, cfg.language)]
+    clean += [Step(redact, cfg.pii)]
+    evaluation = evaluation_grams(cfg, engine)
+    clean += [Step(decontaminate, beside=True)] if evaluation else []
+    made["documents"] = docs = engine.map("documents", raw, clean, evaluation)
     if cfg.until == "documents":
         return
 
@@ -89,6 +95,16 @@ def pipeline(cfg, engine, made):
 
     made["tokens"], targets = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, encoder)
+
+
+def evaluation_grams(cfg, engine):
+    """The runs of words that no document may hold, as the one partition in a list; an empty list where no data are at hand."""
+    tasks = tasks_at_hand(cfg.decontaminate)
+    if not tasks:
+        return []
+    known_by = [(task, TASKS[task].requests_sha256, TASKS[task].gold_sha256) for task in tasks]
+    key = digest(Step(decontaminate).identity(), known_by)
+    return engine.save("evaluation", key, lambda: [("all", item_grams(tasks, cfg.decontaminate.data))], "work/evaluation")
 
 
 def find_duplicates(cfg, engine, docs, signatures):

@@ -360,3 +360,29 @@ def test_two_runs_do_not_share_a_folder(folder):
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = run(folder / "one.py", folder / "straight", check=False)
     assert done.returncode == 2 and "another run" in done.stderr
+
+
+SHARED = Path(os.environ.get("PHOENIX_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.mark.skipif(not (SHARED / "eval").is_dir(), reason=f"the evaluation data are not in {SHARED}/eval")
+def test_documents_that_hold_evaluation_items_are_dropped_and_counted_by_task(tmp_path):
+    read = lambda name: [json.loads(line) for line in (SHARED / "eval" / name).read_text().splitlines()]  # noqa: E731
+    passages, goals = read("lambada_openai/lambada_test.jsonl"), read("piqa/valid.jsonl")
+    texts = list(corpus.texts()[:30])
+    for i in range(3):
+        texts[i] += "\n\n" + passages[i]["text"]
+    texts[5] = f"{texts[5]}\n{goals[7]['goal']} {goals[7]['sol1']} {goals[7]['sol2']}\n{texts[6]}"
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": f"d{i}", "text": text}) + "\n" for i, text in enumerate(texts)))
+    config = f"from data_engine.download import Local\nsources = [Local('s', {str(tmp_path / 'in.jsonl')!r})]\nvocab_size = 400\n"
+    (tmp_path / "c.py").write_text(config)
+    out = tmp_path / "out"
+    run(tmp_path / "c.py", out, f"--decontaminate.data={SHARED / 'eval'}", "--until=documents")
+    lost = [row for row in rows(out, "dropped") if row["reason"] == "contaminated"]
+    assert sorted(row["uri"] for row in lost) == ["d0", "d1", "d2", "d5"]
+    found = json.loads((out / "report.json").read_text())["contaminated"]
+    assert found == {"lambada_openai": {"documents": 3, "items": 3}, "piqa": {"documents": 1, "items": 1}}
+    before = written(out)
+    run(tmp_path / "c.py", out, "--decontaminate.data=None", "--until=documents")
+    assert len(rows(out, "documents")) == 30 and not any(row["reason"] == "contaminated" for row in rows(out, "dropped"))
+    assert all(written(out)[path] == when for path, when in before.items() if path.startswith("raw/"))

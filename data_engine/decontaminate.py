@@ -1,0 +1,167 @@
+"""
+Documents -> documents that do not hold the questions the model will be asked.
+
+in:   id, source, uri, text large_string, ...      out:  the same columns
+drops a document that shares 13 words in a row with an item of the evaluation data, or half of an item's distinct runs of 8 words
+      (reason "contaminated", detail "hellaswag item 12: 13 words in a row", "piqa item 7: 62% of its runs of 8 words")
+
+An item is the prompt and its right answer, without what the harness writes around them ("Question:"); of wikitext a whole page.
+13 words: Brown et al. 2020 (arXiv:2005.14165, appendix C). Words are those of shingles.py. An item of fewer than 8 words counts
+only where it is all that a document says. About 50 MB/s, most of it in looking up.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+import eval_tasks
+from config import UserError
+from data_engine.records import drop, text_buffers
+from data_engine.shingles import fold_table, shingle, shingle_sets
+
+VERSION = 1
+LONG, SHORT = 13, 8  # words in a row
+SHARE = 0.5  # of an item's runs of SHORT words
+GRAMS = pa.schema(
+    {
+        "words": pa.int8(),  # LONG or SHORT
+        "gram": pa.uint64(),  # hash of so many words; the rows are sorted by these two and the item
+        "item": pa.int32(),  # a number of its own for every item of every task
+        "shorts": pa.int32(),  # how many runs of SHORT words the item has
+        "task": pa.string(),
+        "number": pa.int32(),  # of the item in its task, from 0
+    }
+)
+
+
+@dataclass(frozen=True)
+class DecontaminateConfig:
+    data: str | None = "data/eval"  # folder of the evaluation data, as evaluate.py --data takes it; None, or no such folder: off
+
+
+def tasks_at_hand(cfg: DecontaminateConfig) -> list[str]:
+    """The tasks whose files lie in cfg.data, none where there is no such folder; UserError where it holds none of them."""
+    if cfg.data is None or not Path(cfg.data).is_dir():
+        return []
+    found = [name for name, task in eval_tasks.TASKS.items() if Path(cfg.data, task.file).is_file()]
+    if not found:
+        some = ", ".join(task.file for task in list(eval_tasks.TASKS.values())[:3])
+        raise UserError(f"decontaminate.data={cfg.data} holds none of the evaluation data ({some}, ...)")
+    return found
+
+
+def item_grams(tasks: list[str], data: str) -> pa.Table:
+    """GRAMS of all items of these tasks."""
+    columns, items = {name: [] for name in GRAMS.names}, 0
+    for task in tasks:
+        texts = [item_text(item) for item in eval_tasks.items_of(task, data)[0]]
+        buffers = text_buffers(pa.array(texts, pa.large_string()))
+        counts = {}
+        for words in (SHORT, LONG):
+            grams, ends = shingle_sets(*buffers, fold_table(), words)
+            counts[words] = np.diff(ends)
+            number = np.repeat(np.arange(len(texts)), counts[words])
+            rows = words, grams, items + number, counts[SHORT][number], task, number
+            for name, values in zip(GRAMS.names, rows, strict=True):
+                columns[name].append(np.broadcast_to(values, len(grams)))
+        items += len(texts)
+    table = pa.table([np.concatenate(columns[name]) for name in GRAMS.names], names=GRAMS.names).cast(GRAMS)
+    return table.sort_by([(name, "ascending") for name in ("words", "gram", "item")])
+
+
+def item_text(item):
+    """What a document would hold that gives the item away."""
+    if len(item.requests[0]) == 1:  # wikitext: a page, no question
+        return item.requests[0][0]
+    context, continuation = item.requests[item.gold if isinstance(item.gold, int) else 0]
+    return context.removeprefix("Question: ").removesuffix("\nAnswer:") + continuation
+
+
+def decontaminate(docs: pa.Table, cfg, grams: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Documents without those that hold an item of GRAMS; these go to the ledger with the item."""
+    start = int(np.searchsorted(grams["words"].to_numpy(), LONG))  # SHORT comes first
+    gram, item, shorts = (grams[name].to_numpy() for name in ("gram", "item", "shorts"))
+    row, share = np.full(len(docs), -1, np.int64), np.zeros(len(docs))
+    data, offsets = text_buffers(docs["text"])
+    search(data, offsets, fold_table(), (gram[start:], item[start:], filter_of(gram[start:])), (LONG, start), row, share, shorts)
+    search(data, offsets, fold_table(), (gram[:start], item[:start], filter_of(gram[:start])), (SHORT, 0), row, share, shorts)
+    found = grams.take(pa.array(row[row >= 0]))
+    details = []
+    for match, part in zip(found.to_pylist(), share[row >= 0], strict=True):
+        whole = match["shorts"] <= LONG - SHORT  # fewer than LONG words: the one long run is the item
+        long = "all of it" if whole else f"{LONG} words in a row"
+        what = long if match["words"] == LONG else f"{part:.0%} of its runs of {SHORT} words"
+        details.append(f"{match['task']} item {match['number']}: {what}")
+    return docs.filter(pa.array(row < 0)), drop(docs.filter(pa.array(row >= 0)), "decontaminate", "contaminated", details)
+
+
+FILTER_BITS = 24  # 2 MB, which stay in a core's cache; of two million hashes one in nine foreign ones passes
+
+
+def filter_of(grams):
+    """uint8[2^21]: a bit for the lowest FILTER_BITS bits of each hash."""
+    low = (grams & np.uint64((1 << FILTER_BITS) - 1)).astype(np.int64)
+    bits = np.zeros(1 << FILTER_BITS, np.uint8)
+    bits[low] = 1
+    return np.packbits(bits, bitorder="little")
+
+
+@njit(cache=True)
+def repeats(grams, at):
+    """How many rows from `at` on have its hash: the items that share these words."""
+    end = at + 1
+    while end < len(grams) and grams[end] == grams[at]:
+        end += 1
+    return end - at
+
+
+@njit(cache=True)
+def search(data, offsets, fold, index, what, row, share, shorts):
+    """
+    row[d], share[d] for every text whose row is still -1 and that holds enough of an item: the index row of the item's first run.
+
+    index  sorted hashes, their items, filter_of; what: words of a run, and the number of the first row
+    """
+    grams, items, bits = index
+    words, first_row = what
+    longest = 0
+    for d in range(len(row)):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    scratch, hashes = np.empty(longest // 2 + 1, np.uint64), np.empty(longest // 2 + 1, np.uint64)
+    mask = np.uint64((1 << FILTER_BITS) - 1)
+    for d in range(len(row)):
+        if row[d] >= 0 or len(grams) == 0:
+            continue
+        count = 0
+        for j in range(shingle(data, offsets[d], offsets[d + 1], fold, words, scratch, hashes)):
+            low = np.int64(hashes[j] & mask)
+            if bits[low >> 3] >> (low & 7) & 1:
+                at = np.searchsorted(grams, hashes[j])
+                if at < len(grams) and grams[at] == hashes[j]:
+                    hashes[count] = np.uint64(at)
+                    count += 1
+        if count == 0:
+            continue
+        if words == LONG:
+            row[d], share[d] = first_row + np.int64(hashes[0]), 1.0
+            continue
+        places = np.unique(hashes[:count]).astype(np.int64)
+        rows = np.empty(sum([repeats(grams, at) for at in places]), np.int64)
+        n = 0
+        for at in places:
+            for k in range(repeats(grams, at)):
+                rows[n] = at + k
+                n += 1
+        mine = items[rows]
+        order = np.argsort(mine, kind="mergesort")
+        run = 0
+        for j in range(n + 1):
+            if j < n and mine[order[j]] == mine[order[run]]:
+                continue
+            part = (j - run) / shorts[rows[order[run]]]
+            if part >= SHARE and part > share[d]:
+                row[d], share[d] = first_row + rows[order[run]], part
+            run = j
