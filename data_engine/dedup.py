@@ -4,8 +4,9 @@ Documents -> which of them are copies of which: exact and near duplicates, every
     sign        documents -> signatures: MinHash of the word 5-grams, one hash of the whole word sequence, length in bytes
     split_bands signatures -> rows (bucket, key, id): one a band, and one for the whole sequence
     pair        the rows of a bucket -> candidate pairs: documents that agree in a band
-    shingles    documents -> the distinct 5-grams of the candidates alone
-    cluster     pairs + 5-grams -> duplicates: exact Jaccard of every pair, connected components, a survivor each
+    candidates  pairs -> a bucket for each group of documents that pairs connect
+    shingles    documents -> the distinct 5-grams of the candidates alone, with their bucket and their pairs
+    cluster     the 5-grams of a bucket -> duplicates: exact Jaccard of every pair, connected components, a survivor each
 
 A pair counts only when the exact Jaccard similarity of its 5-gram sets reaches the threshold, and a document is removed only when
 it is that similar to its own survivor: a chain of resemblances removes nothing. Who survives: of the sources the one that comes
@@ -14,6 +15,9 @@ the longest text, then the smallest id. In clusters of more than ALL_COMPARED do
 
 Bands: a pair of similarity s shares a band with probability 1 - (1 - s^rows)^bands, 0.997 at 0.8 for 20 x 6; what that lets
 through below the threshold, verification takes out. (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3.)
+
+Memory: the driver holds the pairs, 32 bytes each. Verification holds the 5-grams of one bucket, 8 bytes each; documents that pairs
+connect are never parted, so it is more only where the candidates of one group alone are.
 """
 
 from dataclasses import dataclass
@@ -30,7 +34,15 @@ VERSION = 2
 ID = pa.binary(16)
 SIGNATURES = pa.schema({"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()})
 PAIRS = pa.schema({"left": ID, "right": ID})
-SHINGLES = pa.schema({"id": ID, "source": pa.string(), "chars": pa.int64(), "shingles": pa.large_list(pa.uint64())})
+CANDIDATES = pa.schema(
+    {"id": ID, "bucket": pa.int32(), "others": pa.large_list(ID)}
+)  # others: larger ids that it makes a pair with
+SHINGLES = pa.schema(
+    {
+        **{"bucket": pa.int32(), "id": ID, "source": pa.string(), "chars": pa.int64()},
+        **{"others": pa.large_list(ID), "shingles": pa.large_list(pa.uint64())},
+    }
+)
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
 ALL_COMPARED = 64  # documents of a cluster up to which each is compared with each, to keep as few as can stand for all
 ALL_PAIRS = 16  # documents of a bucket up to which all pairs are candidates; beyond, each with its neighbour and the first
@@ -82,28 +94,47 @@ def pair(rows, cfg):
     return distinct(table), nothing_dropped()
 
 
+def candidates(pairs, buckets):
+    """Distinct PAIRS in order -> CANDIDATES in order of id."""
+    ids = pc.unique(pa.chunked_array([*pairs["left"].chunks, *pairs["right"].chunks], ID))
+    ids = ids.take(pc.sort_indices(ids))
+    left, right = (pc.index_in(pairs[side], ids).to_numpy() for side in ("left", "right"))
+    root = components(len(ids), left, right)
+    first = np.frombuffer(ids.buffers()[1] or b"", np.uint64)[::2][root]  # ids are hashes: half of one is as good as another
+    starts = pa.array(np.searchsorted(left, np.arange(len(ids) + 1)))
+    others = pa.LargeListArray.from_arrays(starts, pairs["right"].combine_chunks())
+    return pa.table([ids, pa.array((first % np.uint64(buckets)).astype(np.int32)), others], schema=CANDIDATES)
+
+
 def shingles(docs, cfg, candidates):
-    """SHINGLES of the documents whose id is in `candidates` (a table with the column id)."""
+    """SHINGLES of the documents whose id is in CANDIDATES."""
     ids = pack_ids(docs["id"])
-    docs = docs.append_column("key", ids).filter(pc.is_in(ids, pc.unique(candidates["id"])))
+    at = pc.index_in(ids, candidates["id"].combine_chunks())
+    docs = docs.append_column("key", ids).filter(pc.is_valid(at))
+    known = candidates.take(pc.drop_null(at))
     data, offsets = text_buffers(docs["text"])
     hashes, ends = shingle_sets(data, offsets, fold_table(), cfg.ngram)
     sets = pa.LargeListArray.from_arrays(pa.array(ends), pa.array(hashes))
     lengths = pc.utf8_length(docs["text"].cast(pa.large_string())).cast(pa.int64())
-    return pa.table([docs["key"], docs["source"], lengths, sets], schema=SHINGLES), nothing_dropped()
+    return pa.table(
+        [known["bucket"], docs["key"], docs["source"], lengths, known["others"], sets], schema=SHINGLES
+    ), nothing_dropped()
 
 
-def cluster(pairs, sets, cfg, sources):
+def cluster(sets, settings):
     """
-    PAIRS and SHINGLES of all candidates -> DUPLICATES, in order of id; sources: names in the order of their priority.
+    SHINGLES of a bucket -> DUPLICATES, in order of id.
 
-    Memory: 8 bytes a distinct 5-gram of a candidate, about twice its text.
+    settings  {"dedup": DedupConfig, "sources": names in the order of their priority}
     """
+    cfg, sources = settings["dedup"], settings["sources"]
     sets = sets.take(pc.sort_indices(sets, [("id", "ascending")]))
     sets = sets.filter(pa.array(~repeated(sets["id"].combine_chunks())))
-    ids = sets["id"].combine_chunks()
+    ids = pa.concat_arrays([pa.array([], ID), *sets["id"].chunks])
     hashes, starts, ends = _sets(sets["shingles"])
-    left, right = (pc.index_in(pairs[side], ids).to_numpy() for side in ("left", "right"))
+    others = pa.concat_arrays([pa.array([], CANDIDATES.field("others").type), *sets["others"].chunks])
+    left = np.repeat(np.arange(len(ids)), pc.list_value_length(others).to_numpy())
+    right = pc.index_in(others.flatten(), ids).to_numpy()
     similarity = np.empty(len(left))
     jaccard(hashes, starts, ends, left, right, similarity)
     near = similarity >= cfg.threshold
@@ -113,7 +144,7 @@ def cluster(pairs, sets, cfg, sources):
     kept, similarity = _survivors(best_first.astype(np.int64), root, rank, hashes, starts, ends, cfg.threshold)
     gone = np.flatnonzero(kept >= 0)
     columns = [unpack_ids(ids.take(pa.array(chosen))) for chosen in (gone, kept[gone], root[gone])]
-    return pa.table([*columns, pa.array(similarity[gone].astype(np.float32))], schema=DUPLICATES)
+    return pa.table([*columns, pa.array(similarity[gone].astype(np.float32))], schema=DUPLICATES), nothing_dropped()
 
 
 def remove_duplicates(docs, cfg, duplicates):

@@ -181,13 +181,8 @@ class Engine:
         beside  lists of partitions, each with one of the same name for every one of `parts`; or one partition for all
         aside   a look at the rows from the side of the line: what it leaves out is not lost and gets no ledger row
         """
-        tables = []
-        for others in beside:
-            alike = isinstance(others, Partition)
-            tables.append({part.name: others for part in parts} if alike else {part.name: part for part in others})
         jobs = []
-        for part in parts:
-            near = [table[part.name] for table in tables]
+        for part, near in zip(parts, self._beside(parts, beside), strict=True):
             source = part.receipt.get("source")
             identity = [step.identity() for step in steps if step.takes(source)]
             job = {
@@ -201,9 +196,10 @@ class Engine:
             jobs.append(job)
         return self._produce(name, folder or name, jobs, [read_input, *(Apply(s) for s in steps), commit])
 
-    def exchange(self, name, parts, split, merge, buckets, files_to=None):
+    def exchange(self, name, parts, split, merge, buckets, files_to=None, beside=()):
         """
-        Keyed shuffle: split adds an int32 column `bucket` to every partition's rows, merge gets all rows of one bucket.
+        Keyed shuffle: split adds an int32 column `bucket` to every partition's rows, merge gets all rows of one bucket. Split
+        takes tables beside as in map.
 
         The rows rest in <name>-split of the work folder, a row group a bucket, so that the second half reads only what it needs
         and a stopped run goes on in the middle. Merge gets the rows in the order of `parts` and sorts by what it needs.
@@ -211,10 +207,11 @@ class Engine:
         Returns the partitions of both halves.
         """
         identity = [split.identity(), buckets]
-        jobs = [
-            {"name": p.name, "key": digest(VERSION, identity, p.content), "inputs": [p.path], "source": p.receipt.get("source")}
-            for p in parts
-        ]
+        jobs = []
+        for part, near in zip(parts, self._beside(parts, beside), strict=True):
+            key = digest(VERSION, identity, [p.content for p in (part, *near)])
+            job = {"name": part.name, "key": key, "inputs": [part.path], "beside": [p.path for p in near]}
+            jobs.append(job | {"source": part.receipt.get("source")})
         steps = [read_input, Apply(split), commit_buckets]
         halves = self._produce(f"{name}-split", f"work/{name}-split", jobs, steps)
         whole = digest(VERSION, identity, merge.identity(), [p.content for p in halves])
@@ -308,6 +305,15 @@ class Engine:
                 path.unlink()
 
     # ---- how it is done
+
+    @staticmethod
+    def _beside(parts, beside):
+        """For each of `parts` the partitions that go with it: of every entry of `beside` the one of its name, or the only one."""
+        tables = []
+        for others in beside:
+            alike = isinstance(others, Partition)
+            tables.append({part.name: others for part in parts} if alike else {part.name: part for part in others})
+        return [[table[part.name] for table in tables] for part in parts]
 
     def _produce(self, name, folder, jobs, functions):
         """Runs the jobs whose partition is not done yet; all partitions in the jobs' order. Others in the folder go."""
@@ -502,7 +508,7 @@ class Apply:
         job, table, dropped, files = _unpack(block)
         if not self.step.takes(job.get("source")):
             return block
-        beside = [pq.read_table(path) for path in job["beside"]] if self.step.beside else []
+        beside = [pq.read_table(path) for path in job.get("beside", [])] if self.step.beside else []
         start = time.perf_counter()
         try:
             kept, lost, more = _guarded(self.step, table, beside)

@@ -20,6 +20,7 @@ from data_engine import report
 from data_engine.decontaminate import DecontaminateConfig, decontaminate, item_grams, tasks_at_hand
 from data_engine.dedup import (
     DedupConfig,
+    candidates,
     cluster,
     distinct,
     pair,
@@ -42,6 +43,7 @@ from eval_tasks import TASKS
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
 MARGIN = 1.1  # documents encoded beyond what the budget is estimated to take; the exact choice follows from their tokens
 BAND_ROWS = 20_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.5 GB
+BUCKET_TEXT = 256 << 20  # bytes of documents, were all of them candidates, whose 5-grams one bucket of verification holds: 0.5 GB
 
 
 @dataclass(frozen=True)
@@ -114,18 +116,19 @@ def find_duplicates(cfg, engine, docs, signatures):
     split = Step(split_bands, {"dedup": cfg.dedup, "buckets": buckets}, expand=True)
     _, pairs = engine.exchange("pairs", signatures, split, Step(pair, cfg.dedup, expand=True), buckets)
 
-    key = digest([p.content for p in pairs])
-    candidates = engine.save("candidates", key, lambda: candidate_ids(engine, pairs), "work/candidates")
-    sets = engine.map(
-        "shingles", docs, [Step(shingles, cfg.dedup, beside=True, expand=True)], candidates, "work/shingles", aside=True
-    )
+    buckets = 1 + sum(part.receipt["steps"][0]["bytes"] for part in signatures) // BUCKET_TEXT
+    key = digest(Step(shingles).identity(), buckets, [p.content for p in pairs])
 
-    names = [source.name for source in cfg.sources]
-    key = digest(cfg.dedup, names, [p.content for p in pairs], [p.content for p in sets])
+    def groups():
+        yield "all", candidates(distinct(engine.read(pairs, ["left", "right"])), buckets)
+
+    alike = engine.save("candidates", key, groups, "work/candidates")
+    split = Step(shingles, cfg.dedup, beside=True, expand=True)
+    merge = Step(cluster, {"dedup": cfg.dedup, "sources": [source.name for source in cfg.sources]}, expand=True)
+    _, found_in = engine.exchange("clusters", docs, split, merge, buckets, beside=alike)
 
     def tables():
-        all_pairs = distinct(engine.read(pairs, ["left", "right"]))
-        found = cluster(all_pairs, engine.read(sets, ["id", "source", "chars", "shingles"]), cfg.dedup, names)
+        found = engine.read(found_in, None)
         ids = [engine.read([part], ["id"])["id"].combine_chunks() for part in docs]
         again, start = repeated(pa.concat_arrays([pa.array([], pa.string()), *ids])), 0
         for part, mine in zip(docs, ids, strict=True):
@@ -136,14 +139,7 @@ def find_duplicates(cfg, engine, docs, signatures):
             yield part.name, pa.concat_tables([copies, itself])
             start += len(mine)
 
-    return engine.save("duplicates", key, tables)
-
-
-def candidate_ids(engine, pairs):
-    """One table with the ids of all documents in a pair, in order."""
-    table = engine.read(pairs, ["left", "right"])
-    ids = pc.unique(pa.chunked_array([*table["left"].chunks, *table["right"].chunks], pa.binary(16)))
-    yield "all", pa.table({"id": ids.take(pc.sort_indices(ids))})
+    return engine.save("duplicates", digest([p.content for p in (*docs, *found_in)]), tables)
 
 
 def survivors(engine, signatures, dupes):

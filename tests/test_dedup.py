@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data_engine.dedup import (
     DedupConfig,
+    candidates,
     cluster,
     components,
     distinct,
@@ -56,9 +57,9 @@ def find(texts, cfg=CFG, sources=("a",), docs=None):
     rows, _ = split_bands(signatures, {"dedup": cfg, "buckets": 3})
     pairs = [pair(rows.filter(pc.equal(rows["bucket"], b)), cfg)[0] for b in range(3)]
     pairs = distinct(pa.concat_tables(pairs))
-    ids = pa.table({"id": pc.unique(pa.concat_arrays([*pairs["left"].chunks, *pairs["right"].chunks]))})
-    sets, _ = shingles(docs, cfg, ids)
-    found = cluster(pairs, sets, cfg, list(sources))
+    sets, _ = shingles(docs, cfg, candidates(pairs, 3))
+    settings = {"dedup": cfg, "sources": list(sources)}
+    found = pa.concat_tables([cluster(sets.filter(pc.equal(sets["bucket"], b)), settings)[0] for b in range(3)])
     index = {value: i for i, value in enumerate(docs["id"].to_pylist())}
     return {index[r["id"]]: (index[r["kept_id"]], r["similarity"]) for r in found.to_pylist()}
 
@@ -163,8 +164,8 @@ def test_empty_input_keeps_types():
     signatures, lost = sign(docs, CFG)
     rows, _ = split_bands(signatures, {"dedup": CFG, "buckets": 2})
     pairs, _ = pair(rows.select(["bucket", "key", "id"]), CFG)
-    sets, _ = shingles(docs, CFG, pa.table({"id": pa.array([], pa.binary(16))}))
-    found = cluster(pairs, sets, CFG, ["a"])
+    sets, _ = shingles(docs, CFG, candidates(pairs, 2))
+    found, _ = cluster(sets, {"dedup": CFG, "sources": ["a"]})
     assert (len(signatures), len(rows), len(pairs), len(sets), len(found), len(lost)) == (0,) * 6
     kept, lost = remove_duplicates(docs, None, found)
     assert kept.schema == docs.schema and len(lost) == 0
@@ -175,6 +176,18 @@ def test_signatures_do_not_depend_on_how_the_batch_is_cut():
     whole = sign(docs, CFG)[0]
     parts = pa.concat_tables([sign(docs.slice(0, 7), CFG)[0], sign(docs.slice(7, 1), CFG)[0], sign(docs.slice(8), CFG)[0]])
     assert whole.to_pylist() == parts.to_pylist()
+
+
+def test_documents_that_pairs_connect_share_a_bucket():
+    draw = random.Random(11)
+    ids = sorted(bytes.fromhex(record_id("s", str(i), b"")) for i in range(300))
+    some = sorted({tuple(sorted(draw.sample(range(300), 2))) for _ in range(150)})
+    pairs = pa.table({side: pa.array([ids[p[k]] for p in some], pa.binary(16)) for k, side in enumerate(("left", "right"))})
+    rows = candidates(pairs, 7).to_pylist()
+    bucket = {row["id"]: row["bucket"] for row in rows}
+    assert [row["id"] for row in rows] == sorted({ids[i] for p in some for i in p}) and len(set(bucket.values())) == 7
+    assert sorted((row["id"], other) for row in rows for other in row["others"]) == [(ids[p], ids[q]) for p, q in some]
+    assert all(bucket[ids[p]] == bucket[ids[q]] for p, q in some)
 
 
 def test_removed_documents_go_to_the_ledger_with_their_survivor():
