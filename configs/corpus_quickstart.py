@@ -7,6 +7,7 @@ The embedded default: documentation that is on every machine once the requiremen
 from data_engine.download import PythonDocs
 
 out = "data/quickstart"
+language = dict(xlm_roberta=None)  # fastText alone: the other model's weights would be fetched
 sources = [PythonDocs("python", share=1.0)]
 partition_bytes = 2_000_000
 vocab_size = 8192

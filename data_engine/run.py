@@ -7,6 +7,7 @@ The straight line: sources -> raw -> documents -> duplicates -> tokenizer -> sha
 A run may be stopped at any time; the same command goes on where it was. out/report.html shows what became of every record.
 """
 
+import dataclasses
 import re
 import sys
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, t
 from data_engine.pii import PiiConfig, redact
 from data_engine.shards import describe, write_shard
 from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
+from data_engine.xlm_roberta import find_weights, second_opinion
 from eval_tasks import TASKS
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
@@ -75,9 +77,11 @@ def pipeline(cfg, engine, made):
     if cfg.until == "raw":
         return
 
-    clean = [Step(extract, cfg.extract), Step(identify_language, cfg.language)]
-    clean += [Step(redact, cfg.pii)]
+    language = dataclasses.replace(cfg.language, second=find_weights(cfg.language))
     evaluation = evaluation_grams(cfg, engine)
+    clean = [Step(extract, cfg.extract), Step(identify_language, language)]
+    clean += [Step(second_opinion, language, actor=True)] if language.second else []
+    clean += [Step(redact, cfg.pii)]
     clean += [Step(decontaminate, beside=True)] if evaluation else []
     made["documents"] = docs = engine.map("documents", raw, clean, evaluation)
     if cfg.until == "documents":

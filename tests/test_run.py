@@ -26,6 +26,7 @@ from data_engine.download import Local
 sources = [Local("first", {first!r}, share={share}){more}]
 partition_bytes = 1 << 16
 vocab_size = 1024
+language = dict(xlm_roberta=None)
 val_fraction = 0.05
 num_cpus = 2
 """
@@ -375,6 +376,7 @@ def test_documents_that_hold_evaluation_items_are_dropped_and_counted_by_task(tm
     texts[5] = f"{texts[5]}\n{goals[7]['goal']} {goals[7]['sol1']} {goals[7]['sol2']}\n{texts[6]}"
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": f"d{i}", "text": text}) + "\n" for i, text in enumerate(texts)))
     config = f"from data_engine.download import Local\nsources = [Local('s', {str(tmp_path / 'in.jsonl')!r})]\nvocab_size = 400\n"
+    config += "language = dict(xlm_roberta=None)\n"
     (tmp_path / "c.py").write_text(config)
     out = tmp_path / "out"
     run(tmp_path / "c.py", out, f"--decontaminate.data={SHARED / 'eval'}", "--until=documents")
