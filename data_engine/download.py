@@ -1,7 +1,8 @@
 """
 Sources -> raw records: where documents come from, and the readers of their files.
 
-    Local(name, path, share=1.0)        a folder or a file: .jsonl .txt .html .htm (also .gz .zst .bz2) .parquet .pdf
+    Local(name, path, share=1.0)        a folder or a file: .jsonl .txt .html .htm .tex .xml, WikiExtractor's wiki_NN (also .gz .zst
+                                        .bz2) .parquet .pdf; .xml: MediaWiki's export and StackExchange's Posts.xml (xml_dumps.py)
     PythonDocs(name, share=1.0)         the documentation of the installed Python and its packages: the embedded default
 
 out:   (records RAW, dropped LEDGER) in chunks of about CHUNK bytes; nothing found is lost: it is a record or a ledger row
@@ -9,7 +10,9 @@ drops  empty          a file without a byte or without a record, a record whose 
        no_text        a record without the text field, or with something else than text in it
        bad_json       a line that is no JSON, such as one cut in half
        invalid_utf8   a line of JSON that is not UTF-8 (the bytes of plain text are judged in extract)
-       broken_parquet, broken (a damaged .gz .zst .bz2), unreadable (the disk says no), unknown_type, too_large (over MAX_RECORD)
+       broken_parquet, broken (a damaged .gz .zst .bz2 or .xml), unreadable (the disk says no), unknown_type
+       too_large      over MAX_RECORD
+       redirect, not_article, not_question, orphan     what an XML dump holds beside articles and questions
        bad_python, import_failed, timeout, crashed     modules that PythonDocs cannot read
 
 A source is a frozen dataclass: `check()` and `jobs(partition_bytes)` run in the driver, `read(job)` in a worker. One job is one
@@ -19,6 +22,7 @@ large file or a group of small ones; the engine redoes a job when its state chan
 import ast
 import dataclasses
 import hashlib
+import html
 import importlib.metadata
 import json
 import math
@@ -35,6 +39,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -43,13 +48,19 @@ import pyarrow.parquet as pq
 
 from config import UserError
 from data_engine.records import RAW, drop, nothing_dropped, record_id
+from data_engine.xml_dumps import Lost, read_dump
 
-VERSION = 1  # raise when the records of the same input change
+VERSION = 2  # raise when the records of the same input change
 CHUNK = 16 << 20  # bytes of content a chunk holds before it is handed on (one record can be more)
 MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is dropped as too_large. The longest books have 10 MB
 MAX_META = 4096  # characters of JSON that a record's other fields may take
 COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-MEDIA_TYPE = {".txt": "text/plain", ".html": "text/html", ".htm": "text/html", ".pdf": "application/pdf"}
+MEDIA_TYPE = {
+    **{".txt": "text/plain", ".html": "text/html", ".htm": "text/html"},
+    **{".pdf": "application/pdf", ".tex": "application/x-tex"},
+}
+WIKI_FILE = re.compile(r"(?:^|/)wiki_\d{2,}$")
+STREAMED = (".jsonl", ".txt", ".html", ".htm", ".tex", ".xml", "wiki")  # kinds of file that may be compressed
 
 Chunks = Iterator[tuple[pa.Table, pa.Table]]
 
@@ -74,6 +85,7 @@ class Local:
     text: str = "text"  # the field of a .jsonl or .parquet record that holds its text
     id: str | None = "id"  # the field that becomes the document's uri; a record without it has path#row
     licence: str = ""  # of records that do not name their own
+    web: bool = False  # pages of the open web: the quality filters sift them
 
     def check(self):
         _check_source(self)
@@ -82,7 +94,7 @@ class Local:
         if not os.path.exists(self._root()):
             raise UserError(f"source {self.name}: {self.path} does not exist")
         if not any(_kind(path)[0] for path, _, _ in self._files()):
-            raise UserError(f"source {self.name}: no .jsonl .parquet .txt .html .htm .pdf in {self.path}")
+            raise UserError(f"source {self.name}: no .jsonl .parquet .txt .html .htm .tex .xml .pdf in {self.path}")
 
     def jobs(self, partition_bytes: int) -> list[Job]:
         """Files of more than a third of a partition are a job each; the others are grouped to two thirds of one."""
@@ -150,13 +162,18 @@ def _size_and_time(path):
 
 
 def _kind(path):
-    """'a/B.TXT.gz' -> ('.txt', 'gzip'); (None, None) for what cannot be read."""
-    stem, kind = os.path.splitext(path.lower())
+    """'a/B.TXT.gz' -> ('.txt', 'gzip'), 'AA/wiki_00' -> ('wiki', None); (None, None) for what cannot be read."""
+    path = path.lower()
+    stem, kind = os.path.splitext(path)
     compression = COMPRESSION.get(kind)
+    if not compression:
+        stem = path
+    kind = "wiki" if WIKI_FILE.search(stem) else os.path.splitext(stem)[1]
+    if kind.startswith(".xml-p"):  # a part of a dump: pages-articles1.xml-p1p41242.bz2
+        kind = ".xml"
     if compression:
-        kind = os.path.splitext(stem)[1]
-        return (kind, compression) if kind in (".jsonl", ".txt", ".html", ".htm") else (None, None)
-    return (kind, None) if kind in MEDIA_TYPE or kind in (".jsonl", ".parquet") else (None, None)
+        return (kind, compression) if kind in STREAMED else (None, None)
+    return (kind, None) if kind in STREAMED or kind in MEDIA_TYPE or kind == ".parquet" else (None, None)
 
 
 def _read_file(source, root, path, chunk) -> Chunks:
@@ -178,8 +195,11 @@ def _read_file(source, root, path, chunk) -> Chunks:
                     yield from _read_parquet(source, file, uri)
                 else:
                     stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), compression) if compression else file
-                    read = _read_jsonl if kind == ".jsonl" else _read_whole
-                    yield from read(source, stream, uri, kind, chunk)
+                    if kind == ".xml":
+                        yield from _read_xml(source, stream, uri, os.path.basename(os.path.dirname(full)), chunk)
+                    else:
+                        read = {".jsonl": _read_jsonl, "wiki": _read_wiki}.get(kind, _read_whole)
+                        yield from read(source, stream, uri, kind, chunk)
     except OSError as error:
         chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror}")
 
@@ -217,6 +237,71 @@ def _read_jsonl(source, stream, uri, kind, chunk) -> Chunks:
         return
     if not records:
         chunk.drop(uri, "empty", "no line but blank ones")
+
+
+def _read_xml(source, stream, uri, folder, chunk) -> Chunks:
+    """One page, or one question with its answers, one record."""
+    for found in read_dump(stream, uri, folder):
+        where = _utf8(found.uri.encode("utf-8", "surrogatepass"))
+        if isinstance(found, Lost):
+            chunk.drop(where, found.reason, found.detail)
+        elif len(found.content) > MAX_RECORD:
+            chunk.drop(where, "too_large", f"{len(found.content)} bytes")
+        else:
+            chunk.add(where, found.media_type, found.content, found.licence or source.licence, _meta(found.meta, ()))
+        yield from chunk.full()
+
+
+WIKI_PAGE = re.compile(rb'<doc id="([^"]*)" (?:revid="[^"]*" )?url="([^"]*)" title="([^\n]*)">\s*$')
+
+
+def _read_wiki(source, stream, uri, kind, chunk) -> Chunks:
+    """
+    A file of WikiExtractor: <doc id="12" url="..." title="..."> a line with the title, the text </doc>; or a line of JSON a page.
+
+    The text without the line of the title is a record.
+    """
+    number, pages, head, body, size = -1, 0, None, [], 0
+    try:
+        for number, line in _lines(stream):
+            where = f"line {number + 1}"
+            if head and line is not None and line.rstrip() == b"</doc>":
+                _add_wiki_page(source, head, body, size, uri, chunk)
+                head = None
+            elif head:
+                size += MAX_RECORD + 1 if line is None else len(line) + 1
+                if size <= MAX_RECORD:
+                    body.append(line)
+            elif line is None:
+                chunk.drop(f"{uri}#{number}", "too_large", f"{where}: over {MAX_RECORD} bytes")
+            elif line.startswith(b"{"):
+                _read_line(source, line, f"{uri}#{number}", where, chunk)
+            elif line.strip():
+                head, body, size = WIKI_PAGE.match(line), [], 0
+                if not head:
+                    chunk.drop(f"{uri}#{number}", "broken", f"{where}: neither <doc> nor JSON", line)
+            pages += line is None or bool(line.strip())
+            yield from chunk.full()
+    except (OSError, pa.ArrowException) as error:
+        chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
+        return
+    if head:
+        chunk.drop(uri, "broken", f"line {number + 1}: no </doc>")
+    if not pages:
+        chunk.drop(uri, "empty", "no line but blank ones")
+
+
+def _add_wiki_page(source, head, body, size, uri, chunk):
+    number, url, title = (html.unescape(_utf8(value)) for value in head.groups())
+    where = url or f"{uri}#{number}"
+    if size > MAX_RECORD:
+        return chunk.drop(where, "too_large", f"over {MAX_RECORD} bytes")
+    if body and html.unescape(_utf8(body[0])).strip() == title.strip():
+        body = body[1:]
+    content = b"\n".join(body).strip(b"\r\n")
+    if not content:
+        return chunk.drop(where, "empty", f"nothing but the title {title!r}")
+    chunk.add(where, "text/plain", content, source.licence, _meta({"id": number, "title": title}, ()))
 
 
 def _read_line(source, line, uri, where, chunk):
@@ -404,6 +489,7 @@ class PythonDocs:
 
     name: str  # names the source in every table and file
     share: float = 1.0  # fraction of the corpus' tokens
+    web: ClassVar[bool] = False  # the quality filters know prose and would drop half of a documentation
 
     def check(self):
         _check_source(self)
@@ -669,7 +755,8 @@ def _utf8(name: bytes) -> str:
 def _check_source(source):
     for field in dataclasses.fields(source):
         value = getattr(source, field.name)
-        if field.name != "id" and not isinstance(value, (int, float) if field.name == "share" else (str, os.PathLike)):
+        kind = {"share": (int, float), "web": bool}.get(field.name, (str, os.PathLike))
+        if field.name != "id" and not isinstance(value, kind):
             raise UserError(f"source {source.name!r}: {field.name} must be {field.type.__name__}, not {value!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", source.name):
         raise UserError(f"source {source.name!r}: a name is letters, digits, - and _, at most 64")

@@ -1,93 +1,129 @@
 """
 HTML -> plain text and title.
 
-BeautifulSoup on lxml: all text but that of scripts, menus, headers, footers, asides and forms; blocks apart, list items and table
-rows on lines of their own, <pre> as it is.
+html_blocks.py cuts the page into blocks, html_content.py says how likely each is content; what is kept becomes paragraphs with an
+empty line between, list items and table rows on lines of their own (cells by tab), <pre> as it is, formulas as $LaTeX$. Menus,
+banners, share bars, lists of other pages go, and readers' comments unless `comments` is set. A page that is nothing but text, or
+nothing but links, is kept: the bar is set by the page.
 """
 
+import codecs
+import html
 import re
-import warnings
 
-LEFT_OUT = frozenset(
-    ("script", "style", "nav", "header", "footer", "aside", "form", "head", "noscript", "template", "svg", "iframe", "button")
-)
-LINE, PARAGRAPH, CELL = "\x01", "\x02", "\x03"  # marks in the text while it is put together; the input has none left
-MARKS = dict.fromkeys(("caption", "dd", "dt", "figcaption", "legend", "li", "option", "tr"), LINE) | dict.fromkeys(
-    (
-        *("address", "article", "blockquote", "body", "center", "details", "div", "dl", "fieldset", "figure"),
-        *("h1", "h2", "h3", "h4", "h5", "h6", "hr", "main", "ol", "p", "pre", "section", "summary", "table", "ul"),
-    ),
-    PARAGRAPH,
-)
-VERBATIM = str.maketrans({" ": "\xa0", "\n": "\v", "\t": "\x1c"})  # what stands in <pre> is no layout
-LAYOUT = str.maketrans({"\xa0": " ", "\v": "\n", "\x1c": "\t", CELL: "\t"})
+import numpy as np
 
+from data_engine.html_blocks import GAPS, H1, parse
+from data_engine.html_content import content_probability, select
 
-DECLARES = re.compile(rb"(?i)charset|encoding\s*=")
-ASCII = bytes(range(128))
+DISCUSSION = 0.1  # a page with less than this share of its content outside of comments consists of them
+LIKELY = np.float32(0.9)
 
 
 def read_html(content: bytes, cfg) -> dict:
-    """{"text", "title"}, or {"reason", "detail"} where it cannot be had. cfg: ExtractConfig."""
-    import bs4
-
+    """{"text", "title"}, or {"reason", "detail"} where a limit is passed. cfg: ExtractConfig."""
     if len(content) > cfg.max_html_bytes:
         return {"reason": "too_large", "detail": f"{len(content)} bytes"}
-    if (tags := content.count(b"<")) > cfg.max_html_tags:
+    page = decode_html(content).encode("utf-8", "replace")
+    if (tags := page.count(b"<")) > cfg.max_html_tags:
         return {"reason": "too_large", "detail": f"{tags} tags"}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it looks like XML, or like a file name
-            soup = bs4.BeautifulSoup(decode_html(content), "lxml")
-        title = soup.title.get_text() if soup.title else None
-        text = page_text(soup)
-        if len(text) < cfg.min_chars:
-            text = page_text(soup, LEFT_OUT - {"form"})  # some frameworks put the whole page into one form
-        return {"text": text, "title": title}
-    except Exception as error:  # parsers of broken pages raise nearly anything; one page costs itself only
-        return {"reason": "broken", "detail": f"{type(error).__name__}: {error}"}
+    blocks = parse(page)
+    title = page_title(page, blocks)
+    p, seen = content_probability(blocks, title, len(page))
+    p = weigh_comments(p, seen, cfg.comments)
+    return {"text": join(blocks, select(p, seen.words)), "title": title}
+
+
+def weigh_comments(p, seen, wanted):
+    """Readers' comments out, unless the page is a discussion and consists of them; or in, where they are wanted."""
+    if wanted:
+        return np.where(seen.comment & (seen.running > 0), np.maximum(p, LIKELY), p)
+    expected = p * seen.words
+    return p if expected[~seen.comment].sum() < DISCUSSION * expected.sum() else np.where(seen.comment, np.float32(0), p)
+
+
+def fragment_text(fragment: str | bytes) -> str:
+    """
+    All the text of a piece of HTML in UTF-8: paragraphs apart, list items and table rows on lines of their own, code verbatim.
+
+    '<p>a <b>b</b></p><pre>x\\n  y</pre>' -> 'a b\\n\\nx\\n  y'
+    """
+    blocks = parse(fragment.encode("utf-8", "replace") if isinstance(fragment, str) else fragment)
+    return join(blocks, np.ones(len(blocks.start), bool))
+
+
+def join(blocks, keep):
+    """The text of the blocks to keep, with the strongest gap that lies between two of them."""
+    text, pieces, gap = memoryview(blocks.text), [], 0
+    columns = (blocks.gap, blocks.start, blocks.end, keep)
+    for before, start, end, kept in zip(*(column.tolist() for column in columns), strict=True):
+        gap = max(gap, before)
+        if kept:
+            pieces += GAPS[gap], text[start:end]
+            gap = 0
+    return b"".join(pieces[1:]).decode("utf-8", "replace")
+
+
+def page_title(page, blocks):
+    """The text of <title>, else that of the first h1, else ""."""
+    title = html.unescape(page[slice(*blocks.title)].decode("utf-8", "replace"))
+    if title.strip():
+        return title
+    headings = np.flatnonzero(blocks.tag[blocks.element] == H1)[:1]
+    return "".join(blocks.text[blocks.start[i] : blocks.end[i]].tobytes().decode("utf-8", "replace") for i in headings)
+
+
+# --- Encodings -------------------------------------------------------------------------------------------------------------
+
+DECLARED = re.compile(rb"(?i)(?:charset|encoding)\s*=\s*[\"']?\s*([a-z0-9_:-]{2,30})")
+HEAD = 4096  # bytes in which a declaration counts
+# What browsers read instead of what is declared (encoding.spec.whatwg.org): supersets that people's editors really wrote.
+READ_AS = {
+    **{
+        "ascii": "windows-1252",
+        "iso8859-1": "windows-1252",
+        "iso8859-9": "windows-1254",
+        "iso8859-11": "cp874",
+        "tis-620": "cp874",
+    },
+    **{"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"},
+}
+ASCII = bytes(range(128))
 
 
 def decode_html(content: bytes) -> str:
-    """UTF-8 where the bytes are that; else what the page declares; else windows-1252, or what it looks like."""
+    """By the byte order mark; as UTF-8 where the bytes are that; as declared; as what it looks like."""
+    for mark, encoding in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding, "replace")
+    if content[:2] in (b"<\0", b"\0<"):
+        return content.decode("utf-16-le" if content[0] else "utf-16-be", "replace")
+    if b"\x1b" not in content:  # ISO-2022 can pass for UTF-8
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            pass
+    declared = DECLARED.search(content[:HEAD])
+    try:
+        name = codecs.lookup(declared[1].decode()).name if declared else "utf-8"
+    except LookupError:
+        declared, name = None, "utf-8"
+    if not name.startswith("utf"):  # a declaration that can be read says that it is none
+        text = content.decode(READ_AS.get(name, name), "replace")
+        if text.count("\ufffd") <= len(text) / 100:
+            return text
+    text, foreign = content.decode("utf-8", "replace"), len(content.translate(None, ASCII))
+    if text.count("\ufffd") <= foreign / 20:  # UTF-8 with some strays
+        return content.decode("utf-8", "windows-1252 for strays")
+    if not declared and foreign < len(content) / 50:  # guessing from so little goes wrong (naďve), the web's default does not
+        return content.decode("windows-1252", "replace")
     from bs4.dammit import UnicodeDammit
 
-    if b"\x1b" not in content and b"\0" not in content:  # neither ISO-2022 nor UTF-16, which can pass for UTF-8
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            # few letters beyond ASCII and no declaration: guessing from so little goes wrong (naďve), the web's default does not
-            if not DECLARES.search(content[:4096]) and len(content.translate(None, ASCII)) < len(content) / 50:
-                return content.decode("windows-1252", "replace")
-    return UnicodeDammit(content, is_html=True).unicode_markup or content.decode("utf-8", "replace")
+    return UnicodeDammit(content, is_html=True).unicode_markup or text
 
 
-def page_text(soup, left_out=LEFT_OUT) -> str:
-    """Text of a parsed page: blocks apart, list items and table rows on lines of their own, <pre> as it is."""
-    from bs4 import CData, NavigableString
+def _as_windows_1252(error):
+    return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
 
-    pieces, todo = [], [(soup, False)]  # a stack of our own: pages nest deeper than Python's
-    while todo:
-        node, verbatim = todo.pop()
-        if node.__class__ is NavigableString or node.__class__ is CData:
-            pieces.append(node.translate(VERBATIM) if verbatim else re.sub(r"[\x00-\x20]+", " ", node))
-        elif node.__class__ is str:
-            pieces.append(node)
-        elif isinstance(node, NavigableString) or node.name in left_out:
-            continue  # comments, declarations
-        elif node.name == "br":
-            pieces.append("\v" if verbatim else LINE)
-        else:
-            mark = MARKS.get(node.name)
-            if mark:
-                pieces.append(mark)
-                todo.append((mark, False))
-            elif node.name in ("td", "th"):
-                todo.append((CELL, False))
-            verbatim = verbatim or node.name == "pre"
-            todo.extend((child, verbatim) for child in reversed(node.contents))
-    text = "".join(pieces)
-    for mark, others, becomes in ((CELL, " ", CELL), (PARAGRAPH, f" {CELL}{LINE}", "\n\n"), (LINE, f" {CELL}", "\n")):
-        # the whole run at once: a pattern like " *X" would look at a long run of spaces again from each of them
-        text = re.sub(f"[{others}{mark}]+", lambda run, mark=mark, to=becomes: to if mark in run[0] else run[0], text)
-    return re.sub("  +", " ", text).translate(LAYOUT)
+
+codecs.register_error("windows-1252 for strays", _as_windows_1252)

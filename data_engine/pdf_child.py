@@ -1,7 +1,7 @@
 """
-Reads PDF files for extract.py in a process of its own: MuPDF can hang, crash or eat the memory, and none of it can be caught.
+Reads PDF files for pdf_text.py in a process of its own: MuPDF can hang, crash or eat the memory, and none of it can be caught.
 
-    python pdf_child.py MEGABYTES
+    python -m data_engine.pdf_child MEGABYTES
 
 stdin   per file: 8 bytes of length and 8 bytes of CPU seconds (big-endian integer, double), then the file
 stdout  per file: 8 bytes of length, then JSON: {"text", "title"} or {"reason", "detail"}
@@ -15,29 +15,85 @@ import resource
 import signal
 import struct
 import sys
+from operator import itemgetter
 
+import numpy as np
 import pymupdf
+from pymupdf import mupdf
+
+from data_engine.pdf_layout import Lines, reading_text
+from data_engine.pdf_letters import garbled, plain_letters
+
+# Ligatures are taken apart, what lies outside the page stays out. A letter without a Unicode map becomes U+FFFD: without
+# TEXT_CID_FOR_UNKNOWN_UNICODE, which takes the number of its glyph for a character.
+FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
+SCALE = 10  # MuPDF's JSON holds integers: tenths of a point
 
 
 def read(data):
-    with pymupdf.open(stream=data, filetype="pdf") as document:
-        if document.needs_pass:
-            return {"reason": "encrypted", "detail": "needs a password"}
-        pages, failure = [], None
-        flags = pymupdf.TEXTFLAGS_BLOCKS & ~pymupdf.TEXT_PRESERVE_LIGATURES
-        for number in range(document.page_count):
-            try:
-                blocks = document[number].get_text("blocks", flags=flags)
-            except Exception as error:  # a damaged page costs itself, unless it is the memory
-                failure = refusal(error, f"page {number + 1}: ")
-                if failure["reason"] == "too_large":
-                    return failure
-                continue
-            pages.append("\n\n".join(block[4].strip() for block in blocks if block[6] == 0))
-        text = "\n\n".join(page for page in pages if page)
-        if not text.strip():
-            return failure or {"reason": "no_text", "detail": f"{document.page_count} pages without a letter"}
-        return {"text": text, "title": (document.metadata or {}).get("title") or None}
+    document = mupdf.fz_open_document_with_buffer("pdf", mupdf.fz_new_buffer_from_copied_data(data))
+    if mupdf.fz_needs_password(document):
+        return {"reason": "encrypted", "detail": "needs a password"}
+    pages, blocks, failure = mupdf.fz_count_pages(document), 0, None
+    places, text = [], []  # of each line what lines_at takes, all in one list, and its text
+    for page in range(pages):
+        try:
+            content = json.loads(page_json(document, page))["blocks"]
+        except Exception as error:  # a damaged page costs itself, unless it is the memory
+            failure = refusal(error, f"page {page + 1}: ")
+            if failure["reason"] == "too_large":
+                return failure
+            continue
+        for block in content:
+            blocks += 1
+            for line in block.get("lines", ()):
+                letters, box, font, *where = LINE(line)
+                if letters.strip():
+                    text.append(letters)
+                    places += (page, blocks, *where, font["size"], *BOX(box))
+    if not text:
+        return failure or {"reason": "no_text", "detail": f"{pages} pages without a letter"}
+    text = reading_text(lines_at(np.array(places).reshape(len(text), -1), text))
+    if detail := garbled(text):
+        return {"reason": "garbled", "detail": detail}
+    return {"text": plain_letters(text), "title": title(document)}
+
+
+def title(document):
+    try:
+        return mupdf.fz_lookup_metadata2(document, "info:Title") or None
+    except Exception:  # there is none, or not in a form that MuPDF reads
+        return None
+
+
+LINE = itemgetter("text", "bbox", "font", "wmode", "x", "y")
+BOX = itemgetter("x", "y", "w", "h")
+
+
+def lines_at(places, text):
+    """Rows of page, block, vertical writing, x and y of the first letter, its size, x, y, width, height -> Lines."""
+    points = places[:, 3:] / SCALE
+    left, top, width, height = points[:, 3:].T
+    # the first letter can be an index: then the height of the line tells more about its size
+    size = np.maximum(points[:, 2], 1)
+    size = np.clip(0.7 * height, size, 1.5 * size)
+    box = np.column_stack([left, top, left + width, top + height])
+    return Lines(places[:, 0], places[:, 1], box, points[:, :2], size, places[:, 2] > 0, text)
+
+
+def page_json(document, number):
+    page = mupdf.fz_load_page(document, number)
+    layout = mupdf.FzStextPage(mupdf.fz_bound_page(page))
+    options = mupdf.FzStextOptions()
+    options.flags = FLAGS
+    device = mupdf.fz_new_stext_device(layout, options)
+    mupdf.fz_run_page(page, device, mupdf.FzMatrix(), mupdf.FzCookie())
+    mupdf.fz_close_device(device)
+    buffer = mupdf.FzBuffer(1 << 16)
+    output = mupdf.FzOutput(buffer)
+    mupdf.fz_print_stext_page_as_json(output, layout, SCALE)
+    output.fz_close_output()
+    return mupdf.fz_buffer_extract(buffer).decode("utf-8", "replace")
 
 
 def refusal(error, where=""):
@@ -55,6 +111,7 @@ def main(megabytes):
     os.dup2(2, 1)  # MuPDF's messages are not answers
     pymupdf.TOOLS.mupdf_display_errors(False)
     pymupdf.TOOLS.mupdf_display_warnings(False)
+    pymupdf.TOOLS.set_icc(False)  # colours do not matter, and their profiles take a fifth of the time
     while len(head := requests.read(16)) == 16:
         size, seconds = struct.unpack(">Qd", head)
         data = requests.read(size)

@@ -1,5 +1,12 @@
 """
 PDF -> plain text and title, read by MuPDF in a child process (pdf_child.py) with limits of time and memory.
+
+reasons for none  encrypted   it needs a password
+                  broken      the parser refuses it, or dies of it
+                  no_text     its pages are pictures, or empty
+                  timeout     it takes more CPU seconds, or sleeps for longer than a file may need on a busy machine
+                  too_large   it needs more memory
+                  garbled     its letters have no Unicode, or a wrong one (pdf_letters.py)
 """
 
 import atexit
@@ -38,8 +45,16 @@ class PdfChild:
 
     def __init__(self, megabytes):
         self.owner, self.megabytes, self.served = os.getpid(), megabytes, 0
-        command = [sys.executable, str(Path(__file__).with_name("pdf_child.py")), str(megabytes)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "data_engine.pdf_child", str(megabytes)]
+        self.process = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[1],
+            env=os.environ
+            | {"OPENBLAS_NUM_THREADS": "1"},  # each of its threads takes address space, of which the child has little
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
     def alive(self):
         return self.process.poll() is None

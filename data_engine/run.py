@@ -37,6 +37,7 @@ from data_engine.extract import ExtractConfig, extract
 from data_engine.language import LanguageConfig, identify_language
 from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, take_fraction
 from data_engine.pii import PiiConfig, redact
+from data_engine.quality import QualityConfig, filter_quality
 from data_engine.shards import describe, write_shard
 from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
 from data_engine.xlm_roberta import find_weights, second_opinion
@@ -64,6 +65,7 @@ class Settings:
     plan: bool = False  # print what the run would do, and do nothing
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     pii: PiiConfig = field(default_factory=PiiConfig)
     decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
@@ -81,6 +83,7 @@ def pipeline(cfg, engine, made):
     evaluation = evaluation_grams(cfg, engine)
     clean = [Step(extract, cfg.extract), Step(identify_language, language)]
     clean += [Step(second_opinion, language, actor=True)] if language.second else []
+    clean += [Step(filter_quality, cfg.quality, sources=frozenset(source.name for source in cfg.sources if source.web))]
     clean += [Step(redact, cfg.pii)]
     clean += [Step(decontaminate, beside=True)] if evaluation else []
     made["documents"] = docs = engine.map("documents", raw, clean, evaluation)

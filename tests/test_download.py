@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import io
 import json
@@ -40,9 +41,27 @@ def lines(*records):
 
 @pytest.mark.parametrize("module", ["data_engine.download", "data_engine.extract"])
 def test_import_is_light(module):
-    heavy = {"ray", "torch", "transformers", "bs4", "pymupdf"}
+    heavy = {"ray", "torch", "transformers", "bs4", "pymupdf", "lxml", "ftfy"}
     code = f"import sys, {module}; print(*({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "\n"
+
+
+DOCS = b"""<doc id="12" url="" title="Anarchism &amp; more">
+Anarchism & more
+
+It is.
+
+Two lines.
+</doc>
+
+<doc id="13" url="" title="Empty">
+Empty
+
+</doc>
+<doc id="14" revid="9" url="" title="T">
+no title line
+</doc>
+"""
 
 
 def test_every_record_is_kept_or_in_the_ledger(tmp_path):
@@ -72,11 +91,16 @@ def test_every_record_is_kept_or_in_the_ledger(tmp_path):
         "table.csv": (b"a,b", 0, {"unknown_type": 1}),
         "README": (b"x", 0, {"unknown_type": 1}),
         "x.parquet.gz": (b"x", 0, {"unknown_type": 1}),
+        "paper.tex": (b"\\section{A}", 1, {}),
+        "paper.tex.gz": (gzip.compress(b"\\section{A}"), 1, {}),
+        "other.xml": (b"<rss><item /></rss>", 0, {"unknown_type": 1}),
+        "wiki/AA/wiki_00": (DOCS, 2, {"empty": 1}),
+        "wiki/wiki_1": (DOCS, 0, {"unknown_type": 1}),
         ".hidden.txt": (b"x", 0, {}),
         ".git/x.txt": (b"x", 0, {}),
     }
     for name, (content, _, _) in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     kept, lost = read(Local("s", str(tmp_path)))
     for name, (_, records, reasons) in files.items():
@@ -85,8 +109,11 @@ def test_every_record_is_kept_or_in_the_ledger(tmp_path):
     assert len(kept) + len(lost) == sum(n + sum(r.values()) for _, n, r in files.values())
     assert {r["stage"] for r in lost} == {"raw"} and all(len(r["detail"]) <= 200 for r in lost)
     kinds = {r["uri"]: r["media_type"] for r in kept if "#" not in r["uri"]}
-    page, text = "text/html", "text/plain"
-    assert kinds == {"a/good.txt": text, "a/good.html.gz": page, "a/page.HTM": page, "good.pdf": "application/pdf"}
+    page, text, tex = "text/html", "text/plain", "application/x-tex"
+    assert kinds == {
+        **{"a/good.txt": text, "a/good.html.gz": page, "a/page.HTM": page, "good.pdf": "application/pdf"},
+        **{"paper.tex": tex, "paper.tex.gz": tex},
+    }
     assert all(r["id"] == record_id("s", r["uri"], r["content"]) for r in kept)
 
 
@@ -111,6 +138,28 @@ def test_a_record_brings_its_uri_licence_and_meta(tmp_path):
     assert {**first, "fetched_at": 0} == {**third, "fetched_at": 0}
     assert read(Local("s", str(tmp_path), id="url"))[0][0]["uri"] == "u"
     assert read(Local("s", str(tmp_path), id=None))[0][0]["uri"] == "a.jsonl#0"
+
+
+def test_wikiextractor_files(tmp_path):
+    (tmp_path / "wiki_00").write_bytes(DOCS.replace(b'url=""', b'url="https://en.wikipedia.org/wiki?curid=1"', 1))
+    (tmp_path / "wiki_01.bz2").write_bytes(bz2.compress(lines({"id": "7", "title": "J", "text": "json"})))
+    (tmp_path / "wiki_02").write_bytes(b"stray\n" + DOCS[:60])
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [(r["uri"], r["content"], json.loads(r["meta"])["title"]) for r in kept] == [
+        ("https://en.wikipedia.org/wiki?curid=1", b"It is.\n\nTwo lines.", "Anarchism & more"),
+        ("wiki_00#14", b"no title line", "T"),
+        ("7", b"json", "J"),
+    ]
+    assert {r["media_type"] for r in kept} == {"text/plain"}
+    assert [(r["uri"], r["reason"]) for r in lost] == [("wiki_00#13", "empty"), ("wiki_02#0", "broken"), ("wiki_02", "broken")]
+
+
+def test_an_article_of_absurd_length_costs_one_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MAX_RECORD", 1000)
+    long = b'<doc id="1" url="" title="A">\nA\n' + b"x" * 600 + b"\n" + b"y" * 600 + b"\n</doc>\n"
+    (tmp_path / "wiki_00").write_bytes(long + long.replace(b"\ny", b"y") + DOCS)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["reason"] for r in lost] == ["too_large", "too_large", "empty"] and len(kept) == 2
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])

@@ -280,3 +280,24 @@ def test_a_step_with_a_model_runs_in_one_actor_and_a_step_of_a_source_on_that_so
         again = engine.map("out", parts, steps)
         assert [p.name for p in again if p.receipt["key"] != before[p.name]["key"]] == ["s0", "s1"]
         assert [p.receipt["rows"] for p in again] == [5, 10, 10, 10, 10, 10]
+
+
+def test_the_cache_of_kernels_is_named_after_every_file_whose_kernels_others_take():
+    import ast
+    import os
+    from pathlib import Path
+
+    import data_engine
+
+    kernels, trees = {}, {path.stem: ast.parse(path.read_text()) for path in Path(data_engine.__file__).parent.glob("*.py")}
+    for name, tree in trees.items():
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        kernels[name] = {f.name for f in functions if any("njit" in ast.unparse(d) for d in f.decorator_list)}
+    taken_from = set()
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            other = (getattr(node, "module", None) or "").removeprefix("data_engine.")
+            if kernels[name] and other in kernels and {alias.name for alias in node.names} & kernels[other]:
+                taken_from.add(f"{other}.py")
+    assert taken_from == set(data_engine.TAKEN_FROM)
+    assert "kernels-" in os.environ["NUMBA_CACHE_DIR"]

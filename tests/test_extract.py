@@ -1,22 +1,17 @@
 import json
 import os
-import signal
-import subprocess
-import sys
-import tarfile
-import time
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pymupdf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_engine import pdf_text
-from data_engine.extract import OUT, ExtractConfig, extract, normalise
+from data_engine.extract import OUT, ExtractConfig, character_classes, extract, joins, normalise
 from data_engine.records import LEDGER, RAW
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,16 +49,6 @@ def pdf(*pages, **options):
 
 
 GOOD_PDF = pdf("A page of text\n" * 20, "and another")
-LONG_PDF = pdf(*["some words in a line of a page, again and again\n" * 100] * 300, deflate=True)
-
-
-def bomb():
-    """A small file with a page whose text takes gigabytes once it is laid out."""
-    document = pymupdf.open()
-    page = document.new_page()
-    page.insert_text((50, 50), "x")
-    document.update_stream(page.get_contents()[0], b"BT /helv 11 Tf (aaaaaaaaaaaaaaaaaaaaaaaaaaa) Tj ET\n" * 300_000)
-    return document.tobytes(deflate=True)
 
 
 MIXED = raw(
@@ -125,7 +110,7 @@ def test_min_chars_counts_characters_not_bytes():
 
 
 # ---------------------------------------------------------------------------------------------------------------------------
-# the one form of text
+# normalise
 
 
 @pytest.mark.parametrize(
@@ -133,9 +118,17 @@ def test_min_chars_counts_characters_not_bytes():
     [
         ("a\r\nb \x00\n\n\n\nc", "a\nb\n\nc"),
         ("a\rb\fc\x85d\u2028e\vf", "a\nb\nc\nd\ne\nf"),
-        ("\ufeffe\u0301\x07\x7f\x9f", "é"),
+        ("\ufeffe\u0301\x07\x7f\x81", "é"),
         ("e\x00\u0301", "é"),
         ("\n \n  indented\n\tby tab  \n", "  indented\n\tby tab"),
+        ("a\xa0b\u2009c\u3000d\u202f\n", "a b c d"),
+        ("ex\xadam\u200bple \u200eof\u202c direction\u2069", "example of direction"),
+        ("no\u200cjoin a\u200d b", "nojoin a b"),
+        ("می\u200cخواهم क्\u200dष", "می\u200cخواهم क्\u200dष"),
+        ("👩\u200d💻 ❤\ufe0f\u200d🔥", "👩\u200d💻 ❤\ufe0f\u200d🔥"),
+        ("itâ€™s cafÃ© at Ã\xa0 la carte\nnaïve – not â€œbroken", "it’s café at à la carte\nnaïve – not “broken"),
+        ("the \x93quotes\x94 of windows-1252", "the “quotes” of windows-1252"),
+        ("SÃO PAULO, ÂNGELA, maçã", "SÃO PAULO, ÂNGELA, maçã"),
         ("", ""),
     ],
 )
@@ -144,7 +137,28 @@ def test_normalise(found, wanted):
 
 
 PIECES = st.sampled_from(
-    ["\r", "\n", "\t", " ", "\x00", "\x85", "\u2029", "e", "\u0301", "\u1100", "\u1161", "Å", "\U0001d15e", "x"]
+    (
+        *(
+            "\r",
+            "\n",
+            "\t",
+            " ",
+            "\x00",
+            "\x85",
+            "\u2029",
+            "e",
+            "\u0301",
+            "\u1100",
+            "\u1161",
+            "Å",
+            "\U0001d15e",
+            "x",
+            "\xa0",
+            "\xad",
+        ),
+        *("\u200d", "\u200c", "\u064e", "\u0915", "\u094d", "\u0483", "👩", "\ufe0f", "\u2126", "\u0323", "\u0f73", "\u2000"),
+        *("Ã", "Â", "©", "\x83", "â", "€", "™", "\x92", "ƒ", "\x81"),
+    )
 )
 
 
@@ -154,207 +168,79 @@ def test_normalise_is_nfc_idempotent_and_without_control_characters(texts):
     assert normalise(once).equals(once)
     for text in once.to_pylist():
         assert unicodedata.is_normalized("NFC", text) and "\n\n\n" not in text and " \n" not in text
-        assert not any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in text)
+        assert not any(unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp") and c not in "\n\t " for c in text)
+
+
+@given(st.lists(st.none() | st.text(alphabet="aé \n\xa0\u0301", max_size=9), max_size=6), st.integers(0, 5))
+def test_a_slice_is_normalised_as_the_whole(texts, first):
+    whole = pa.array(texts, pa.large_string())
+    assert normalise(whole.slice(first)).to_pylist() == normalise(whole).to_pylist()[first:]
+    assert [text is None for text in normalise(whole).to_pylist()] == [text is None for text in texts]
+
+
+def test_inert_characters_are_the_same_in_nfc_after_any_other():
+    """By brute force: what is not sent to NFC needs none, alone or behind a letter, a mark or a syllable."""
+    for code in np.flatnonzero(character_classes() == 0).tolist():
+        if not 0xD800 <= code <= 0xDFFF:
+            assert unicodedata.is_normalized("NFC", f"{chr(code)}e{chr(code)}가{chr(code)}α{chr(code)}か{chr(code)}"), hex(code)
+
+
+def test_composing_does_not_change_what_a_joiner_means():
+    """sweep judges joiners before NFC: a letter must count as the same script when an accent has become part of it."""
+    for code in range(0xA0, 0x30000):
+        parts = unicodedata.normalize("NFD", chr(code)) if not 0xD800 <= code <= 0xDFFF else ""
+        composed = unicodedata.normalize("NFC", parts)
+        if parts != composed:
+            last = [[ord(c) for c in text if not unicodedata.combining(c)][-1:] for text in (parts, composed)]
+            for joiner in (0x200C, 0x200D):
+                assert len({joins.py_func(joiner, base) for bases in last for base in bases}) <= 1, hex(code)
 
 
 # ---------------------------------------------------------------------------------------------------------------------------
-# HTML
-
-PAGE = b"""<!doctype html><html><head><title> A\n title </title><style>p {}</style></head><body>
-<nav><a href=/>Home</a></nav><header>Logo</header>
-<h1>Head</h1><p>One <b>bold</b>
-line.<p>Two<br>lines &amp; more.
-<ul><li>x</li><li><p>y</p></li></ul>
-<table><tr><th>a</th><th>b</th></tr><tr><td>1<td>2</table>
-<pre>def f():
-    return\t1
-
-</pre><script>no()</script><!-- no --><aside>Ad</aside><form><input></form><footer>Legal</footer></body></html>"""
-
-
-def test_a_page_by_hand():
-    wanted = "Head\n\nOne bold line.\n\nTwo\nlines & more.\n\nx\n\ny\n\na\tb\n1\t2\n\ndef f():\n    return\t1"
-    assert text_of(HTML, PAGE) == wanted
-    assert extract(raw((HTML, PAGE)), ALL)[0]["title"].to_pylist() == ["A title"]
-
-
-def test_a_page_that_is_one_form_keeps_its_text():
-    assert text_of(HTML, b"<form><p>" + b"words " * 100 + b"</form>", ExtractConfig()).startswith("words words")
-
-
-SENTENCE = "Žluťoučký“kůň”café日本語"
+# titles and kinds of text
 
 
 @pytest.mark.parametrize(
-    ("encoding", "declared"),
+    ("meta", "title"),
     [
-        ("utf-8", None),
-        ("utf-8", "iso-8859-1"),
-        ("utf-8-sig", None),
-        ("utf-16", None),
-        ("windows-1250", "windows-1250"),
-        ("iso-2022-jp", "iso-2022-jp"),
+        ({"title": "A"}, "A"),
+        ({"title": 'say "it" \\ é\n twice', "url": "x"}, 'say "it" \\ é twice'),
+        ({"metadata.title": "inner"}, "inner"),
+        ({"x.title": "no", "note": '"title": "no"', "subtitle": "no"}, None),
+        ({"title": " \t"}, None),
+        ({"title": 7}, None),
+        ({}, None),
     ],
 )
-def test_encodings_declared_sniffed_and_wrong(encoding, declared):
-    meta = f'<meta charset="{declared}">' if declared else ""
-    text = SENTENCE.encode(encoding, "ignore").decode(encoding)
-    page = f"<html><head>{meta}</head><body><p>{text}</p>".encode(encoding)
-    assert text_of(HTML, page) == text
+def test_a_title_comes_from_the_record_where_the_text_tells_none(meta, title):
+    pages = raw((TEXT, b"text"), (HTML, b"<title>own</title><p>text"))
+    at = pages.schema.get_field_index("meta")
+    docs, _ = extract(pages.set_column(at, "meta", pa.array([json.dumps(meta, sort_keys=True)] * 2)), ALL)
+    assert docs["title"].to_pylist() == [title, "own"]
 
 
-def test_undeclared_windows_1252_is_read():
-    text = (
-        "The café’s menu, “naïve” as ever, costs 5 € a day, and nobody here has had a word to say about it. "
-        + "Plain words follow. " * 20
+def test_each_kind_of_text_has_its_reader():
+    question = json.dumps({"title": "Q", "score": 1, "body": "<p>b", "answers": []}).encode()
+    book = b"Title: B\n\n*** START OF THE PROJECT GUTENBERG EBOOK B ***\n\nbook\n\n*** END OF THE PROJECT GUTENBERG EBOOK B ***\nx"
+    old = "Project Gutenberg\nCharacter set encoding: ISO-8859-1\n\n*** START OF THIS PROJECT GUTENBERG EBOOK B ***\né"
+    pages = raw(
+        ("text/x-wiki", b"'''A''' [[b]]<ref>c</ref>"),
+        ("application/x-tex", b"\\section{A} $x$ % b"),
+        ("application/x-stackexchange+json", question),
+        (TEXT, book),
+        (TEXT, b"it says Project Gutenberg, and is as it was"),
+        (TEXT, old.encode("latin-1")),
+        ("text/x-wiki", b"#REDIRECT [[B]]"),
     )
-    assert text_of(HTML, f"<p>{text}</p>".encode("windows-1252")) == text.strip()
-
-
-def test_deep_nesting_does_not_crash():
-    assert "deep text" in text_of(HTML, b"<div>" * 20_000 + b"deep text")
-
-
-def test_absurd_pages_are_dropped_unparsed():
-    began = time.process_time()
-    pages = raw((HTML, b"<p>" + b"word " * 10_000_000), (HTML, b"<b>" * 600_000))
-    assert reasons(extract(pages, ExtractConfig())[1]) == {"u0": "too_large", "u1": "too_large"}
-    assert time.process_time() - began < 2
-
-
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                b"<p>",
-                b"</div>",
-                b"<table>",
-                b"<td",
-                b"<!--",
-                b"<![CDATA[",
-                b"\xff",
-                b"&#x0;",
-                b"&#xD800;",
-                b"\0",
-                b"text",
-                b"<pre>\r\n ",
-            ]
-        )
-    )
-)
-def test_no_page_raises(parts):
-    docs, dropped = extract(raw((HTML, b"".join(parts))), ALL)
-    assert len(docs) + len(dropped) == 1
-
-
-# ---------------------------------------------------------------------------------------------------------------------------
-# PDF: the child
-
-
-def test_a_page_of_pdf():
-    docs, _ = extract(raw((PDF, GOOD_PDF)), ALL)
-    assert docs["text"].to_pylist()[0].split() == ("A page of text " * 20 + "and another").split()
-
-
-def test_a_file_that_takes_too_long_costs_one_row():
-    pages = raw((PDF, GOOD_PDF), (PDF, LONG_PDF), (PDF, GOOD_PDF))
-    docs, dropped = extract(pages, ExtractConfig(min_chars=1, pdf_seconds=0.03))
-    assert docs["uri"].to_pylist() == ["u0", "u2"] and reasons(dropped) == {"u1": "timeout"}
-    assert reasons(extract(pages, ALL)[1]) == {}
-
-
-def test_a_file_that_takes_too_much_memory_costs_one_row():
-    pages = raw((PDF, GOOD_PDF), (PDF, bomb()), (PDF, GOOD_PDF))
-    docs, dropped = extract(pages, ExtractConfig(min_chars=1, pdf_megabytes=260))
-    assert docs["uri"].to_pylist() == ["u0", "u2"] and reasons(dropped) == {"u1": "too_large"}
-
-
-def test_a_child_that_was_killed_costs_nothing():
-    extract(raw((PDF, GOOD_PDF)), ALL)
-    pdf_text._child.process.kill()
-    assert len(extract(raw((PDF, GOOD_PDF)), ALL)[0]) == 1
-
-
-def test_a_file_that_kills_its_child_costs_one_row(monkeypatch, tmp_path):
-    child = tmp_path / "pdf_child.py"
-    crash = """
-sound = read
-def read(data):
-    return os.kill(os.getpid(), signal.SIGSEGV) if b"CRASH" in data else sound(data)
-
-"""
-    head, tail = (Path(pdf_text.__file__).with_name("pdf_child.py")).read_text().split('\nif __name__ == "__main__":')
-    child.write_text(head + crash + '\nif __name__ == "__main__":' + tail)
-    monkeypatch.setattr(pdf_text, "__file__", str(tmp_path / "pdf_text.py"))
-    pdf_text.close_child()
-    pages = raw((PDF, GOOD_PDF), (PDF, b"%PDF CRASH"), (PDF, GOOD_PDF), (PDF, b"%PDF CRASH"))
     docs, dropped = extract(pages, ALL)
-    pdf_text.close_child()
-    assert docs["uri"].to_pylist() == ["u0", "u2"] and reasons(dropped) == {"u1": "broken", "u3": "broken"}
-    assert set(dropped["detail"].to_pylist()) == {"the parser died: signal 11"}
+    assert docs["text"].to_pylist() == ["A b", "A\n\n$x$", "Q\n\nb", "book", "it says Project Gutenberg, and is as it was", "é"]
+    assert docs["title"].to_pylist() == [None, None, "Q", "B", None, None]
+    assert reasons(dropped) == {"u6": "redirect"}
 
 
-def test_one_child_serves_all_files_and_is_reaped():
-    extract(raw((PDF, GOOD_PDF)), ALL)
-    process = pdf_text._child.process
-    extract(raw((PDF, GOOD_PDF), (PDF, b"broken"), (PDF, GOOD_PDF)), ALL)
-    assert pdf_text._child.process is process and process.poll() is None
-    pdf_text.close_child()
-    assert process.returncode == -signal.SIGKILL and not Path(f"/proc/{process.pid}").exists()
-
-
-PARENT = """
-import sys, threading, time
-sys.path.insert(0, sys.argv[1])
-from data_engine import pdf_text
-child = pdf_text._pdf_child(1024)
-print(child.process.pid, flush=True)
-data = open(sys.argv[2], "rb").read()
-while True:
-    child.ask(data, 60)
-    if sys.argv[3] == "idle":
-        time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("doing", ["idle", "busy"])
-def test_the_child_dies_with_its_killed_parent(tmp_path, doing):
-    (tmp_path / "long.pdf").write_bytes(LONG_PDF)
-    command = [sys.executable, "-c", PARENT, str(ROOT), str(tmp_path / "long.pdf"), doing]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
-        child = int(parent.stdout.readline())
-        time.sleep(0.3)
-        parent.kill()
-    for _ in range(100):
-        status = Path(f"/proc/{child}/stat")
-        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
-            return  # gone, or waiting for the reaper of orphans
-        time.sleep(0.05)
-    raise AssertionError(f"process {child} is still there")
-
-
-@pytest.mark.slow
-def test_awkward_files_have_the_right_outcome():
-    cases, files = SHARED / "cases.tar.xz", SHARED / "corpus" / "pdf.tar.xz"
-    if not cases.exists() or not files.exists():
-        pytest.skip(f"the labelled cases are not in {SHARED} (or $PHOENIX_SHARED)")
-    with tarfile.open(cases) as archive:
-        index = map(json.loads, archive.extractfile("./pdf.jsonl" if "./pdf.jsonl" in archive.getnames() else "pdf.jsonl"))
-        wanted = {case["id"]: case for case in index if "expect" in case}
-    contents = {}
-    with tarfile.open(files) as archive:
-        for member in archive:
-            name = member.name.removeprefix("./").removeprefix("pdf/")
-            if name in wanted:
-                contents[name] = archive.extractfile(member).read()
-    assert contents.keys() == wanted.keys() and len(wanted) == 43
-    pages = raw(*((PDF, content) for content in contents.values()))
-    docs, dropped = extract(pages, ALL)
-    found = {uri: ("text", text) for uri, text in zip(docs["uri"].to_pylist(), docs["text"].to_pylist(), strict=True)}
-    found |= {uri: (reason, "") for uri, reason in reasons(dropped).items()}
-    for number, name in enumerate(contents):
-        outcome, text = found[f"u{number}"]
-        assert outcome in wanted[name]["expect"], name
-        if outcome == "text":
-            assert 2 * sum(c.isalnum() for c in text) >= wanted[name].get("letters", 1), name
+def test_meta_that_is_no_json_costs_no_text():
+    pages = raw((TEXT, b"text"), (TEXT, b"more"), (TEXT, b"again"))
+    meta = pa.array(['{"title": "\\u12"', "no JSON", '{"title": "cut'])
+    docs, dropped = extract(pages.set_column(pages.schema.get_field_index("meta"), "meta", meta), ALL)
+    assert docs["text"].to_pylist() == ["text", "more", "again"] and docs["title"].to_pylist() == [None] * 3
+    assert len(dropped) == 0

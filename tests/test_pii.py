@@ -94,6 +94,8 @@ def grouped(number, sizes, by):
 
 
 SENTENCES = ["{}", "It is {}.", "Please note {}, thanks", "({})", "value: {}\nnext", 'said "{}" twice', "यह {} है।", "id={}; ok"]
+SENTENCES += ["Regd. No. {} of 2019", "Asha Rao,{},Pune", "**{}** (self-attested)", "| {} |", "संख्या:{}"]
+NAMED = ["my registered Aadhaar is {}", "Contact: account no. {}", "text the code {}", "Office order: {}"]
 
 
 def check(make, tag, n=60):
@@ -124,10 +126,8 @@ def account(rng):
 
 def indian_phone(rng):
     number = digits(rng, 10, "6789")
-    country = rng.choice(["+91 ", "+91-", "+91", "(+91) ", "0091 "])
-    return country + rng.choice(
-        [number, grouped(number, (5, 5), " "), grouped(number, (5, 5), "-"), grouped(number, (3, 3, 4), " ")]
-    )
+    country = rng.choice(["+91 ", "+91-", "+91", "(+91) ", "0091 ", "+91 (0)"])
+    return country + rng.choice([number, *(grouped(number, sizes, by) for sizes in ((5, 5), (3, 3, 4), (4, 6)) for by in " -")])
 
 
 def test_aadhaar_with_a_right_check_digit_is_redacted():
@@ -161,10 +161,19 @@ def test_indian_phones_are_redacted():
 
 @pytest.mark.parametrize("make", [aadhaar, card, account, gstin])
 def test_a_wrong_check_digit_is_left_alone(make):
+    """Also beside a word that would make a phone of it."""
     rng = random.Random(make.__name__)
     for _ in range(60):
-        text = "It is " + one_digit_off(make(rng), rng)
+        text = rng.choice(SENTENCES + NAMED).format(one_digit_off(make(rng), rng))
         assert redacted(text) == text
+
+
+def test_a_card_has_the_first_digits_and_the_length_of_a_network():
+    for body in ("411111111111111", "222300312200322", "37828224631000", "3056930902590", "652111111111111", "810000000000000"):
+        assert redacted(luhn(body)) == "<CREDIT_CARD>"
+    for body in ("222000312200322", "42424573758553702", "2068096234297", "918594685850177", "37828224631"):
+        assert redacted(luhn(body)) == luhn(body)
+    assert redacted("2005 2004 2003 2002") == "2005 2004 2003 2002"  # right by Luhn
 
 
 def test_the_generator_agrees_with_numbers_from_the_standards():
@@ -182,6 +191,10 @@ def test_the_generator_agrees_with_numbers_from_the_standards():
         "Write to [asha.rao+news@mail.example.co.in], please",
         "mailto:[o'neil_7@example.org]. Done",
         "<[info@example.com]>",
+        "/profile?email=[asha.rao%40example.com]&lang=en",
+        "по-русски: [иван@пример.рф], und [jörg@müller.example]",
+        "look alike: [asha@gmаil.cоm]",  # а and о are Cyrillic
+        "[asha@example.com](work)",
         "почта [иван@example.com]",
         "José [josé@example.es]; 邮箱[a1@example.cn]。",
     ],
@@ -195,6 +208,18 @@ PHONES = """
 042 078 6381|06-65334860|(027) 0336-972|+41 (0)62 585 51 90|+447700 921 916|(03) 5327 5996|+49 30 901820|618-226-1460 x123
 +1-919-555-1122|020 7946 0958|01691 672976
 """
+
+
+IN_CONTEXT = """
+Contact no. [080-1706-6907]|Mobile No. [98765 01234]|Ph no. [03144559248]|PH: [04542- 241675]|Ph.[9876501234]|(M) [98765-01234]
+Mob-[9876501234]|Tel.[+91 98765 01234]|Tel: [0731 / 153 87-0]|Telefon: [017656998944]|My number is [0750704999]
+Tel [(351) 969141777]|Fax:-[01691 662197]|call [+43 6248906828]|Examples: [(015394) 52749]|registered [8 066 907 43 91]
+"""
+
+
+@pytest.mark.parametrize("text", IN_CONTEXT.strip().replace("\n", "|").split("|"))
+def test_phones_beside_the_words_that_people_write(text):
+    assert redacted(re.sub(r"[\[\]]", "", text)) == re.sub(r"\[.*?\]", "<PHONE>", text)
 
 
 @pytest.mark.parametrize("number", PHONES.strip().replace("\n", "|").split("|"))
@@ -248,6 +273,12 @@ seasons 1980/81-1985/86 and 1986/87-1996/97
 1,234,567,890 and 12 345 678 901; id 1512345678901; Rs 67000-79000
 @decorator a @ b, x@y, foo@1.2.3, std::vector<a::b> dead::beef
 ABCDE12345, ABCDE1234, abcde1234f
+atol(A, L@D@L.conjugate()), x@w.transpose(0, 1), logo@2x.png
+- 237550027104*x3**6 + 339559038852*uk_49 - 234123412346^2
+994124q^4 +16045700 q^5, + 10684800
+Linux with kernel 81.6.38.6; ABN 14 001 592 650; no. 618-226-1460
+J. Phys. A 32 (1999) 7779-7789; grant agreement #075-15-2021-588
+doi 10.1016/j.cell.2017.10.049, babel.org/pt?id=uiug.30112003608368
 """
 
 
@@ -260,7 +291,7 @@ def test_numbers_that_only_look_like_personal_data(text):
 
 PIECES = [*"é语🙂\n@+(-07:.x ", "phone ", "ssn ", "<EMAIL>", "asha@example.com", "a@ybl", "https://u:p@h.in/", "+91 98765 01234"]
 PIECES += ["618-226-1460", "(03) 5327 5996", "4111 1111 1111 1111", "2341 2341 2346", "GB82 WEST 1234 5698 7654 32", "ABCPE1234F"]
-PIECES += ["27AAPFU0939F1ZV", "81.2.69.142", "2a00:1450::81b:200e", "536-22-8726", "9876501234", "DE"]
+PIECES += ["иван%40пример.рф", "27AAPFU0939F1ZV", "81.2.69.142", "2a00:1450::81b:200e", "536-22-8726", "9876501234", "DE"]
 texts = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
     st.text(alphabet="@.:+-() 0123456789aZé语<", max_size=60),
@@ -268,7 +299,7 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(texts)
 @example("phone 9876501234 9876501235")
 def test_redacting_twice_is_redacting_once(text):
@@ -276,7 +307,7 @@ def test_redacting_twice_is_redacting_once(text):
     assert redacted(once) == once and counts(once) == {}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(texts)
 def test_only_whole_characters_go_and_the_rest_stays(text):
     """Between the new tags stands the old text: the pieces fit one after the other, at both ends too."""
@@ -334,7 +365,7 @@ def test_counts_by_type():
 
 @pytest.mark.slow
 def test_long_and_hostile_texts_end():
-    for text in ("1 ", "@", "a@", "::", "+1", "4", "0 ", "(0", "1.", "a" * 65 + "@b ", "<a ", "phone "):
+    for text in ("1 ", "@", "%40", "a@", "::", "+1", "4", "0 ", "(0", "1.", "a" * 65 + "@b ", "<a ", "phone "):
         text *= 300_000 // len(text)
         assert redacted(text, redact=False) == text and TAG.sub("", redacted(text)) in text
 

@@ -363,6 +363,21 @@ def test_two_runs_do_not_share_a_folder(folder):
     assert done.returncode == 2 and "another run" in done.stderr
 
 
+def test_the_quality_filters_sift_the_sources_of_the_web_and_no_others(tmp_path):
+    texts = {"menu": "Home | News | Contact\n" * 40, "list": "\n".join(f"- item {i}" for i in range(60))}
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts.items()))
+    config = "from data_engine.download import Local\nlanguage = dict(keep=(), xlm_roberta=None)\nuntil = 'documents'\n"
+    pages, books = (
+        f"Local({name!r}, {str(tmp_path / 'in.jsonl')!r}, share=0.5, web={name == 'pages'})" for name in ("pages", "books")
+    )
+    (tmp_path / "c.py").write_text(config + f"sources = [{pages}, {books}]\n")
+    run(tmp_path / "c.py", tmp_path / "out")
+    assert [(row["source"], row["uri"]) for row in rows(tmp_path / "out", "documents")].count(("books", "menu")) == 1
+    assert {row["source"] for row in rows(tmp_path / "out", "documents")} == {"books"}
+    lost = {row["uri"]: (row["source"], row["stage"]) for row in rows(tmp_path / "out", "dropped")}
+    assert lost == {"menu": ("pages", "quality"), "list": ("pages", "quality")}
+
+
 SHARED = Path(os.environ.get("PHOENIX_SHARED", ROOT.parent / "shared"))
 
 
@@ -388,3 +403,35 @@ def test_documents_that_hold_evaluation_items_are_dropped_and_counted_by_task(tm
     run(tmp_path / "c.py", out, "--decontaminate.data=None", "--until=documents")
     assert len(rows(out, "documents")) == 30 and not any(row["reason"] == "contaminated" for row in rows(out, "dropped"))
     assert all(written(out)[path] == when for path, when in before.items() if path.startswith("raw/"))
+
+
+def inspect(out, *settings):
+    command = [sys.executable, "-m", "data_engine.inspect", str(out), *settings]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_any_token_leads_back_to_its_document(folder):
+    out = folder / "straight"
+    texts = {r["id"]: r["text"] for r in rows(out, "documents")}
+    index = pq.read_table(out / "shards" / "index.parquet").to_pylist()
+    for split in ("train", "val"):
+        mine = [r for r in index if r["shard"].startswith(split)]
+        row = mine[len(mine) // 2]
+        said = inspect(out, f"--token={row['start'] + 1}", f"--split={split}").stdout
+        assert f"token 1 of the {row['length']} of the document {row['id']}" in said and row["uri"] in said
+        before, middle = said.split("\n\n", 1)[1].split("⟧")[0].split("⟦")
+        assert texts[row["id"]].startswith(before + middle)
+    assert "has the tokens 0 to" in inspect(out, "--token=999999999").stderr
+
+
+def test_every_record_can_be_asked_what_became_of_it(folder):
+    out = folder / "straight"
+    duplicate = rows(out, "duplicates")[0]
+    said = inspect(out, f"--id={duplicate['id']}").stdout
+    assert f"duplicate of {duplicate['kept_id']}" in said and "not in the corpus: dedup, duplicate" in said
+    kept = pq.read_table(out / "shards" / "index.parquet").to_pylist()[0]
+    said = inspect(out, f"--why={kept['uri']}").stdout
+    assert kept["id"] in said and said.rstrip().endswith("it is in the corpus")
+    for setting, sentence in (("--why=nowhere", "no record"), ("--id=xyz!", "hex digits"), ("--split=val", "one of --token=123")):
+        done = inspect(out, setting)
+        assert done.returncode == 2 and sentence in done.stderr

@@ -1,0 +1,788 @@
+"""
+HTML -> blocks of text: what a browser would set apart, each with its place in the tree.
+
+One compiled pass over the bytes of a page (UTF-8) does what a browser's tokenizer and tree builder do as far as text is concerned:
+tags, comments, character references, raw text, implied end tags, stray end tags. It keeps a stack of open elements and no tree:
+time is linear in the bytes, memory in the tags, whatever the page. Nesting beyond DEPTH elements is flattened, as browsers do.
+
+Departures from the standard, for the sake of text that readers would miss: a comment, a title or a quote that never ends is
+taken to end at the next tag and not at the end of the page; formatting that stays open is not carried into the next block.
+"""
+
+import functools
+import html.entities
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+DEPTH = 512  # as in Blink; deeper elements become siblings
+
+# what stands between two blocks, the stronger wins
+SPACE, CELL, LINE, PARAGRAPH = range(4)
+GAPS = (b" ", b"\t", b"\n", b"\n\n")
+
+# of a character, inherited from the elements around it
+LINK, BOLD, PRE, HIDDEN, DROP = 1, 2, 4, 8, 16
+
+
+def words(text):
+    return text.split()
+
+
+TAGS = words("""
+? custom a address annotation area article aside audio b base blockquote body br button canvas caption center col colgroup
+datalist dd details dialog dir div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head
+header hgroup hr html iframe img input label legend li link listing main math menu meta nav noembed noframes noscript object ol
+optgroup option p param pre script search section select source strong style summary svg table tbody td template textarea tfoot
+th thead title tr track ul video wbr xmp
+""")
+TAG = {name: number for number, name in enumerate(TAGS)}
+UNKNOWN, CUSTOM = 0, 1
+A, ANNOTATION, BODY, BR, H1, IMG, MATH, P, SCRIPT, TITLE = (
+    TAG[name] for name in ("a", "annotation", "body", "br", "h1", "img", "math", "p", "script", "title")
+)
+
+
+def of_tags(**names):
+    """One uint32 a tag: the sum of the values whose names list it."""
+    table = np.zeros(len(TAGS), np.uint32)
+    for value, listed in names.items():
+        for name in listed.split():
+            table[TAG[name]] |= globals()[value]
+    return table
+
+
+BLOCK, VOID, RAW, UNREAD, INDENTED, STRONG, NEW_LINE, NEW_PARAGRAPH = (1 << i for i in range(8))
+KIND = of_tags(
+    BLOCK="""custom address article aside blockquote body button caption center dd details dialog dir div dl dt fieldset figcaption
+        figure footer form h1 h2 h3 h4 h5 h6 header hgroup label legend li listing main menu nav ol optgroup option p pre search
+        section select summary table tbody td tfoot th thead tr ul xmp noscript svg template object video audio canvas datalist""",
+    VOID="area base br col embed frame hr html head img input link meta param source track wbr frameset colgroup",
+    RAW="script style iframe noembed noframes textarea title",
+    UNREAD="""audio canvas datalist embed iframe noembed noframes noscript script select style svg template textarea title
+        video""",
+    INDENTED="pre listing xmp",
+    STRONG="b strong",
+    NEW_LINE="button caption dd dt figcaption label legend li option tr br tbody tfoot thead",
+    NEW_PARAGRAPH="""custom address article aside blockquote body center details dialog dir div dl fieldset figure footer form h1 h2
+        h3 h4 h5 h6 header hgroup hr listing main menu nav ol p pre search section summary table ul xmp""",
+)
+# Which open elements a start tag closes (ITEM and P), and which ones an end tag does not reach across.
+IN_P, IN_LI, IN_DL, IN_OPTION, IN_ROW, IN_CELL, IN_ROWS, IN_TABLE, IN_LIST, IN_BLOCK, IN_LINK = (1 << i for i in range(11))
+GROUP = of_tags(
+    IN_P="p", IN_LI="li", IN_DL="dd dt", IN_OPTION="option", IN_ROW="tr", IN_CELL="td th caption", IN_ROWS="tbody tfoot thead",
+    IN_TABLE="table", IN_LIST="ul ol menu dir dl select", IN_LINK="a",
+)  # fmt: skip
+GROUP[KIND & BLOCK > 0] |= IN_BLOCK
+CLOSES_P = KIND & NEW_PARAGRAPH > 0
+CLOSES_P[[TAG["custom"], TAG["body"]]] = False
+CLOSES_P[[TAG["dd"], TAG["dt"], TAG["li"]]] = True
+ITEM, ITEM_STOP, END_STOP = (np.zeros(len(TAGS), np.uint32) for _ in range(3))
+END_STOP[:] = IN_CELL | IN_TABLE
+END_STOP[KIND & BLOCK == 0] = IN_BLOCK
+for _names, _item, _stop in (
+    ("li", IN_LI, IN_LIST | IN_CELL | IN_TABLE),
+    ("dd dt", IN_DL, IN_LIST | IN_CELL | IN_TABLE),
+    ("option optgroup", IN_OPTION, IN_LIST),
+    ("tr", IN_ROW, IN_TABLE),
+    ("td th", IN_CELL, IN_ROW | IN_TABLE),
+    ("tbody tfoot thead", IN_ROWS, IN_TABLE),
+):
+    for _name in words(_names):
+        ITEM[TAG[_name]], ITEM_STOP[TAG[_name]] = _item, _stop
+        END_STOP[TAG[_name]] = _stop & ~_item
+ITEM[A], ITEM_STOP[A] = IN_LINK, IN_BLOCK
+END_STOP[TAG["table"]] = 0
+
+
+FNV_START, FNV_PRIME = 0xCBF29CE484222325 & (1 << 62) - 1, 0x100000001B3
+HASH = (1 << 62) - 1  # 62 bits: numba 0.68 takes an int64 to differ from an equal negative constant
+
+
+def fnv(name):
+    """FNV-1a of bytes."""
+    value = FNV_START
+    for byte in name:
+        value = (value ^ byte) * FNV_PRIME & HASH
+    return value
+
+
+CLASS, ID, ROLE, ITEMPROP, STYLE, ALT, HREF, TYPE, ENCODING, ALTTEXT, HIDDEN_NAME, ARIA_HIDDEN = (
+    fnv(name.encode()) for name in words("class id role itemprop style alt href type encoding alttext hidden aria-hidden")
+)
+HAS_HREF, IS_HIDDEN, IS_TEX, UNREAD_HERE = (1 << i for i in range(4))  # what attributes say of an element
+
+# What the words in class, id, role and itemprop say of an element: the same few words all over the web, in groups.
+GROUPS = dict(
+    content="content contents main body text bodytext maincontent articlebody storybody copy prose primary",
+    article="article articles story entry post posts hentry news blog single page document",
+    nav="""nav menu menubar navigation navbar navi breadcrumb breadcrumbs crumbs topnav submenu dropdown tabs tab pager
+        pagination paging""",
+    side="sidebar side aside rail widget widgets right left secondary tertiary column col complementary",
+    foot="footer foot bottom copyright legal colophon disclaimer contentinfo",
+    head="header head masthead banner top logo branding topbar",
+    ad="ad ads advert advertisement adsense advertising sponsor sponsored promo promos promotion dfp outbrain taboola affiliate",
+    share="""share sharing shares social facebook twitter sharethis addthis addtoany follow like bookmark digg pinterest print
+        tools icons""",
+    comment="comment comments commentlist commentary disqus respond reply replies discussion responses talkback feedback",
+    related="related recommended recommendations more popular trending latest also recent similar teaser teasers headlines",
+    listing="list listing links link items item card cards grid carousel slider feed stream",
+    author="author authors byline bio profile avatar writer contributor user username vcard",
+    date="date time timestamp published meta postmeta metadata updated dateline info datetime",
+    media="caption credit figure image images photo photos img gallery media video player slideshow thumbnail thumb wp",
+    title="title headline heading hed subtitle subheading subheadline deck name",
+    lead="summary lead lede intro excerpt standfirst description abstract dek",
+    tags="tag tags category categories topics topic keywords label labels",
+    form="search login signin signup subscribe subscription newsletter register form input email contact",
+    popup="modal popup overlay cookie cookies consent gdpr tooltip dialog lightbox",
+    hidden="hidden hide invisible sr only skip screenreader visuallyhidden noprint print noscript",
+    code="code highlight source syntax pre codehilite highlighter",
+    quote="quote pullquote blockquote reference references footnote footnotes citation cite reflist",
+    wiki="infobox navbox toc editsection hatnote catlinks thumbcaption metadata ambox sistersitebox noexcerpt",
+    forum="forum thread message messages postbody signature quoteheader smallfont",
+    math="math tex latex mwe",
+    mathjax="jax",
+    katex="katex",
+    html="html",
+)
+BIT = {group: 1 << position for position, group in enumerate(GROUPS)}
+MATH_WORD, MATHJAX_WORD, KATEX_HTML = BIT["math"], BIT["mathjax"], BIT["katex"] | BIT["html"]
+
+
+class Blocks(NamedTuple):
+    """The text of a page in pieces. n blocks, m elements that are blocks; an element comes after its parent."""
+
+    text: np.ndarray  # uint8: the blocks' characters, one after another, UTF-8
+    marks: np.ndarray  # uint8, one a byte of text: LINK, BOLD, PRE, HIDDEN
+    start: np.ndarray  # int64 (n,): into text
+    end: np.ndarray  # int64 (n,)
+    gap: np.ndarray  # int64 (n,): SPACE, CELL, LINE or PARAGRAPH before the block
+    element: np.ndarray  # int64 (n,): the block element around it
+    words: np.ndarray  # int64 (n,): the words in the class and id of inline elements at its beginning, as bits
+    tag: np.ndarray  # int64 (m,)
+    parent: np.ndarray  # int64 (m,); the first element, 0, is the page
+    element_words: np.ndarray  # int64 (m,): the words in its class, id, role and itemprop, as bits
+    kind: np.ndarray  # int64 (m,): hash of tag, class and id without digits: what the same template made
+    title: tuple[int, int]  # where in the page the title stands
+
+
+# --- Tables of names -------------------------------------------------------------------------------------------------------
+
+
+def lookup(keys):
+    """Hash table of FNV hashes that `find` reads: position of the key in keys, or -1."""
+    size = 1 << max(4, (3 * len(keys)).bit_length())
+    slots, found = np.zeros(size, np.int64), np.full(size, -1, np.int32)
+    for position, key in enumerate(keys):
+        at = key & (size - 1)
+        while found[at] >= 0:
+            at = (at + 1) & (size - 1)
+        slots[at], found[at] = key, position
+    return slots, found
+
+
+@njit(cache=True)
+def find(table, key):
+    slots, found = table
+    at = key & (len(slots) - 1)
+    while found[at] >= 0:
+        if slots[at] == key:
+            return np.int64(found[at])
+        at = (at + 1) & (len(slots) - 1)
+    return np.int64(-1)
+
+
+@functools.cache
+def tag_table():
+    return lookup([fnv(name.encode()) for name in dict.fromkeys(TAGS)]), np.array(
+        [TAG[name] for name in dict.fromkeys(TAGS)], np.uint8
+    )
+
+
+@functools.cache
+def name_table():
+    """Words of GROUPS, and the bits of the groups that each is in."""
+    bits = {}
+    for group, members in GROUPS.items():
+        for word in words(members):
+            bits[word] = bits.get(word, 0) | BIT[group]
+    return lookup([fnv(word.encode()) for word in bits]), np.array(list(bits.values()), np.int64)
+
+
+@functools.cache
+def entity_table():
+    """Names of characters, with or without ";", and their UTF-8: a row of six bytes, padded with zeros."""
+    names = html.entities.html5
+    characters = [characters.encode().ljust(6, b"\0") for characters in names.values()]
+    return lookup([fnv(name.encode()) for name in names]), np.frombuffer(b"".join(characters), np.uint8).reshape(-1, 6)
+
+
+# --- The pass --------------------------------------------------------------------------------------------------------------
+
+START, END, GAP, ELEMENT, NAMES = range(5)
+OUT, OPENED, BLANK, BETWEEN, COUNT = range(5)  # the state of the text: bytes written; whether the last block goes on; the white
+# space since its last character (0, 32 or 10); what stands before the next block; blocks begun
+
+
+def parse(content: bytes) -> Blocks:
+    """A page in UTF-8 -> its blocks."""
+    tables = tag_table(), entity_table(), name_table()
+    text, marks, block, element, title = parse_page(np.frombuffer(content, np.uint8), content.count(b"<"), *tables)
+    start, end, gap, around, words = np.ascontiguousarray(block.T)
+    tag, parent, element_words, kind = np.ascontiguousarray(element.T)
+    return Blocks(text, marks, start, end, gap, around, words, tag, parent, element_words, kind, title)
+
+
+@njit(cache=True)
+def parse_page(data, n_tags, tags, entities, names):
+    n, most = len(data), n_tags + 2
+    size = n * 5 // 4 + 64  # &nGt; grows from 5 bytes to 6, an empty formula by 2
+    text, marks = np.empty(size, np.uint8), np.empty(size, np.uint8)
+    block = np.empty((most, 5), np.int64)  # START, END, GAP, ELEMENT, NAMES
+    pieces = text, marks, block
+    state = np.array([0, 0, 0, PARAGRAPH, 0])
+
+    element = np.empty((most, 4), np.int64)  # tag, parent, names, kind
+    element[0] = BODY, 0, 0, 0
+    n_elements = 1
+    stack_tag, stack_flags = np.zeros(DEPTH, np.uint8), np.zeros(DEPTH, np.uint8)
+    stack_element, stack_words = np.zeros(DEPTH, np.int32), np.zeros(DEPTH, np.int64)
+    stack_tag[0] = BODY
+    depth = 1
+
+    title_start = title_end = math_end = 0
+    endless = np.zeros(256, np.bool_)  # raw elements, and comments at 0, of which no end is ahead
+    character = np.zeros(6, np.uint8)
+    at = 0
+    while at < n:
+        top = depth - 1
+        kind_of_markup = markup(data, at)
+        if kind_of_markup == NO_MARKUP:
+            if stack_flags[top] & DROP:
+                at += 1
+                while at < n and data[at] != 60:
+                    at += 1
+            else:
+                at = put_text(data, at, pieces, state, stack_flags[top], stack_element[top], stack_words[top], entities, character)
+            continue
+        if kind_of_markup == DECLARATION:
+            at = after_declaration(data, at, endless)
+            continue
+
+        # a tag: its name, its attributes
+        began, closing = at, data[at + 1] == 47
+        at += 2 if closing else 1
+        name, hyphen = np.int64(FNV_START), False
+        while at < n and not (is_space(data[at]) or data[at] == 62 or data[at] == 47):
+            byte = np.int64(data[at])
+            name = (name ^ (byte | 32 if 65 <= byte <= 90 else byte)) * FNV_PRIME
+            hyphen |= byte == 45
+            at += 1
+        found = find(tags[0], name & HASH)
+        tag = np.int64(tags[1][found]) if found >= 0 else CUSTOM if hyphen else UNKNOWN
+        name_end = at
+        if closing:
+            while at < n and data[at] != 62:
+                at += 1
+            at += 1
+            own, hashed, says, value_start, value_end = np.int64(0), np.int64(0), 0, 0, 0
+        else:
+            at, own, hashed, says, value_start, value_end = attributes(data, at, tag, names)
+        kind = np.int64(KIND[tag])
+        if tag == BODY:
+            if not closing and n_elements == 1:
+                element[0, 2], element[0, 3] = own, hashed
+            continue
+        if closing and kind & VOID and tag != BR:
+            continue
+
+        # which elements it closes, and what it sets apart
+        keep = depth_after_end(stack_tag, depth, tag) if closing else depth_before_start(stack_tag, depth, tag)
+        if closing and keep == depth and tag != P and tag != BR:
+            continue
+        if not closing and keep == DEPTH and not kind & (VOID | RAW):
+            keep -= 1
+        apart = kind & (BLOCK | NEW_LINE | NEW_PARAGRAPH)
+        for i in range(keep, depth):
+            apart |= KIND[stack_tag[i]] & (BLOCK | NEW_LINE | NEW_PARAGRAPH)
+        depth = keep
+        flags = stack_flags[depth - 1]
+        if tag == BR and not flags & DROP:
+            if flags & PRE:
+                put(pieces, state, BREAK, 1, flags, stack_element[depth - 1], stack_words[depth - 1])
+                apart = 0
+            elif state[OPENED] and state[BLANK] != 10:
+                state[BLANK] = 10
+                apart = 0
+            elif state[OPENED]:
+                apart = BLOCK | NEW_PARAGRAPH
+        if apart:
+            close_block(pieces, state)
+            state[BETWEEN] = max(
+                state[BETWEEN],
+                PARAGRAPH if apart & NEW_PARAGRAPH else LINE if apart & NEW_LINE else CELL if apart & BLOCK else SPACE,
+            )
+        if closing or (kind & VOID and tag != IMG):
+            continue
+
+        # what it opens
+        element_here, words_here = stack_element[depth - 1], stack_words[depth - 1]
+        if kind & RAW:
+            stop = n if endless[tag] else raw_end(data, at, began + 1, name_end)
+            if stop == n:
+                endless[tag] = True
+                if tag == TITLE:
+                    continue  # its text is read as the page's
+            if tag == TITLE and title_end == 0 and not flags & DROP:
+                title_start, title_end = at, stop
+            if tag == SCRIPT and says & IS_TEX and not flags & DROP:
+                put_formula(data, at, stop, pieces, state, flags, element_here, words_here, entities, character)
+            at = stop  # where its end tag closes nothing
+            continue
+        if tag == MATH and value_start == value_end and not flags & DROP and at >= math_end:
+            math_end = raw_end(data, at, began + 1, name_end)
+            value_start, value_end = tex_annotation(data, at, math_end, tags, names)
+        is_formula = (tag == IMG and own & MATH_WORD) or (tag == MATH and not flags & HIDDEN)
+        if is_formula and value_start < value_end and not flags & DROP:
+            put_formula(data, value_start, value_end, pieces, state, flags, element_here, words_here, entities, character)
+            says |= UNREAD_HERE
+        if tag == IMG or (tag <= CUSTOM and data[at - 2] == 47):  # <path/> of SVG and the like
+            continue
+        if tag == MATH and flags & HIDDEN:
+            says |= UNREAD_HERE  # a picture of it with its text follows
+        if kind & STRONG:
+            flags |= BOLD
+        if kind & INDENTED:
+            flags |= PRE
+        if kind & UNREAD or says & UNREAD_HERE:
+            flags |= DROP
+        if says & HAS_HREF and tag == A:
+            flags |= LINK
+        if says & IS_HIDDEN:
+            flags |= HIDDEN
+        stack_tag[depth], stack_flags[depth] = tag, flags
+        stack_element[depth], stack_words[depth] = element_here, words_here | own
+        if kind & BLOCK:
+            stack_element[depth], stack_words[depth] = n_elements, 0
+            element[n_elements, 0], element[n_elements, 1] = tag, element_here
+            element[n_elements, 2], element[n_elements, 3] = own, hashed
+            n_elements += 1
+        depth += 1
+    close_block(pieces, state)
+    return text[: state[OUT]], marks[: state[OUT]], block[: state[COUNT]], element[:n_elements], (title_start, title_end)
+
+
+NO_MARKUP, DECLARATION, TAG_HERE = range(3)
+BREAK = np.array([10, 0, 0, 0, 0, 0], np.uint8)
+DOLLAR = np.array([36, 0, 0, 0, 0, 0], np.uint8)
+
+
+@njit(cache=True)
+def is_space(byte):
+    return byte == 32 or 9 <= byte <= 13
+
+
+@njit(cache=True)
+def is_letter(byte):
+    return 65 <= (byte & 0xDF) <= 90
+
+
+@njit(cache=True)
+def markup(data, at):
+    """What begins here."""
+    if data[at] != 60 or at + 1 >= len(data):
+        return NO_MARKUP
+    byte = data[at + 1]
+    if is_letter(byte):
+        return TAG_HERE
+    if byte == 33 or byte == 63:
+        return DECLARATION
+    if byte == 47:
+        return TAG_HERE if at + 2 < len(data) and is_letter(data[at + 2]) else DECLARATION
+    return NO_MARKUP
+
+
+@njit(cache=True)
+def after_declaration(data, at, endless):
+    """Where a comment, doctype, processing instruction or CDATA section ends."""
+    n = len(data)
+    if at + 3 < n and data[at + 1] == 33 and data[at + 2] == 45 and data[at + 3] == 45 and not endless[0]:
+        stop = at + 4
+        if stop < n and data[stop] == 62:  # <!-->
+            return stop + 1
+        dashes = 1 if stop + 1 < n and data[stop] == 45 and data[stop + 1] == 62 else 0  # <!--->
+        while stop < n:
+            byte = data[stop]
+            if byte == 45:
+                dashes += 1
+            else:
+                if byte == 62 and (dashes >= 2 or (dashes == 1 and stop == at + 5)):
+                    return stop + 1
+                if not (byte == 33 and dashes >= 2 and stop + 1 < n and data[stop + 1] == 62):  # --!>
+                    dashes = 0
+            stop += 1
+        endless[0] = True
+    while at < n and data[at] != 62:
+        at += 1
+    return at + 1
+
+
+@njit(cache=True)
+def depth_after_end(stack_tag, depth, tag):
+    """How many open elements stay when an end tag comes; an end tag without its start closes nothing."""
+    i = depth - 1
+    while i > 0:
+        if stack_tag[i] == tag:
+            return i
+        if GROUP[stack_tag[i]] & END_STOP[tag]:
+            break
+        i -= 1
+    return depth
+
+
+@njit(cache=True)
+def depth_before_start(stack_tag, depth, tag):
+    """How many open elements stay when a start tag comes: <li> ends <li>, <div> ends <p>."""
+    keep = depth
+    if ITEM[tag]:
+        i = depth - 1
+        while i > 0 and not GROUP[stack_tag[i]] & (ITEM[tag] | ITEM_STOP[tag]):
+            i -= 1
+        if i > 0 and GROUP[stack_tag[i]] & ITEM[tag]:
+            keep = i
+    if CLOSES_P[tag]:
+        i = keep - 1
+        while i > 0 and not GROUP[stack_tag[i]] & (IN_P | IN_CELL | IN_TABLE):
+            i -= 1
+        if i > 0 and GROUP[stack_tag[i]] & IN_P:
+            keep = i
+    return keep
+
+
+@njit(cache=True)
+def attributes(data, at, tag, names):
+    """
+    From the end of a tag's name -> its end, the bits of the words in class, id, role and itemprop, a hash of tag,
+    class and id, what it says (HAS_HREF ...), and where its alt, alttext stands.
+    """
+    n, name_end, tag_end = len(data), at, -1
+    bits, hashed, says = np.int64(0), np.int64(tag + 1) * FNV_PRIME, 0
+    alt_start = alt_end = 0
+    hides = False
+    while at < n:
+        while at < n and (is_space(data[at]) or data[at] == 47):
+            at += 1
+        if at >= n:
+            break
+        if data[at] == 62:
+            tag_end = at + 1
+            break
+        name = np.int64(FNV_START)
+        first = at
+        while at < n and not (is_space(data[at]) or data[at] == 62 or data[at] == 47 or (data[at] == 61 and at > first)):
+            byte = np.int64(data[at])
+            name = (name ^ (byte | 32 if 65 <= byte <= 90 else byte)) * FNV_PRIME
+            at += 1
+        name &= HASH
+        while at < n and is_space(data[at]):
+            at += 1
+        start = stop = at
+        if at < n and data[at] == 61:
+            at += 1
+            while at < n and is_space(data[at]):
+                at += 1
+            if at >= n:
+                break
+            quote = data[at]
+            if quote == 34 or quote == 39:
+                at += 1
+                start = at
+                while at < n and data[at] != quote:
+                    at += 1
+                stop = at
+                if at >= n:
+                    break
+                at += 1
+            else:
+                start = at
+                while at < n and not (is_space(data[at]) or data[at] == 62):
+                    at += 1
+                stop = at
+        if name in (CLASS, ID, ROLE, ITEMPROP):
+            more, hashed = name_words(data, start, stop, hashed, names)
+            bits |= more
+        elif name == STYLE:
+            if hides_it(data, start, stop):
+                says |= IS_HIDDEN
+        elif name == HREF:
+            says |= HAS_HREF
+        elif name in (ALT, ALTTEXT):
+            alt_start, alt_end = start, stop
+        elif name in (TYPE, ENCODING):
+            if is_tex(data, start, stop):
+                says |= IS_TEX
+        elif name == HIDDEN_NAME:
+            says |= IS_HIDDEN
+        elif name == ARIA_HIDDEN:
+            hides = stop > start and data[start] == 116  # true
+    if tag_end < 0:  # the page ends in it, or in a quote of it: then it is as long as it looks
+        at = name_end
+        while at < n and data[at] != 62:
+            at += 1
+        tag_end = at + 1
+    if (bits & KATEX_HTML == KATEX_HTML and hides) or bits & MATHJAX_WORD:
+        says |= UNREAD_HERE  # the formula as drawn; its LaTeX stands beside it
+    return tag_end, bits, hashed, says, alt_start, alt_end
+
+
+@njit(cache=True)
+def name_words(data, start, stop, hashed, names):
+    """Bits and hash of "post-content articleBody2": post, content, article, body."""
+    table, bits_of = names
+    bits, at = np.int64(0), start
+    while at < stop:
+        word, length, was_small = np.int64(FNV_START), 0, False
+        while at < stop and is_letter(data[at]):
+            small = data[at] >= 97
+            if was_small and not small:
+                break
+            was_small = small
+            word = (word ^ np.int64(data[at] | 32)) * FNV_PRIME
+            length += 1
+            at += 1
+        if length:
+            hashed = (hashed ^ word) * FNV_PRIME
+            found = find(table, word & HASH)
+            if found >= 0:
+                bits |= bits_of[found]
+        else:
+            at += 1
+    return bits, hashed
+
+
+@njit(cache=True)
+def hides_it(data, start, stop):
+    """Whether a style says display: none or visibility: hidden."""
+    for at in range(start, stop - 11):
+        if data[at] | 32 == 100 and data[at + 6] | 32 == 121 and data[at + 3] | 32 == 112:  # d..p..y
+            colon = at + 7
+            while colon < stop - 3 and (is_space(data[colon]) or data[colon] == 58):
+                colon += 1
+            if data[colon] | 32 == 110 and data[colon + 3] | 32 == 101:  # n..e
+                return True
+        elif data[at] | 32 == 118 and data[at + 9] | 32 == 121 and data[at + 3] | 32 == 105:  # v..i.....y
+            colon = at + 10
+            while colon < stop - 5 and (is_space(data[colon]) or data[colon] == 58):
+                colon += 1
+            if data[colon] | 32 == 104 and data[min(colon + 5, stop - 1)] | 32 == 110:  # h....n
+                return True
+    return False
+
+
+@njit(cache=True)
+def is_tex(data, start, stop):
+    """Whether a media type is one of TeX: math/tex, application/x-tex, LaTeX."""
+    for at in range(start, stop - 2):
+        if (
+            data[at] | 32 == 116
+            and data[at + 1] | 32 == 101
+            and data[at + 2] | 32 == 120
+            and (at + 3 >= stop or data[at + 3] != 116)
+        ):
+            return True
+    return False
+
+
+@njit(cache=True)
+def raw_end(data, at, name_start, name_end):
+    """Where </name stands next, or the end of the page."""
+    n, size = len(data), name_end - name_start
+    while at < n:
+        if data[at] == 60 and at + 1 < n and data[at + 1] == 47 and at + 2 + size <= n:
+            i = 0
+            while i < size and data[at + 2 + i] | 32 == data[name_start + i] | 32:
+                i += 1
+            if i == size:
+                return at
+        at += 1
+    return n
+
+
+@njit(cache=True)
+def tex_annotation(data, at, stop, tags, names):
+    """Start and end of the LaTeX that a formula in MathML brings along."""
+    while at < stop:
+        if data[at] == 60 and at + 11 < stop and data[at + 1] | 32 == 97 and data[at + 5] | 32 == 116 and data[at + 10] | 32 == 110:
+            start, _, _, says, _, _ = attributes(data, at + 11, ANNOTATION, names)
+            if says & IS_TEX:
+                end = start
+                while end < stop and data[end] != 60:
+                    end += 1
+                return start, max(start, end)
+        at += 1
+    return 0, 0
+
+
+# --- Writing the text ------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def put(pieces, state, character, size, flags, element_here, words_here):
+    """Adds a character and the white space before it; opens a block where none is open."""
+    text, marks, block = pieces
+    out = state[OUT]
+    if not state[OPENED]:
+        state[OPENED] = 1
+        new = block[state[COUNT]]
+        new[START], new[GAP], new[ELEMENT], new[NAMES] = out, state[BETWEEN], element_here, words_here
+        state[BETWEEN] = SPACE
+    elif state[BLANK]:
+        text[out], marks[out] = state[BLANK], flags
+        out += 1
+    state[BLANK] = 0
+    for i in range(size):
+        text[out], marks[out] = character[i], flags
+        out += 1
+    state[OUT] = out
+
+
+@njit(cache=True)
+def close_block(pieces, state):
+    text, _, block = pieces
+    if not state[OPENED]:
+        return
+    last, out = block[state[COUNT]], state[OUT]
+    while out > last[START] and is_space(text[out - 1]):
+        out -= 1
+    if out > last[START]:
+        last[END] = out
+        state[COUNT] += 1
+    else:
+        state[BETWEEN] = max(state[BETWEEN], last[GAP])
+    state[OUT] = out
+    state[OPENED] = state[BLANK] = 0
+
+
+@njit(cache=True)
+def put_text(data, at, pieces, state, flags, element_here, words_here, entities, character):
+    """Adds the text from here to the next markup; returns where that is."""
+    n, first = len(data), at
+    while at < n:
+        byte, size = data[at], 1
+        if byte == 60 and at > first:
+            break
+        if byte == 38:
+            at, size = reference(data, at, n, entities, character)
+            byte = character[0]
+            if size == 2 and byte == 0xC2 and character[1] == 0xA0:
+                byte, size = np.uint8(32), 1
+        elif byte == 0xC2 and at + 1 < n and data[at + 1] == 0xA0:
+            byte = np.uint8(32)
+            at += 2
+        else:
+            at += 1
+        character[0] = byte
+        if size == 1 and is_space(byte):
+            if not flags & PRE:
+                state[BLANK] = 10 if state[BLANK] == 10 else 32
+                continue
+            if byte == 13:
+                if at < n and data[at] == 10:
+                    continue
+                character[0] = 10
+            if character[0] == 10 and not state[OPENED]:
+                continue
+        elif (size == 1 and byte == 0) or size == 0:
+            continue
+        put(pieces, state, character, size, flags, element_here, words_here)
+    return at
+
+
+@njit(cache=True)
+def put_formula(data, at, stop, pieces, state, flags, element_here, words_here, entities, character):
+    """Adds $LaTeX$."""
+    while at < stop and (is_space(data[at]) or data[at] == 36):
+        at += 1
+    while stop > at and (is_space(data[stop - 1]) or data[stop - 1] == 36):
+        stop -= 1
+    if at == stop:
+        return
+    put(pieces, state, DOLLAR, 1, flags, element_here, words_here)
+    while at < stop:
+        if data[at] == 38:
+            at, size = reference(data, at, stop, entities, character)
+        else:
+            character[0], size = data[at], 1
+            at += 1
+        put(pieces, state, character, size, flags, element_here, words_here)
+    put(pieces, state, DOLLAR, 1, flags, element_here, words_here)
+
+
+WINDOWS_1252 = np.array([ord(bytes([i]).decode("windows-1252", "replace")) for i in range(128, 160)])  # what &#150; is taken for
+
+
+@njit(cache=True)
+def reference(data, at, stop, entities, character):
+    """&amp; &#38; &#x26; at `at`: fills character, returns where it ends and the bytes of it. A bare & is itself."""
+    i = at + 1
+    if i < stop and data[i] == 35:
+        i += 1
+        base = 10
+        if i < stop and data[i] | 32 == 120:
+            base = 16
+            i += 1
+        digits, value = i, 0
+        while i < stop:
+            byte = data[i]
+            if 48 <= byte <= 57:
+                digit = np.int64(byte) - 48
+            elif base == 16 and 97 <= byte | 32 <= 102:
+                digit = np.int64(byte | 32) - 87
+            else:
+                break
+            value = min(value * base + digit, 0x110000)
+            i += 1
+        if i > digits:
+            if i < stop and data[i] == 59:
+                i += 1
+            if 128 <= value < 160:
+                value = WINDOWS_1252[value - 128]
+            return i, put_character(value, character)
+    else:
+        name, known, known_end = np.int64(FNV_START), np.int64(-1), 0
+        while i < stop and i - at < 33 and (is_letter(data[i]) or 48 <= data[i] <= 57 or data[i] == 59):
+            name = (name ^ np.int64(data[i])) * FNV_PRIME
+            i += 1
+            found = find(entities[0], name & HASH)
+            if found >= 0:
+                known, known_end = found, i
+            if data[i - 1] == 59:
+                break
+        if known >= 0:
+            size = 0
+            while size < 6 and entities[1][known, size]:
+                character[size] = entities[1][known, size]
+                size += 1
+            return known_end, size
+    character[0] = 38
+    return at + 1, 1
+
+
+@njit(cache=True)
+def put_character(value, character):
+    """A code point as UTF-8; U+FFFD for none."""
+    if value == 0 or value > 0x10FFFF or 0xD800 <= value < 0xE000:
+        value = 0xFFFD
+    if value < 0x80:
+        character[0] = value
+        return 1
+    if value < 0x800:
+        character[0], character[1] = 0xC0 | value >> 6, 0x80 | value & 63
+        return 2
+    if value < 0x10000:
+        character[0], character[1], character[2] = 0xE0 | value >> 12, 0x80 | value >> 6 & 63, 0x80 | value & 63
+        return 3
+    character[0], character[1] = 0xF0 | value >> 18, 0x80 | value >> 12 & 63
+    character[2], character[3] = 0x80 | value >> 6 & 63, 0x80 | value & 63
+    return 4

@@ -1,0 +1,143 @@
+"""
+Where a token comes from, and what became of a record.
+
+    python -m data_engine.inspect data/quickstart --token=123456           the document of a token of the train split
+    python -m data_engine.inspect data/quickstart --token=99 --split=val
+    python -m data_engine.inspect data/quickstart --id=5f0c...             a record's way through the stages
+    python -m data_engine.inspect data/quickstart --why=docs/page.html     the same for every record of a uri, or of a piece of one
+
+Reads what a run left under its `out`, finished or not, and changes nothing.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from config import UserError, load, main_guard
+from data_engine import shards
+
+LISTED = 20  # records that --why tells of; more are counted
+AROUND = 40  # tokens printed on either side of the one asked for
+
+
+@dataclass(frozen=True)
+class Inspect:
+    out: str = "data/quickstart"  # folder of the run
+    token: int | None = None  # place of a token in its split, from 0, as train.py counts
+    split: str = "train"  # of the token: train or val
+    id: str | None = None  # of a record: 32 hex digits, or as many as tell it apart
+    why: str | None = None  # uri of a record, or a piece of it
+
+
+def main(argv):
+    cfg = load(Inspect, argv, positional="out")
+    out = Path(cfg.out)
+    if not (out / "raw").is_dir():
+        raise UserError(f"{out} is no folder of a run: python -m data_engine.run makes one")
+    if [cfg.token, cfg.id, cfg.why].count(None) != 2:
+        raise UserError("one of --token=123, --id=5f0c..., --why=URI is needed")
+    if cfg.token is not None:
+        print(*document_of_token(out, cfg.split, cfg.token), sep="\n")
+        return 0
+    ids = find_ids(out, cfg.id, cfg.why)
+    for i in ids[:LISTED]:
+        print(*story(out, i), "", sep="\n")
+    if len(ids) > LISTED:
+        print(f"{len(ids) - LISTED} more records; a longer piece of the uri tells them apart")
+    return 0
+
+
+def document_of_token(out, split, token):
+    """Lines on the document that a token belongs to, and the text around it."""
+    from tokenizers import Tokenizer
+
+    if split not in ("train", "val"):
+        raise UserError(f"split={split!r} must be train or val")
+    found = shards.open(out / "shards", split)
+    if not 0 <= token < found.tokens:
+        raise UserError(f"token={token}: the {split} split has the tokens 0 to {found.tokens - 1}")
+    starts = np.cumsum([0] + [len(shard) for shard in found.shards])
+    number = int(np.searchsorted(starts, token, side="right")) - 1
+    name, at = found.meta["shards"][split][number]["file"], int(token - starts[number])
+    start = ds.field("start")
+    here = (ds.field("shard") == name) & (start <= at) & (start + ds.field("length") > at)
+    (row,) = ds.dataset(out / "shards" / "index.parquet").to_table(filter=here).to_pylist()
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
+    ids = found.shards[number][row["start"] : row["start"] + row["length"]].tolist()
+    place = at - row["start"]
+    before, after = ids[max(0, place - AROUND) : place], ids[place + 1 : place + 1 + AROUND]
+    spelled = [tokenizer.decode(part, skip_special_tokens=False) for part in (before, [ids[place]], after)]
+    return [
+        f"token {token} of {split}: {name} at {at}, id {ids[place]}",
+        f"token {place} of the {row['length']} of the document {row['id']}, epoch {row['epoch']}",
+        *about(row),
+        "",
+        "{}⟦{}⟧{}".format(*spelled),
+    ]
+
+
+def find_ids(out, prefix, uri):
+    """Ids of the records that are meant, in order: those whose id begins with `prefix`, or whose uri is, or holds, `uri`."""
+    tables = [rows(out, folder, ["id", "uri"]) for folder in ("raw", "dropped")]
+    known = pa.concat_tables([table for table in tables if table is not None])
+    if prefix is not None:
+        if not re.fullmatch("[0-9a-f]{4,32}", prefix):
+            raise UserError(f"id={prefix} must be 4 to 32 hex digits")
+        chosen = pc.starts_with(known["id"], prefix)
+    else:
+        chosen = pc.equal(known["uri"], uri)
+        if not pc.any(chosen).as_py():
+            chosen = pc.match_substring(known["uri"], uri)
+    ids = sorted(set(known.filter(chosen)["id"].to_pylist()))
+    if not ids:
+        raise UserError(f"no record in {out} has the {'id' if prefix else 'uri'} {prefix or uri}")
+    return ids
+
+
+def story(out, record):
+    """Lines on one record, stage by stage; the last says whether it is in the corpus."""
+    mine = ds.field("id") == record
+    lines = [f"record {record}"]
+    (raw,) = rows(out, "raw", ["source", "uri", "licence", "media_type", "content"], mine).to_pylist()[:1] or [None]
+    if raw:
+        lines += [*about(raw), f"raw: {raw['media_type']}, {len(raw['content']):,} bytes"]
+    for row in (rows(out, "documents", ["title", "text", "language", "language_score", "pii"], mine) or pa.table({})).to_pylist():
+        pii = ", ".join(f"{n} {name}" for name, n in row["pii"]) or "none"
+        lines.append(f"document: {len(row['text']):,} characters, {row['language']} {row['language_score']:.2f}, redacted: {pii}")
+        lines += [f"title: {row['title']}"] if row["title"] else []
+    for row in (rows(out, "duplicates", ["kept_id", "similarity"], mine) or pa.table({})).to_pylist():
+        lines.append(f"duplicate of {row['kept_id']}, similarity {row['similarity']:.4f}")
+    dropped = (rows(out, "dropped", ["source", "uri", "stage", "reason", "detail"], mine) or pa.table({})).to_pylist()
+    if dropped and not raw:
+        lines += about(dropped[0])
+    index = out / "shards" / "index.parquet"
+    places = ds.dataset(index).to_table(filter=mine).to_pylist() if index.is_file() else []
+    for row in places:
+        lines.append(f"shards: {row['shard']} from token {row['start']}, {row['length']} tokens, epoch {row['epoch']}")
+    if places:
+        lines.append("it is in the corpus")
+    elif dropped:
+        lines += [f"it is not in the corpus: {row['stage']}, {row['reason']}: {row['detail']}" for row in dropped]
+    else:
+        lines.append("nothing was dropped; the run has not come to its shards yet")
+    return lines
+
+
+def about(row):
+    """The lines that tell a record to a person."""
+    return [f"{name}: {row[name]}" for name in ("source", "uri", "licence") if row.get(name)]
+
+
+def rows(out, folder, columns, chosen=None):
+    """The columns of the chosen rows of all files of a folder, None where there are no files."""
+    files = sorted((out / folder).glob("[!.]*.parquet"))
+    return ds.dataset(files).to_table(columns=columns, filter=chosen) if files else None
+
+
+if __name__ == "__main__":
+    main_guard(main)

@@ -1,0 +1,348 @@
+"""
+Wikitext -> plain text.
+
+in:   the source of a MediaWiki page, UTF-8          out: {"text"} or {"reason", "detail"}
+kept  paragraphs, headings of sections that have text, lists as "- " lines, tables as lines of cells with tabs between, the
+      labels of links, <nowiki>, <pre> and code verbatim, <math> as $LaTeX$, the text of inline templates ({{lang}}, {{convert}})
+gone  other templates (info boxes, citations, notices), references, files, categories, comments, sections of web links
+drops redirect, disambiguation     a page that only points to others
+
+One pass over the tokens with a stack, as MediaWiki's own preprocessor does it; what is never closed is text again. Beyond DEPTH
+levels an opening is text too, so that time is linear in the source: a level costs one more copy of what it holds.
+"""
+
+import functools
+import html
+import re
+
+DEPTH = 60  # MediaWiki's own limit for templates is 40
+SECTIONS_WITHOUT_TEXT = frozenset(
+    (
+        *("references", "external links", "notes and references", "references and notes", "footnotes", "citations", "weblinks"),
+        *("einzelnachweise", "références", "notes et références", "liens externes", "referencias", "enlaces externos"),
+    )
+)
+FILE_OR_CATEGORY = frozenset(
+    (
+        *("file", "image", "media", "category", "datei", "bild", "kategorie", "fichier", "catégorie", "archivo", "imagen"),
+        *("categoría", "immagine", "categoria", "bestand", "afbeelding", "categorie", "ficheiro", "imagem", "plik", "grafika"),
+        *("fil", "bilde", "tiedosto", "luokka", "soubor", "файл", "изображение", "категория", "картинка", "파일", "분류"),
+    )
+)
+REDIRECT = re.compile(r"\s*#[^\W\d_]+\s*:?\s*\[\[([^\]|\n]*)", re.I)
+DISAMBIGUATION = re.compile(
+    r"\{\{\s*(?:disambig\w*|dab|disamb|hndis|geodis|hospitaldis|schooldis|numberdis|mathdab|begriffsklärung|homonymie|disambigua"
+    r"|desambiguación|неоднозначност|многозначность|[\w -]{1,40} disambiguation)\s*[|}]",
+    re.I,
+)
+
+# templates that show their first argument, or their second; _ is a space
+FIRST = """
+abbr as_written big blockquote bold center centre code color_box convert cquote cvt em flag flagcountry flagu hms ill italic ipa
+interlanguage_link kbd keypress korean larger linktext math maybe midsize mvar nihongo no no_bold nobold nobr nobreak noitalic nom
+not_a_typo nowrap nts num partial poemquote pull_quote quotation quote samp sc sic small smallcaps smaller strong sub sup tooltip tt
+unichar us$ uss val var won yes
+"""
+SECOND = "lang transl transliteration script color font_color colored_link wikt-lang verse_translation sort"
+WORDS = {
+    **{"ndash": "–", "mdash": "—", "spaced ndash": " – ", "snd": " – ", "spaced en dash": " – ", "endash": "–", "emdash": "—"},
+    **{"'": "'", "!": "|", "=": "=", "nbsp": " ", "space": " ", "·": " · ", "•": " • ", "dot": " · ", "dash": " – "},
+    **{"circa": "c. ", "c.": "c. ", "pi": "π", "times": "×", "half": "1/2", "euro": "€", "gbp": "£", "pound": "£"},
+    **{"yes": "Yes", "no": "No", "n/a": "N/A", "won": "Won", "nom": "Nominated", "tba": "TBA"},
+}
+
+COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f]", re.S)
+MAGIC = re.compile(r"__(?:NO|FORCE)?[A-Z]{3,20}__")
+TOKEN = re.compile(
+    r"\n(?===)"  # a heading
+    r"|\n[ \t:]*\{\|[^\n]*"  # a table begins
+    r"|\n[ \t]*\|\}(?!\})|\n[ \t]*\|-[^\n]*|\n[ \t]*\|\+|\n[ \t]*[|!]|\|\||!!"  # ends, has a row, a caption, a cell
+    r"|\{\{|\}\}|\[\[|\]\]|\|"
+    r"|<(ref|nowiki|pre|math|chem|ce|gallery|syntaxhighlight|source|code|timeline|score|imagemap|hiero|graph|mapframe|maplink"
+    r"|inputbox|templatedata|templatestyles|references|indicator)\b([^<>]*)>",
+    re.I,
+)
+VERBATIM = frozenset(("nowiki", "pre", "math", "chem", "ce", "syntaxhighlight", "source", "code"))
+ATTRIBUTES = re.compile(r"""\s*(?:(?:[\w-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'|=]*)|nowrap)\s*){0,20}$""")
+
+TAG = re.compile(
+    r"</?(abbr|b|bdi|bdo|big|blockquote|br|caption|center|cite|code|dd|del|dfn|div|dl|dt|em|font|h[1-6]|hr|i|includeonly|ins|kbd|li"
+    r"|mark|noinclude|nowiki|ol|onlyinclude|p|poem|q|ref|references|rp|rt|ruby|s|samp|section|small|span|strike|strong|sub|sup|table"
+    r"|tbody|td|th|thead|time|tr|tt|u|ul|var|wbr)(?:\s[^<>]*)?/?>",
+    re.I,
+)
+TAG_BECOMES = {
+    **dict.fromkeys(("br", "li", "dd", "dt"), "\x05"),
+    **dict.fromkeys(("p", "div", "blockquote", "center", "poem", "h1", "h2", "h3", "h4", "h5", "h6"), "\n\n"),
+    **dict.fromkeys(("hr", "ul", "ol", "dl", "table", "tr"), "\n\n"),
+    **dict.fromkeys(("td", "th"), "\t"),
+}
+WEB_LINK = re.compile(r"\[(?:(?:https?|ftp|irc|news)://|//|mailto:)[^\s\[\]<>\"]*[ \t]*([^\[\]\n]*)\]", re.I)
+KEPT = re.compile("\x02([0-9]+)\x03")  # stands for a piece of verbatim text while its surroundings are worked on
+HEADING = re.compile(r"(={1,6})[ \t]*([^\n]*?)[ \t]*\1[ \t]*$")
+# what dropped templates leave: empty brackets, separators inside of them, spaces before a full stop
+HOLLOW = re.compile(
+    r" ?\([ \xa0,;:]*\)|(?<=\()[ \xa0]*[,;:][ \xa0,;:]*|(?<=[^\s,;])[ \xa0]*[,;][ \xa0,;]*(?=\))|(?<=\S) +(?=[.,;](?:\s|$))"
+)
+
+
+def read_wikitext(content: bytes, cfg) -> dict:
+    """{"text", "title"} (the source does not tell its title), or {"reason", "detail"} for a page that only points elsewhere."""
+    source = content.decode("utf-8", "replace")
+    redirect = REDIRECT.match(source)
+    if redirect:
+        return {"reason": "redirect", "detail": f"to {redirect[1]}"}
+    if DISAMBIGUATION.search(source):
+        return {"reason": "disambiguation", "detail": "the page has a template that says so"}
+    return {"text": wiki_text(source), "title": None}
+
+
+def wiki_text(source: str) -> str:
+    """ "'''A''' [[b|c]]<ref>d</ref>" -> "A c"."""
+    verbatim = []
+    text = expand(MAGIC.sub("", COMMENT.sub("", source)), verbatim)
+    text = re.sub("'{2,}", "", text)
+    text = WEB_LINK.sub(lambda link: link[1], text)
+    text = TAG.sub(lambda tag: TAG_BECOMES.get(tag[1].lower(), ""), text)
+    text = html.unescape(text)
+    text = HOLLOW.sub("", text)
+    lines = paragraphs(re.sub("(?<=[^ \n]) {2,}", " ", text).split("\n"))
+    return KEPT.sub(lambda mark: verbatim[int(mark[1])], "\n".join(lines).strip("\n"))
+
+
+# --- Templates, links, tables, tags with a content of their own ---------------------------------------------------------------
+
+TEXT, TEMPLATE, LINK, TABLE = range(4)
+OPENED_BY = ("", "{{", "[[", "")
+
+
+def expand(source, verbatim):
+    """The source without templates, links and tables but for their text; verbatim text goes to the list, its mark into the text."""
+    stack = [(TEXT, [[]])]  # open constructs: kind, and their arguments or cells as lists of pieces
+    unclosed = set()  # names of tags that are not closed again from here on
+    opened = [1, 0, 0, 0]  # constructs of each kind in the stack
+    at = 0
+    source = "\n" + source
+    while token := TOKEN.search(source, at):
+        kind, arguments = stack[-1]
+        arguments[-1].append(source[at : token.start()])
+        at = token.end()
+        mark = token[0]
+        if token[1]:
+            at = skip_tag(source, token, at, unclosed, arguments[-1], verbatim)
+            continue
+        if mark == "\n":  # a heading: tables and links end here at the latest
+            while stack[-1][0] in (LINK, TABLE):
+                close(stack, opened) if stack[-1][0] == TABLE else unwind(stack, opened, None)
+            stack[-1][1][-1].append(mark)
+            continue
+        line = mark[0] == "\n"
+        if line and opened[TABLE] and kind == LINK:  # a cell begins: the link was none
+            unwind(stack, opened, TABLE)
+            kind, arguments = stack[-1]
+        sign = mark.lstrip("\n \t:")[:2]
+        if sign == "{{" or sign == "[[" or sign == "{|":
+            opening = TEMPLATE if sign == "{{" else LINK if sign == "[[" else TABLE
+            if len(stack) > DEPTH:
+                arguments[-1].append(mark)
+            else:
+                stack.append((opening, [[]]))
+                opened[opening] += 1
+        elif sign == "}}" or sign == "]]":
+            closing = TEMPLATE if sign == "}}" else LINK
+            if kind == LINK and closing == TEMPLATE and opened[TEMPLATE]:
+                unwind(stack, opened, TEMPLATE)
+                kind, arguments = stack[-1]
+            if kind == closing:
+                close(stack, opened)
+            else:
+                arguments[-1].append(sign)
+        elif kind == TABLE:
+            table_part(stack, opened, sign, line)
+        elif kind == TEXT or "!" in sign:
+            arguments[-1].append(mark)
+        else:  # an argument ends
+            arguments[-1].append("\n" if line else "")
+            arguments.append([mark.lstrip("\n \t")[1:].removeprefix("|")])
+    stack[-1][1][-1].append(source[at:])
+    while len(stack) > 1:
+        if stack[-1][0] == TABLE:
+            close(stack, opened)
+        else:
+            unwind(stack, opened, None)
+    return "".join(stack[0][1][0])
+
+
+def skip_tag(source, token, at, unclosed, pieces, verbatim):
+    """Past a tag and what it holds; where that is verbatim text, its mark is added to the pieces."""
+    name = token[1].lower()
+    if token[2].rstrip().endswith("/") or name in unclosed:
+        return at
+    end = re.compile(rf"</{name}\s*>", re.I).search(source, at)
+    if not end:
+        unclosed.add(name)
+        return at
+    if name in VERBATIM:
+        pieces.append(f"\x02{len(verbatim)}\x03")
+        verbatim.append(verbatim_text(name, token[2], source[at : end.start()]))
+        if name in ("pre", "syntaxhighlight", "source") and "inline" not in token[2]:
+            pieces[-1] = f"\n\n\x04{pieces[-1]}\n\n"
+    return end.end()
+
+
+def verbatim_text(name, attributes, text):
+    if name in ("math", "chem", "ce"):
+        text = re.sub(r"\s*\n\s*", " ", text.strip())  # an empty line would end the formula
+        return f"$${text}$$" if "block" in attributes else f"${text}$"
+    text = html.unescape(text) if name != "syntaxhighlight" and name != "source" else text
+    return KEPT.sub("", text.strip("\n") if name != "nowiki" else text)
+
+
+def unwind(stack, opened, until):
+    """What was never closed is text again: the top of the stack, and on to the first of the kind `until`."""
+    while len(stack) > 1:
+        kind, arguments = stack.pop()
+        opened[kind] -= 1
+        stack[-1][1][-1].append(OPENED_BY[kind] + "|".join("".join(pieces) for pieces in arguments))
+        if until is None or stack[-1][0] == until or stack[-1][0] != LINK:
+            return
+
+
+def close(stack, opened):
+    """The top of the stack is complete: its text goes to what is around it."""
+    kind, arguments = stack.pop()
+    opened[kind] -= 1
+    arguments = ["".join(pieces) for pieces in arguments]
+    text = (None, template_text, link_text, table_text)[kind](arguments)
+    if text:
+        stack[-1][1][-1].append(text)
+
+
+def template_text(arguments):
+    """['lang', 'fr', 'mot'] -> 'mot'; "" for all templates but the few that are text."""
+    name = arguments[0].strip().lower().replace("_", " ")
+    if name.startswith("formatnum:"):
+        return name[10:]
+    if name in WORDS and len(arguments) == 1:
+        return WORDS[name]
+    values = [value.strip() for value in arguments[1:] if not re.match(r"\s*(?!1\s*=|text\s*=|quote\s*=)[a-z][\w -]*=", value)]
+    values = [re.sub(r"^(?:\d|text|quote)\s*=\s*", "", value) for value in values]
+    if name in ("circa", "c."):
+        return "c. " + " – ".join(values)
+    if name in ("frac", "fraction", "sfrac") and values:
+        return " ".join([*values[:-2], "/".join(values[-2:])]) if len(values) > 1 else f"1/{values[0]}"
+    if name in ("convert", "cvt"):
+        return converted(values)
+    if name.startswith("lang-") or name.startswith("ipa-"):
+        return values[0] if values else ""
+    if name == "as of":
+        return "As of " + " ".join(values)
+    if name == "sortname":
+        return " ".join(values[:2])
+    position = shown_argument().get(name)
+    if position is None or len(values) <= position:
+        return ""
+    text = values[position]
+    return f"\n\n{text}\n\n" if "quot" in name else text
+
+
+@functools.cache
+def shown_argument():
+    """Name of a template -> the argument that it shows, from 0."""
+    shown = {}
+    for position, names in enumerate((FIRST, SECOND)):
+        shown |= dict.fromkeys((name.replace("_", " ") for name in names.split()), position)
+    return shown
+
+
+def converted(values):
+    """['5', 'km', 'mi'] -> '5 km', ['2', '-', '3', 'ft'] -> '2–3 ft'."""
+    if len(values) >= 4 and values[1] in ("-", "–", "to", "and", "by", "x", "×", "or"):
+        return f"{values[0]}{'–' if values[1] == '-' else f' {values[1]} '}{values[2]} {values[3]}"
+    return " ".join(values[:2])
+
+
+def link_text(arguments):
+    """['Berlin', 'the city'] -> 'the city'; "" for files, categories and links to other languages."""
+    target = arguments[0].strip()
+    prefix = target.partition(":")[0].strip().lower() if ":" in target else ""
+    if prefix in FILE_OR_CATEGORY or (len(arguments) == 1 and re.fullmatch(r"[a-z]{2,3}(?:-[a-z]{2,10})*|simple", prefix)):
+        return ""
+    if len(arguments) > 1:
+        label = arguments[-1]
+        return label if label.strip() else re.sub(r"^[^:]*:| *\([^()]*\)$", "", target)
+    return target.removeprefix(":")
+
+
+BREAK = re.compile(r"<br\s*/?>|\x04", re.I)
+ROW, CAPTION = "\x06", "\x07"  # first piece of what follows them in a table
+
+
+def table_part(stack, opened, sign, line):
+    """A token inside a table: its end, a row, a cell, or the end of the attributes of a cell."""
+    arguments = stack[-1][1]
+    if line and sign == "|}":
+        close(stack, opened)
+    elif line and sign == "|-":
+        arguments.append([ROW])
+    elif line and sign == "|+":
+        arguments.append([ROW + CAPTION])
+    elif line or sign in ("||", "!!"):
+        arguments.append([])
+    elif len(arguments[-1]) < 9 and ATTRIBUTES.match("".join(arguments[-1]).lstrip(ROW + CAPTION)):  # they are few pieces
+        arguments[-1][:] = [ROW] if arguments[-1][:1] == [ROW + CAPTION] else []
+    else:
+        arguments[-1].append("|")
+
+
+def table_text(cells):
+    """Cells, the first of a row marked -> the rows as lines, their cells with tabs between; rows without text are left out."""
+    rows = [[]]
+    for cell in cells[1:]:  # before the first is nothing
+        if cell[:1] == ROW:
+            rows.append([])
+            cell = cell.lstrip(ROW + CAPTION)
+            if not cell.strip():
+                continue
+        if "=" in cell and ATTRIBUTES.match(cell):
+            cell = ""  # what they were of was a template
+        rows[-1].append(" ".join(BREAK.sub(" ", cell).split()))
+    lines = ["\x04" + "\t".join(row).rstrip() for row in rows if any(row)]
+    return "\n\n" + "\n".join(lines) + "\n\n" if lines else ""
+
+
+# --- Lines -------------------------------------------------------------------------------------------------------------------
+
+
+def paragraphs(lines):
+    """Lines of wikitext -> lines of text with an empty one between paragraphs; headings that nothing follows are left out."""
+    out, headings, skipped = [], [], 0  # paragraphs as lists of pieces; open headings; level of one that is left out
+    before = ""  # what the line before was: "text" goes on, "row" of a table, "item", "" for anything else
+    for line in lines:
+        heading = line[:1] == "=" and HEADING.match(line.rstrip())
+        if heading:
+            level, title = len(heading[1]), heading[2].strip()
+            headings = [(depth, name) for depth, name in headings if depth < level] + [(level, title)]
+            if not skipped or level <= skipped:
+                skipped = level if title.lower() in SECTIONS_WITHOUT_TEXT else 0
+        if heading or skipped or line.startswith("----") or not line.strip(" \t\x05"):
+            before = ""
+            continue
+        item = re.match(r"[*#:;]+", line)
+        kind = "item" if item else "row" if line[0] == "\x04" else "" if line[0] == " " else "text"
+        text = line[item.end() :].strip() if item else line[1:] if kind == "row" else line.strip() if kind else line
+        if item and not re.search(r"[\w\x02]", text):
+            continue  # a template was all of it
+        for _, title in headings:
+            if title:
+                out.append(["\n", title])
+        headings = [(level, "") for level, _ in headings]  # written now that they have text
+        if kind == "text" == before:
+            out[-1].append(" " + text)
+        elif item:
+            out.append(["- " if "*" in item[0] or "#" in item[0] else "", text])
+        else:
+            out.append(["" if kind == "row" == before else "\n", text])
+        before = kind
+    out = ["".join(pieces) for pieces in out]
+    return [part for line in out for part in line.strip("\x05").split("\x05")]
