@@ -65,6 +65,7 @@ for _position, _tag in enumerate(
     ORDER[TAG[_tag]] = _position + 1
 FIRST_HEADING, LAST_HEADING = ORDER[TAG["h1"]], ORDER[TAG["h6"]]
 TABLE, DIV = TAG["table"], TAG["div"]
+NAV, FOOTER, ARTICLE, MAIN = (TAG[name] for name in ("nav", "footer", "article", "main"))
 
 STOP_WORDS = """
 the of and to a in is that it for was on with as be by at this have from or had not are but which they you were his her she he their
@@ -120,6 +121,18 @@ def content_probability(blocks: Blocks, title: str, page_bytes: int):
     p = evaluate(first, seen.features)
     p = evaluate(second, np.hstack([reconsider(blocks, seen, p), seen.features]))
     return p, seen
+
+
+@njit(cache=True)
+def in_frame(tag, parent):
+    """bool (m,): the elements in a <nav>, or in a <footer> that is the page's and not an article's: content is elsewhere."""
+    frame, article = np.zeros(len(tag), np.bool_), np.zeros(len(tag), np.bool_)
+    for e in range(len(tag)):
+        if e:  # parents come before their children
+            frame[e], article[e] = frame[parent[e]], article[parent[e]]
+        article[e] |= tag[e] == ARTICLE or tag[e] == MAIN
+        frame[e] |= tag[e] == NAV or (tag[e] == FOOTER and not article[e])
+    return frame
 
 
 def select(p, weights):

@@ -14,7 +14,7 @@ import re
 import numpy as np
 
 from data_engine.html_blocks import GAPS, H1, parse
-from data_engine.html_content import content_probability, select
+from data_engine.html_content import content_probability, in_frame, select
 
 DISCUSSION = 0.1  # a page with less than this share of its content outside of comments consists of them
 LIKELY = np.float32(0.9)
@@ -31,6 +31,8 @@ def read_html(content: bytes, cfg) -> dict:
     title = page_title(page, blocks)
     p, seen = content_probability(blocks, title, len(page))
     p = weigh_comments(p, seen, cfg.comments)
+    framed = in_frame(blocks.tag, blocks.parent)[blocks.element]
+    p = p if framed.all() else np.where(framed, np.float32(0), p)
     return {"text": join(blocks, select(p, seen.words)), "title": title}
 
 

@@ -34,7 +34,7 @@ from numba import njit
 
 from data_engine.records import drop, nothing_dropped, text_buffers
 
-VERSION = 2  # raise when the output changes for the same input
+VERSION = 3  # raise when the output changes for the same input
 OUT = pa.schema({"language": pa.string(), "language_score": pa.float32()})
 
 UNDETERMINED = "und"
@@ -376,11 +376,35 @@ def measure(data, offsets, network, tables, english_label):
 
 
 @njit(cache=True)
+def after_formula(data, at, stop):
+    """Where the LaTeX that begins at `at` as $...$ or $$...$$ ends; `at` where it is none, but the price of something."""
+    if at >= stop or data[at] != 36:
+        return at
+    end, blanks, marks = at + 1, False, False
+    while end < stop and data[end] == 36:
+        end += 1
+    opened = end - at
+    while end < stop and data[end] != 36 and end - at < 2000:
+        blanks |= is_space(data[end])
+        marks |= data[end] in (92, 94, 95, 123, 61)  # backslash ^ _ { =
+        end += 1
+    if end + opened > stop or data[end] != 36 or (blanks and not marks):
+        return at
+    return end + opened
+
+
+@njit(cache=True)
 def next_token(data, at, stop):
-    """The next run without white space that is no markup, address or link: start and end; start == end where there is none."""
+    """
+    The next run without white space that is no markup, formula, address or link: start and end; start == end where there is none.
+    """
     while True:
         while at < stop and is_space(data[at]):
             at += 1
+        formula_end = after_formula(data, at, stop)
+        if formula_end > at:
+            at = formula_end
+            continue
         if at < stop - 1 and data[at] == 60 and (data[at + 1] in (33, 47) or 65 <= (data[at + 1] & 0xDF) <= 90):  # <a </a <!
             end = at
             while end < stop and data[end] != 62 and end - at < 2000:

@@ -342,3 +342,10 @@ def test_quality_on_labelled_pages(tmp_path):
     command = [sys.executable, str(scorer), str(root), str(tmp_path / "found.jsonl")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert float(printed.rsplit("mean F1 over 7 sets:", 1)[1]) >= 0.93, printed  # fitted to them; 0.92 on pages left out
+
+
+def test_menus_and_the_foot_of_the_page_go_from_the_smallest_page_too():
+    page = b"<nav><a href=x>Home</a> <a href=y>News</a></nav><h1>Head</h1><p>One line.<footer>Legal</footer>"
+    assert text_of(page) == "Head\n\nOne line."
+    assert "signed" in text_of(b"<article><p>One line of an article.</p><footer>signed by its author</footer></article>")
+    assert text_of(b"<nav><p>Nothing but a menu.</nav>") == "Nothing but a menu."

@@ -20,6 +20,7 @@ from data_engine.language import (
     USUAL_PAIR,
     LanguageConfig,
     Weights,
+    after_formula,
     english_probability,
     english_tables,
     fasttext_labels,
@@ -310,3 +311,18 @@ def test_quality_on_labelled_sentences():
     precision, recall = (found & true).sum() / found.sum(), (found & true).sum() / true.sum()
     assert 2 * precision * recall / (precision + recall) >= 0.95
     assert recall >= 0.97
+
+
+def test_formulas_are_no_words_and_prices_are():
+    """A paper of mathematics is English by its words, however few they are among its symbols."""
+    formula = r"$$\alpha_{ij}^{\mu\nu} = \sum_{k \in \mathbb{Z}} \hat\xi_k \otimes \varphi^{-1}(x_k) \, d\mu$$ "
+    words = "We show that the sum over all of these is bounded, and hence that it converges for every $x$ in the domain. "
+    paper = documents(
+        [(formula * 3 + words) * 20, "The first costs $5 and the second costs $10, so which of them would you have taken?"]
+    )
+    kept, lost = identify_language(paper, LanguageConfig())
+    assert kept["language"].to_pylist() == ["en", "en"] and len(lost) == 0
+    assert after_formula(np.frombuffer(b"$x_1$ and", np.uint8), 0, 9) == 5
+    assert after_formula(np.frombuffer(b"$$x$$", np.uint8), 0, 5) == 5
+    for text in (b"$5 and $10", b"$x_1 is never closed", b"no $x$", b"$"):
+        assert after_formula(np.frombuffer(text, np.uint8), 0, len(text)) == 0
