@@ -5,7 +5,7 @@ in:   RAW (id, source, uri, media_type, content, licence, meta, ...)          ou
 text  UTF-8 in NFC, "\\n" at line ends, an empty line between paragraphs, no control characters but "\\n" and "\\t" (see normalise)
 title what the document says of itself, else what its record says (`title` in meta)
 drops short         fewer than min_chars characters are left
-      invalid_utf8  plain text that is not UTF-8
+      invalid_utf8  plain text that is not UTF-8, nor UTF-16 with its mark
       too_large     HTML over max_html_bytes or max_html_tags; a PDF that needs more memory than pdf_megabytes; LaTeX whose macros
                     grow beyond their limits
       broken        a PDF that its parser refuses, or dies of; JSON of a question that is none
@@ -19,6 +19,7 @@ HTML: html_text.py. PDF: pdf_text.py, in a child process with limits of time and
 StackExchange: qa_text.py. LaTeX: latex_text.py. Plain text that names Project Gutenberg in its first lines: gutenberg.py.
 """
 
+import codecs
 import functools
 import json
 import re
@@ -137,7 +138,8 @@ def _decode(contents, rows, lost):
             try:
                 texts.append(content.decode())
             except UnicodeDecodeError as error:
-                texts.append(decode_book(content))
+                utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+                texts.append(content.decode("utf-16", "replace") if utf16 else decode_book(content))
                 if texts[-1] is None:
                     lost.append((row, "invalid_utf8", f"byte {error.start}: {error.reason}"))
         return pa.array(texts, pa.large_string())
@@ -193,6 +195,10 @@ MISREAD = re.compile(SUSPECT)
 INERT, MARK, UNSETTLED = 0, 1, 2  # a character that NFC leaves as it is in any text; a combining mark; another that it may change
 
 
+MARKS = 30  # marks on one letter beyond which the others are left out, as in Unicode's stream-safe texts
+_replace = pc.replace_substring_regex
+
+
 def normalise(text: pa.Array) -> pa.Array:
     """
     Text in its one form; a null stays null. Twice is once.
@@ -239,7 +245,9 @@ def settle(text):
     if not unsettled.any():
         return swept
     rows = pa.array(unsettled)
-    return pc.replace_with_mask(swept, rows, pc.utf8_normalize(swept.filter(rows), "NFC"))
+    # composing sorts the marks of a letter, in a time that grows with the square of their number; no writing has ten
+    found = pc.utf8_normalize(_replace(swept.filter(rows), rf"(\p{{M}}{{{2 * MARKS}}})\p{{M}}+", r"\1"), "NFC")
+    return pc.replace_with_mask(swept, rows, _replace(found, rf"(\p{{M}}{{{MARKS}}})\p{{M}}+", r"\1"))
 
 
 @functools.cache

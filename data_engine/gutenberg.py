@@ -54,7 +54,7 @@ def decode_book(content: bytes) -> str | None:
     named = CHARSET.search(content, 0, HEADER)
     try:
         return content.decode(named[1].decode() if named else "windows-1252")
-    except (UnicodeDecodeError, LookupError):
+    except (UnicodeError, LookupError):  # no such set, or one that is no encoding of text
         return content.decode("windows-1252", "replace")
 
 

@@ -588,7 +588,7 @@ def is_tex(data, start, stop):
             data[at] | 32 == 116
             and data[at + 1] | 32 == 101
             and data[at + 2] | 32 == 120
-            and (at + 3 >= stop or data[at + 3] != 116)
+            and (at + 3 >= stop or data[at + 3] | 32 != 116)
         ):
             return True
     return False

@@ -91,6 +91,7 @@ READ_AS = {
     **{"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"},
 }
 ASCII = bytes(range(128))
+WIDE = ["utf-16", "utf-16le", "utf-16be", "utf-32"]  # a declaration that can be read byte by byte is in none of these
 
 
 def decode_html(content: bytes) -> str:
@@ -108,7 +109,8 @@ def decode_html(content: bytes) -> str:
     declared = DECLARED.search(content[:HEAD])
     try:
         name = codecs.lookup(declared[1].decode()).name if declared else "utf-8"
-    except LookupError:
+        b"a\xe9".decode(name, "replace")  # hex, idna and the like have a name too, and are no encodings of pages
+    except (LookupError, UnicodeError):
         declared, name = None, "utf-8"
     if not name.startswith("utf"):  # a declaration that can be read says that it is none
         text = content.decode(READ_AS.get(name, name), "replace")
@@ -117,11 +119,13 @@ def decode_html(content: bytes) -> str:
     text, foreign = content.decode("utf-8", "replace"), len(content.translate(None, ASCII))
     if text.count("\ufffd") <= foreign / 20:  # UTF-8 with some strays
         return content.decode("utf-8", "windows-1252 for strays")
-    if not declared and foreign < len(content) / 50:  # guessing from so little goes wrong (naďve), the web's default does not
+    if (not declared or name.startswith("utf")) and foreign < len(
+        content
+    ) / 50:  # guessing from so little goes wrong (naďve), the web's default does not
         return content.decode("windows-1252", "replace")
     from bs4.dammit import UnicodeDammit
 
-    return UnicodeDammit(content, is_html=True).unicode_markup or text
+    return UnicodeDammit(content, is_html=True, exclude_encodings=WIDE).unicode_markup or text
 
 
 def _as_windows_1252(error):

@@ -29,6 +29,7 @@ TOKEN = re.compile(
     r"|\\[A-Za-z@]+\*?|\\.|\n[ \t]*\n\s*|\$\$?|[{}\[\]&~#]|[^\\{}\[\]$%&~#\n]+|\n|.",
     re.S,
 )
+ADDRESS = re.compile(r"\\(?:url|href|nolinkurl|path)[ \t]*\{[^{}\n]{0,2000}\}")  # a "%" in it begins no comment
 INPUT_ENCODING = re.compile(rb"\\usepackage\[([\w-]+)\]\{inputenc\}")
 ENCODINGS = {
     b"latin1": "windows-1252",
@@ -229,6 +230,7 @@ class Reader:
     def __init__(self, source):
         self.verbatim, self.pieces, self.macros, self.environments = [], [], {}, {}
         source = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "", source.replace("\r\n", "\n").replace("\r", "\n"))
+        source = ADDRESS.sub(lambda found: re.sub(r"(?<!\\)%", r"\\%", found[0]), source)
         tokens = tokens_of(source, self.verbatim)
         self.budget = GROWTH * len(tokens) + FREE
         self.title, self.theorems = None, dict(THEOREMS)

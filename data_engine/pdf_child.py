@@ -76,7 +76,9 @@ def lines_at(places, text):
     left, top, width, height = points[:, 3:].T
     # the first letter can be an index: then the height of the line tells more about its size
     size = np.maximum(points[:, 2], 1)
-    size = np.clip(0.7 * height, size, 1.5 * size)
+    high = np.where(height > 3 * width, width, height)  # turned text is as high as its box is wide
+    # fonts of TeX that are drawn (Type 3) say 1, whatever their size
+    size = np.where(size < 2, np.maximum(0.7 * high, size), np.clip(0.7 * height, size, 1.5 * size))
     box = np.column_stack([left, top, left + width, top + height])
     return Lines(places[:, 0], places[:, 1], box, points[:, :2], size, places[:, 2] > 0, text)
 

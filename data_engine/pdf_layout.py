@@ -203,6 +203,8 @@ def _furniture(lines):
         for page, side, rows in inwards:
             gone[rows[depth]] = True
             heights[side, round(base[rows[depth][0]] / 3)].add(page)
+        if pages < 3:  # two pages can repeat more than their edges, a letterhead or a form: on only behind a page number
+            inwards = [edge for edge in inwards if any(repeated(line) == 2 for line in edge[2][depth])]
     for _, _, rows in inwards:  # the page itself is repeated: what stands apart from it can still be a header
         for row in rows[max(_apart(rows, base), default=0) :]:
             gone[row] = False

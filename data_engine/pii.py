@@ -31,7 +31,7 @@ from numba import njit
 
 from data_engine.records import nothing_dropped, text_buffers
 
-VERSION = 2  # raise when the output changes for the same input
+VERSION = 3  # raise when the output changes for the same input
 OUT = pa.schema({"pii": pa.map_(pa.string(), pa.int32())})
 TAGS = ("CREDENTIALS", "EMAIL", "UPI", "IBAN", "GSTIN", "PAN", "IP", "CREDIT_CARD", "AADHAAR", "US_SSN", "PHONE")  # the first wins
 
@@ -44,23 +44,34 @@ class PiiConfig:
 
 
 def redact(docs: pa.Table, cfg: PiiConfig) -> tuple[pa.Table, pa.Table]:
-    """Documents with tags in place of personal data, counted by type; nothing is dropped. A null text stays null."""
-    text = docs["text"]
-    data, offsets = text_buffers(text)
+    """
+    Documents with tags in place of personal data, nothing is dropped. A null text stays null. The title, where there is one, is
+    treated as the text; pii counts, by type, what was in the text.
+    """
     counts = np.zeros((len(docs), len(TAGS)), np.int32)
-    todo = np.arange(len(docs))  # the documents that may still hold something
+    for name in ("title", "text"):
+        if name in docs.column_names:
+            column, counts = tagged(docs[name], cfg)
+            docs = docs.set_column(docs.schema.get_field_index(name), name, column) if cfg.redact else docs
+    return docs.append_column("pii", count_maps(counts)), nothing_dropped()
+
+
+def tagged(text, cfg):
+    """A column of texts -> the same with tags, and how many of each of TAGS every row has got (n, len(TAGS))."""
+    data, offsets = text_buffers(text)
+    counts = np.zeros((len(text), len(TAGS)), np.int32)
+    todo = np.arange(len(text))  # the texts that may still hold something
     clean, clean_offsets = data, offsets
     while len(todo):
         spans = find_spans(clean, clean_offsets, todo, cfg)
         np.add.at(counts, ([doc for doc, _, _, _ in spans], [tag for _, _, _, tag in spans]), 1)
         todo = np.unique(np.array([doc for doc, _, _, _ in spans], np.int64))
         clean, clean_offsets = replace(clean, clean_offsets, spans)
-    if cfg.redact and clean is not data:
-        valid = pc.is_valid(text.combine_chunks()).buffers()[1] if text.null_count else None
-        buffers = pa.py_buffer(clean_offsets), pa.py_buffer(clean)
-        redacted = pa.LargeStringArray.from_buffers(len(docs), *buffers, valid)
-        docs = docs.set_column(docs.schema.get_field_index("text"), "text", redacted)
-    return docs.append_column("pii", count_maps(counts)), nothing_dropped()
+    if clean is data:
+        return text, counts
+    valid = pc.is_valid(text.combine_chunks()).buffers()[1] if text.null_count else None
+    buffers = pa.py_buffer(clean_offsets), pa.py_buffer(clean)
+    return pa.LargeStringArray.from_buffers(len(text), *buffers, valid).cast(text.type), counts
 
 
 def count_maps(counts):

@@ -59,7 +59,7 @@ def read_dump(stream, uri: str, folder: str) -> Iterator[Record | Lost]:
             read += 1
             yield found
     except (OSError, pa.ArrowException, etree.LxmlError) as error:
-        yield Lost(uri, "broken", f"after {read} pages: {error}")
+        yield Lost(uri, "broken", f"after {read} records: {error}")
         return
     if not read:
         yield Lost(uri, "empty", f"a <{root}> without a page")

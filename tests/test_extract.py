@@ -244,3 +244,15 @@ def test_meta_that_is_no_json_costs_no_text():
     docs, dropped = extract(pages.set_column(pages.schema.get_field_index("meta"), "meta", meta), ALL)
     assert docs["text"].to_pylist() == ["text", "more", "again"] and docs["title"].to_pylist() == [None] * 3
     assert len(dropped) == 0
+
+
+@pytest.mark.parametrize("n", [29, 30, 31, 70, 300_000])
+def test_marks_without_end_take_no_time_and_are_cut(n):
+    once = normalise(pa.array(["x" + "\u0301\u0323" * n + "y", "e\u0301"], pa.large_string()))
+    assert once[1].as_py() == "é" and normalise(once).equals(once)
+    assert len(once[0].as_py()) <= 32 and once[0].as_py()[-1] == "y"
+
+
+def test_text_in_utf_16_is_read_by_its_mark():
+    docs, dropped = extract(raw((TEXT, "Grüße".encode("utf-16")), (TEXT, b"\xe9 without a mark")), ALL)
+    assert docs["text"].to_pylist() == ["Grüße"] and reasons(dropped) == {"u1": "invalid_utf8"}

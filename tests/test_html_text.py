@@ -349,3 +349,13 @@ def test_menus_and_the_foot_of_the_page_go_from_the_smallest_page_too():
     assert text_of(page) == "Head\n\nOne line."
     assert "signed" in text_of(b"<article><p>One line of an article.</p><footer>signed by its author</footer></article>")
     assert text_of(b"<nav><p>Nothing but a menu.</nav>") == "Nothing but a menu."
+
+
+@pytest.mark.parametrize("charset", ["hex", "base64", "rot13", "idna", "punycode", "undefined", "nonsense", "utf-16", "utf-32"])
+def test_a_charset_that_is_none_costs_no_page(charset):
+    page = f"<meta charset={charset}><p>A page with caf".encode() + b"\xe9 in it." + b" More of its words." * 9
+    assert text_of(page).startswith("A page with café in it.")
+
+
+def test_scripts_in_capitals_are_scripts():
+    assert text_of(b'<SCRIPT TYPE="TEXT/JAVASCRIPT">var x;</SCRIPT><p>Words of a page.') == "Words of a page."

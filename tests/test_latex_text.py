@@ -215,3 +215,8 @@ def test_text_without_commands_is_itself(text):
 def test_hostile_sources_end(piece):
     """They would take many minutes in quadratic time."""
     read_latex((piece * (700_000 // len(piece))).encode(), None)
+
+
+def test_a_percent_sign_in_an_address_begins_no_comment():
+    source = r"See \href{http://a.b/c%20d}{the site}. More \url{http://x/%7e} words % comment" + "\nend"
+    assert read_latex(source.encode(), None)["text"] == "See the site. More http://x/%7e words end"

@@ -214,6 +214,13 @@ def test_two_pages_are_enough_to_know_them():
     assert text_of(*pages).split() == body.split()
 
 
+def test_a_form_that_two_pages_repeat_is_not_all_taken_for_a_header():
+    head = ["Harbour Ltd", "Invoice 4711", "Payment within thirty days"]
+    pages, _ = report(2)
+    text = text_of(*([(60, 30 + 14 * i, line) for i, line in enumerate(head)] + page for page in pages))
+    assert text.count("Invoice 4711") == text.count("Payment within thirty days") == 2
+
+
 @pytest.mark.parametrize(
     "line", ["Table {n}", "Figure {n}: boats in the harbour", "{n}.{n} Boats in the harbour", "Chapter on {word} and the like"]
 )

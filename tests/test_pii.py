@@ -390,3 +390,15 @@ def test_quality_on_labelled_cases():
                 found += case["text"][span["start"] : span["end"]] not in text
     assert found / spans >= 0.985
     assert alarms <= 5
+
+
+def test_a_title_is_redacted_too_and_keeps_its_type():
+    columns = {
+        "title": pa.array(["Mail to john.doe@example.com", None], pa.string()),
+        "text": pa.array(["x", "y"], pa.large_string()),
+    }
+    docs, _ = redact(pa.table(columns), PiiConfig())
+    assert docs["title"].to_pylist() == ["Mail to <EMAIL>", None] and docs.schema.field("title").type == pa.string()
+    assert docs["text"].to_pylist() == ["x", "y"] and docs["pii"].to_pylist() == [[], []]
+    kept, _ = redact(pa.table(columns), PiiConfig(redact=False))
+    assert kept["title"].to_pylist() == columns["title"].to_pylist()
