@@ -29,6 +29,8 @@ from data_engine.pdf_layout import Lines, reading_text
 from data_engine.pdf_letters import garbled, plain_letters
 from data_engine.pdf_text import read_pdf
 
+pytestmark = pytest.mark.slow  # the fast part of the suite has a minute, and these take ten seconds of it
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PHOENIX_SHARED", ROOT.parent / "shared"))
 CFG = ExtractConfig()

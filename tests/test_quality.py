@@ -17,6 +17,8 @@ from data_engine.quality import RULES, QualityConfig, filter_quality, line_rules
 from data_engine.records import LEDGER, text_buffers
 from data_engine.words import WORDS, char_classes, exceptions, measure, rules, scratch, split_words, tables
 
+pytestmark = pytest.mark.slow  # the fast part of the suite has a minute, and these take ten seconds of it
+
 GROUPS = tuple(RULES)
 REASONS = sorted({rule.reason for group in RULES.values() for rule in group})
 
