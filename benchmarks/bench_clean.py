@@ -29,6 +29,7 @@ import tarfile
 import tempfile
 import time
 import venv
+from collections import Counter
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -68,21 +69,21 @@ def ours(module, stage, cfg, columns, media_type=None, **settings):
 
 
 def each(read):
-    """A peer: one document at a time, content -> dict. Where it raises there is no row."""
+    """A peer: one document at a time, content -> dict. Where it raises, the row says what; the run counts these by kind."""
 
     def work(documents, secs):
         results, stop = [], time.process_time() + secs
         for document in documents:
             try:
                 results.append(read(document["content"]))
-            except Exception:
-                results.append(None)
+            except Exception as error:  # whatever a library raises on a broken page is its result for that page
+                results.append({"raised": type(error).__name__})
             if time.process_time() > stop:
                 break
         return results
 
     def rows(results, documents):
-        return [result and {"id": document["id"], **result} for document, result in zip(documents, results, strict=False)]
+        return [{"id": document["id"], **result} for document, result in zip(documents, results, strict=False)]
 
     return list, work, rows
 
@@ -406,10 +407,11 @@ def work(stage, tool, data, documents, results, secs):
     done = process(prepared, float(secs))
     spent = cpu_seconds() - start
     done = rows(done, documents)
-    write_rows(Path(data, results), filter(None, done))
+    write_rows(Path(data, results), [row for row in done if "raised" not in row])
+    raised = Counter(row["raised"] for row in done if "raised" in row)
     speed = sum(document["units"] for document in documents[: len(done)]) / spent
     version = importlib.metadata.version(distribution) if distribution else ""
-    Path(data, "figures").write_text(json.dumps({"speed": speed, "version": version}))
+    Path(data, "figures").write_text(json.dumps({"speed": speed, "version": version, "raised": raised}))
 
 
 # --- The run ---------------------------------------------------------------------------------------------------------------------
@@ -439,7 +441,7 @@ def sample(documents, size):
 
 
 def bench(name, args, data, peers_python):
-    """tool -> {"version", "quality", "speed", "slowest", "fastest"}"""
+    """tool -> {"version", "quality", "raised": {kind of error: documents}, "speed", "slowest", "fastest"}"""
     stage, core = STAGES[name], str(max(os.sched_getaffinity(0)))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
     env = os.environ | threads | {"PYTHONPATH": str(HERE.parent), "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
@@ -464,8 +466,9 @@ def bench(name, args, data, peers_python):
     write_rows(data / "timed", sample(timed, stage.sample))
     rows = {}
     for tool in stage.tools:
-        version = run(tool, "judged", f"{name}.{tool}", 1e9)["version"]
-        rows[tool] = {"version": version, "quality": stage.score(args.shared, data, data / f"{name}.{tool}")}
+        figures = run(tool, "judged", f"{name}.{tool}", 1e9)
+        quality = stage.score(args.shared, data, data / f"{name}.{tool}")
+        rows[tool] = {"version": figures["version"], "quality": quality, "raised": figures["raised"]}
     speeds = [{tool: run(tool, "timed", "results", SECS)["speed"] for tool in stage.tools} for _ in range(args.rounds)]
     for tool, row in rows.items():
         of_tool = [of_round[tool] for of_round in speeds]
@@ -477,6 +480,9 @@ def show(name, rows):
     print(f"\n{name:<24}{STAGES[name].units + '/s':>9}   {'slowest to fastest':<20}{'ours is':>8}   quality")
     for tool, row in rows.items():
         quality = ", ".join(f"{measure} {figure:.5g}" for measure, figure in row["quality"].items())
+        if row["raised"]:
+            kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(row["raised"].items()))
+            quality += f"; raised on {sum(row['raised'].values())} documents: {kinds}"
         spread = f"{row['slowest']:.3g} to {row['fastest']:.3g}"
         ratio = f"{rows['ours']['speed'] / row['speed']:.3g}x"
         print(f"{tool + ' ' + row['version']:<24}{row['speed']:>9.3g}   {spread:<20}{ratio:>8}   {quality}", flush=True)
