@@ -81,7 +81,8 @@ def _about(engine, docs, ids):
 
 def line(found):
     """One line for the end of a run."""
-    text = f"duplicates: {found['removed']:,} removed, {found['clusters']:,} clusters, the largest of {max(found['sizes'], default=0):,}"
+    largest = max(found["sizes"], default=0)
+    text = f"duplicates: {found['removed']:,} removed, {found['clusters']:,} clusters, the largest of {largest:,}"
     text += f"; {found['bands']} x {found['rows']} finds {found['chance_at_threshold']:.3f} of the pairs at {found['threshold']:g}"
     if found["keys"]["capped"]:
         text += f"; {found['keys']['capped']:,} keys of more than {ALL_PAIRS} documents were capped"
