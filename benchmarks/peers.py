@@ -1,0 +1,19 @@
+"""The peers' virtual environments: each benchmark pins what it measures against, and installs that into a venv of its own."""
+
+import subprocess
+import venv
+from pathlib import Path
+
+
+def python(folder, pins):
+    """The Python of the venv in `folder`, which is made when `pins` (a requirements file) has changed."""
+    folder, pins = Path(folder), Path(pins)
+    made, found = folder / "made_from.txt", folder / "bin/python"
+    if not made.exists() or made.read_text() != pins.read_text():
+        print(f"installing the peers into {folder}", flush=True)
+        venv.create(folder, clear=(folder / "pyvenv.cfg").exists(), with_pip=True)  # never empties another folder
+        (folder / ".gitignore").write_text("*\n")
+        for what in (["--upgrade", "pip"], ["-r", pins]):  # the pip that comes with Python 3.11 fails on the extras of lxml
+            subprocess.run([found, "-m", "pip", "install", "-q", "--disable-pip-version-check", *what], check=True)
+        made.write_text(pins.read_text())
+    return found
