@@ -57,6 +57,7 @@ MIN_FREE_BYTES = 256 << 20  # a run is not started on a disk with less than this
 STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between a worker and an actor
 LOOKERS = 16  # threads that look for finished partitions: in an object store each look takes some 10 ms
 CPUS_PER_ACTOR = 4  # without a GPU; each holds its model, 1.2 GB for XLM-RoBERTa
+FULL_DISK = "the disk is full; free some space and run the same command again, finished partitions are kept"
 MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows is a defect of ours, not bad data
 
 
@@ -445,7 +446,7 @@ def _cause(name, error):
     """What ended a worker's task, as one sentence: the worker's own EngineError where it could still speak."""
     text = str(error)
     if "No space left on device" in text:
-        return f"{name}: the disk is full; free some space and run the same command again, finished partitions are kept"
+        return f"{name}: {FULL_DISK}"
     said = re.findall(r"EngineError: (.+)", text)
     return f"{name}: {said[-1] if said else ' '.join(text.split())[:500]}"
 

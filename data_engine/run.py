@@ -8,6 +8,7 @@ A run may be stopped at any time; the same command goes on where it was. out/rep
 """
 
 import dataclasses
+import errno
 import re
 import sys
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from data_engine.dedup import (
     split_bands,
     unpack_ids,
 )
-from data_engine.engine import Engine, EngineError, Step, available_cpus, digest, stoppable
+from data_engine.engine import FULL_DISK, Engine, EngineError, Step, available_cpus, digest, stoppable
 from data_engine.extract import ExtractConfig, extract
 from data_engine.language import LanguageConfig, identify_language
 from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, take_fraction
@@ -325,6 +326,11 @@ def main(argv):
         return 130
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # of the driver's own files; the workers' come as EngineError
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"error: {FULL_DISK}", file=sys.stderr)
         return 1
     return 0
 

@@ -118,6 +118,34 @@ def test_killed_and_resumed_gives_the_bytes_of_the_straight_run(folder):
     assert not list(out.rglob(".tmp-*")), "temporary files of the killed runs are left"
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 MB of its own."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(tmp_path)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_rerun_goes_on(folder, small_disk):
+    out, ballast = small_disk / "out", small_disk / "ballast"
+    command = [sys.executable, "-m", "data_engine.run", str(folder / "one.py"), f"--out={out}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while made(out) < 3:  # the first partitions are there
+        assert process.poll() is None, "the run was over before its disk was full"
+        time.sleep(0.02)
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(1 << 16))
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 1 and said.count("\n") == 1 and "the disk is full" in said
+    ballast.unlink()
+    run(folder / "one.py", out)
+    assert result(out) == result(folder / "straight")
+    accounted(out)
+
+
 def test_a_second_run_makes_nothing_and_needs_no_ray(folder):
     before = written(folder / "straight")
     done = run(folder / "one.py", folder / "straight", "--ray_address=127.0.0.1:1")  # nothing is there
