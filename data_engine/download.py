@@ -8,7 +8,52 @@ Sources: where documents come from. A config names them in its list `sources`.
     PythonDocs(name)                                  documentation of the installed Python: the default   python_docs.py
 """
 
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+from config import UserError
+from data_engine.budget import tokens_per_byte
+from data_engine.fetch import Place
+from data_engine.hub import HuggingFace
 from data_engine.local import Local
 from data_engine.python_docs import PythonDocs
 
-__all__ = ["Local", "PythonDocs"]
+__all__ = ["HuggingFace", "Local", "PythonDocs"]
+
+
+def placed(cfg, out):
+    """The sources of a run, those that fetch told where their downloads lie and how many tokens they are to give."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phoenix" / re.sub(r"\W+", "-", str(out))
+    folder = cfg.downloads or (home if "://" in str(out) else Path(out).resolve() / "work" / "downloads")
+    offline = cfg.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    ours = {"seed": cfg.seed, "offline": offline, "keep": cfg.keep_downloads, "write": not cfg.plan}
+    ours |= {"folder": str(folder), "tokens_per_byte": tokens_per_byte(cfg.vocab_size)}
+    sources = []
+    for source in cfg.sources:
+        if hasattr(source, "place"):
+            tokens = None if cfg.tokens is None else round(cfg.tokens * source.share)
+            source = dataclasses.replace(source, place=Place(tokens=tokens, **ours))
+        sources.append(source)
+    return tuple(sources)
+
+
+def survey(sources):
+    """Asks the servers for what the config names, before anything is fetched; UserError with a line for each that is not there."""
+    problems = []
+    for source in sources:
+        if hasattr(source, "look"):
+            try:
+                source.look()
+            except UserError as error:
+                problems.append(str(error))
+    if problems:
+        raise UserError("\nerror: ".join(problems))
+
+
+def learn(sources, tokens):
+    """What the files of each source gave, {source: tokens to choose from}: the next run takes as many files as that tells."""
+    for source in sources:
+        if hasattr(source, "learn"):
+            source.learn(tokens[source.name])

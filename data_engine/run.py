@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from config import UserError, load, main_guard
-from data_engine import report
+from data_engine import download, plan, report
 from data_engine.decontaminate import DecontaminateConfig, decontaminate, item_grams, tasks_at_hand
 from data_engine.dedup import (
     DedupConfig,
@@ -63,6 +63,9 @@ class Settings:
     val_fraction: float = 0.005  # of the documents, by hash, held out for validation
     shard_tokens: int = 100_000_000  # tokens a shard, about
     plan: bool = False  # print what the run would do, and do nothing
+    offline: bool = False  # fetch nothing: take what is on this machine
+    downloads: str | None = None  # folder on this machine for what is fetched; None: work/downloads in `out`
+    keep_downloads: bool = True  # when they have been cut into raw/; without them a new version of a reader fetches again
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -75,6 +78,7 @@ class Settings:
 
 def pipeline(cfg, engine, made):
     """The whole engine. `made` gets the partitions of every stage as it is done, for the report."""
+    download.survey(cfg.sources)
     made["raw"] = raw = engine.ingest(cfg.sources)
     if cfg.until == "raw":
         return
@@ -102,7 +106,8 @@ def pipeline(cfg, engine, made):
     if cfg.until == "tokenizer":
         return
 
-    made["tokens"], targets = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
+    made["tokens"], targets, found = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
+    download.learn(cfg.sources, found)
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, encoder)
 
 
@@ -178,7 +183,7 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
 
 
 def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
-    """Tokens of the documents that the budget can take, and the exact number of tokens to take of every source."""
+    """Tokens of the documents that the budget can take; how many to take of every source, exactly; how many it would have."""
     margin = MARGIN
     while True:
         fractions = {source.name: 1.0 for source in cfg.sources}
@@ -202,7 +207,7 @@ def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
         targets = plan_mix({s: int(n) for s, n in found.items()}, shares(cfg), cfg.tokens, cfg.mix)
         short = [s for s in targets if fractions[s] < 1 and targets[s] > found[s] * fractions[s]]
         if not short:
-            return tokens, targets
+            return tokens, targets, found
         margin *= 1.5
 
 
@@ -302,8 +307,9 @@ def main(argv):
     cfg = load(Settings, [path, *(a for a in argv if a.startswith("-"))])
     check(cfg)
     out = cfg.out or f"data/{Path(path).stem}"
+    cfg = dataclasses.replace(cfg, sources=download.placed(cfg, out))
     if cfg.plan:
-        print(report.plan_text(cfg, out, cfg.num_cpus or available_cpus()))
+        print(plan.text(cfg, out, cfg.num_cpus or available_cpus()))
         return 0
     try:
         with stoppable(), Engine(out, cfg.num_cpus, cfg.ray_address, cfg.partition_bytes) as engine:

@@ -1,0 +1,310 @@
+"""
+HuggingFace: files of a data set of the Hub at one commit, fetched by pinned revision and checked against the Hub's own hashes.
+
+    HuggingFace("c4", "allenai/c4", "1588ec454efa...", files="en/c4-train.*.json.gz", share=0.35, licence="ODC-BY", web=True)
+
+No loading script is run and no split is guessed: `files` names the files, readers.py reads them. HF_TOKEN (or `hf auth login`)
+opens gated sets, HF_ENDPOINT leads to another Hub. A file that huggingface_hub's own cache holds is taken from there. How many of
+the files a run takes: budget.py.
+
+drops  unknown_type   files that `files` takes in and no reader reads; and what the readers drop
+"""
+
+import fnmatch
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from config import UserError
+from data_engine import budget, fetch
+from data_engine.fetch import Failure, FetchError, Place, Remote
+from data_engine.readers import VERSION, kind_of, read_file
+from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name
+
+HUB = "https://huggingface.co"
+PLANNED = {}  # what a plan, which writes nothing, has seen already
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    name: str  # names the source in every table and file
+    repo: str  # owner/name of the data set
+    revision: str  # a commit: seven hex digits or more, for a branch moves
+    files: str = "*"  # of the data set: a pattern in which * also stands for /
+    share: float = 1.0  # fraction of the corpus' tokens
+    text: str = "text"  # the field of a record that holds its text
+    id: str | None = None  # the field that becomes the document's uri; None: path#row
+    licence: str = ""  # of records that do not name their own
+    web: bool = False  # pages of the open web: the quality filters sift them
+    place: Place = field(default=Place(), repr=False, compare=False, metadata={"in_key": False})  # the run's, not the user's
+
+    def check(self):
+        check_source(self)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
+            raise UserError(f"source {self.name}: {self.repo!r} is no owner/name of a data set")
+        if not re.fullmatch(r"[0-9a-f]{7,40}", self.revision):
+            raise UserError(
+                f"source {self.name}: revision {self.revision!r} must be a commit (7 to 40 hex digits): a branch or a tag moves"
+            )
+
+    def jobs(self, partition_bytes: int) -> list[Job]:
+        """A file a job, as many as the budget needs."""
+        found = self.look()
+        jobs, others = [], []
+        for path, size, sha256, git in self.taken(found):
+            settings = (VERSION, self.name, self.text, self.id, self.licence, path, sha256 or git)
+            spec = ("file", path, size, sha256, git, found["commit"])
+            jobs.append(Job(job_name(path), spec, digest(settings), size))
+        for path, *_ in found["files"]:
+            if kind_of(path)[0] is None:
+                others.append(path)
+        if others:
+            jobs.append(Job("others", ("others", tuple(others)), digest(VERSION, self.name, others)))
+        return sorted(jobs, key=lambda job: job.name)
+
+    def read(self, job: Job) -> Chunks:
+        if job.spec[0] == "others":
+            chunk = Chunk(self.name)
+            for path in job.spec[1]:
+                chunk.drop(path, "unknown_type", os.path.splitext(path)[1][:20] or "no suffix")
+            yield chunk.take()
+            return
+        _, path, size, _, _, commit = job.spec
+        (remote,) = self.remotes(job)
+        local = self._cached(remote, commit) or fetch.download(
+            self.place, remote, self._address(path, commit), lambda status: self._gone(status, path)
+        )
+        chunk = Chunk(self.name, commit, local.stat().st_mtime)
+        with open(local, "rb") as file:
+            yield from read_file(self, file, size, path, path, chunk)
+        yield chunk.take()
+
+    def committed(self, job: Job):
+        """Its raw partitions are on the disk: the download may go."""
+        for remote in self.remotes(job):
+            fetch.cut(self.place, remote)
+
+    def remotes(self, job: Job) -> list[Remote]:
+        if job.spec[0] == "others":
+            return []
+        _, path, size, sha256, git, _ = job.spec
+        return [self._remote((path, size, sha256, git))]
+
+    def _remote(self, file):
+        path, size, sha256, git = file
+        return Remote(self.name, path, f"{job_name(path)}-{(sha256 or git)[:12]}", size, sha256, None if sha256 else git)
+
+    # ---- what the Hub says
+
+    def look(self) -> dict:
+        """
+        {"commit", "files": [[path, bytes, sha256, git's sha1]], "looked": of budget.probe, "measured"}; UserError where it is not
+        what the config says. A commit never changes, so what was seen once is not asked again; it is kept with the downloads.
+        """
+        saved = self._saved()
+        if saved:
+            return saved
+        if self.place.offline:
+            raise UserError(f"source {self.name}: nothing is known of {self.repo} yet; run once without --offline")
+        try:
+            commit, files = self._listing()
+            found = {"of": self._identity(), "commit": commit, "files": files, "looked": None, "measured": None}
+            readable = self.ordered(found)
+            if not readable:
+                raise UserError(f"source {self.name}: {self.repo} at {commit[:12]} has no file {self.files!r} that can be read")
+            if any(size == 0 for _, size, *_ in readable):
+                empty = next(path for path, size, *_ in readable if size == 0)
+                raise UserError(f"source {self.name}: {empty} in {self.repo} has 0 bytes")
+            found["looked"] = budget.probe(
+                self, readable, lambda file, start, n: self._range(file, commit, start, n), lambda file: Ranges(self, file, commit)
+            )
+        except FetchError as error:
+            raise UserError(str(error)) from None
+        if found["looked"]["problem"]:
+            raise UserError(f"source {self.name}: {found['looked']['problem']}")
+        self._save(found)
+        return found
+
+    def ordered(self, found):
+        """The readable files in the order in which they are taken."""
+        return budget.in_order([file for file in found["files"] if kind_of(file[0])[0]], self.place.seed)
+
+    def taken(self, found):
+        files = self.ordered(found)
+        files = files[: budget.count(files, self.place, found["looked"], self.web, found["measured"])]
+        if self.place.offline:
+            files = [
+                file for file in files if fetch.is_here(self.place, self._remote(file)) or self._in_cache(file, found["commit"])
+            ]
+        return files
+
+    def learn(self, tokens):
+        """After a run: its files gave so many tokens to choose from. The next run takes as many files as that tells it."""
+        found = self.look()
+        if self.place.tokens is None or self.place.offline:
+            return
+        taken = self.taken(found)
+        measured = {"needed": self.place.tokens, "found": int(tokens), "files": len(taken), "bytes": sum(f[1] for f in taken)}
+        self._save(found | {"measured": measured})
+
+    def _identity(self):
+        return [self.repo, self.revision, self.files, self.text, os.environ.get("HF_ENDPOINT", HUB)]
+
+    def _state(self):
+        return Path(self.place.folder) / self.name / "listing.json"
+
+    def _saved(self):
+        if str(self._state()) in PLANNED:
+            return PLANNED[str(self._state())]
+        if not self.place.folder or not self._state().is_file():
+            return None
+        found = json.loads(self._state().read_text())
+        return found if found["of"] == self._identity() else None
+
+    def _save(self, found):
+        if not self.place.write:
+            PLANNED[str(self._state())] = found
+        elif self.place.folder:
+            self._state().parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._state().with_name(".tmp-listing")
+            temporary.write_text(json.dumps(found, indent=1))
+            temporary.rename(self._state())
+
+    def _listing(self):
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        api, about = HfApi(os.environ.get("HF_ENDPOINT"), library_name="phoenix-data-engine"), Remote(self.name, self.repo, "")
+        commit = self._ask(about, lambda: api.dataset_info(self.repo, revision=self.revision, timeout=fetch.TIMEOUT_SECS).sha)
+        folder = re.match(r"(?:[^*?\[]*/)?", self.files)[0].rstrip("/") or None  # only the part of the tree that can match
+        where = {"repo_type": "dataset", "revision": commit, "recursive": True}
+        tree = self._ask(about, lambda: list(api.list_repo_tree(self.repo, folder, **where)))
+        files = []
+        for entry in tree:
+            if isinstance(entry, RepoFile) and fnmatch.fnmatchcase(entry.path, self.files):
+                files.append([entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id])
+        return commit, sorted(files)
+
+    def _ask(self, about, question):
+        """A question to the Hub's API; Failure where it may be asked again, UserError where the answer is no."""
+        import httpx2
+        from huggingface_hub.errors import HfHubHTTPError
+
+        url = os.environ.get("HF_ENDPOINT", HUB)
+
+        def ask():
+            try:
+                return question()
+            except HfHubHTTPError as error:
+                answer = error.response
+                status = answer.status_code if answer is not None else 0
+                if status in fetch.RETRIED:
+                    raise Failure(f"the Hub answers {status}", fetch.slow_down(self.place, url, answer.headers, status)) from None
+                code = answer.headers.get("X-Error-Code", "") if answer is not None else ""
+                raise UserError(self._refused(status, code)) from None
+            except httpx2.TransportError as error:
+                raise Failure(f"{type(error).__name__}: {fetch.hide(error)}") from None
+            except ValueError as error:  # an answer that is no JSON, such as a page of a proxy
+                raise Failure(f"the Hub's answer is not understood: {fetch.hide(error)[:100]}") from None
+
+        return fetch.call(self.place, about, url, ask)
+
+    def _refused(self, status, code):
+        who = f"source {self.name}: {self.repo}"
+        if code == "RevisionNotFound":
+            return f"{who} has no commit {self.revision} (any more)"
+        if code == "EntryNotFound":
+            return f"{who} has no {self.files!r} at {self.revision[:12]}"
+        if code == "GatedRepo" or status == 403:
+            return f"{who} {self._gated()}"
+        if status in (401, 404):
+            return f"{who} is not on the Hub, or is private and {_token_said()}"
+        return f"{who}: the Hub answers {status}"
+
+    def _gone(self, status, path):
+        if status in (401, 403):
+            return self._gated()
+        return f"is not in {self.repo} at {self.revision[:12]} (any more)"
+
+    def _gated(self):
+        return f"is gated: accept its terms at {HUB}/datasets/{self.repo}; {_token_said()}"
+
+    def _address(self, path, commit):
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(self.repo, path, repo_type="dataset", revision=commit, endpoint=os.environ.get("HF_ENDPOINT"))
+        return lambda: (url, build_hf_headers(library_name="phoenix-data-engine"))
+
+    def _range(self, file, commit, start, n):
+        path = file[0]
+        return fetch.read_range(
+            self.place, self._remote(file), self._address(path, commit), start, n, lambda status: self._gone(status, path)
+        )
+
+    # ---- huggingface_hub's own cache
+
+    def _in_cache(self, file, commit):
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.repo, file[0], repo_type="dataset", revision=commit)
+        return Path(found) if isinstance(found, str) and os.path.getsize(found) == file[1] else None
+
+    def _cached(self, remote, commit):
+        if fetch.is_whole(remote.file(self.place), remote):
+            return None
+        found = self._in_cache((remote.path, remote.size), commit)
+        if found is None:
+            return None
+        with open(found, "rb") as file:
+            try:
+                fetch.verify(remote, file)
+            except Failure:
+                return None  # damaged there: fetched anew
+        return found
+
+
+def _token_said():
+    from huggingface_hub import get_token
+
+    return "the token in HF_TOKEN (or of hf auth login) has no access" if get_token() else "HF_TOKEN is not set"
+
+
+class Ranges:
+    """A remote file that is read where it is asked to be: for the footer of a Parquet file."""
+
+    def __init__(self, source, file, commit):
+        self.source, self.file, self.commit = source, file, commit
+        self.size, self.at, self.closed = file[1], 0, False
+        self.tail = b""  # the end of the file, read at once
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def writable(self):
+        return False
+
+    def tell(self):
+        return self.at
+
+    def close(self):
+        self.closed = True
+
+    def seek(self, offset, whence=0):
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def read(self, n=-1):
+        n = self.size - self.at if n is None or n < 0 else min(n, self.size - self.at)
+        if not self.tail:
+            want = min(self.size, 1 << 20)
+            self.tail = self.source._range(self.file, self.commit, self.size - want, want)
+        start = self.at - (self.size - len(self.tail))
+        data = self.tail[start : start + n] if start >= 0 else self.source._range(self.file, self.commit, self.at, n)
+        self.at += len(data)
+        return data
