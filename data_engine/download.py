@@ -14,13 +14,14 @@ import re
 from pathlib import Path
 
 from config import UserError
+from data_engine.aikosh import AIKosh
 from data_engine.budget import tokens_per_byte
 from data_engine.fetch import Place
 from data_engine.hub import HuggingFace
 from data_engine.local import Local
 from data_engine.python_docs import PythonDocs
 
-__all__ = ["HuggingFace", "Local", "PythonDocs"]
+__all__ = ["AIKosh", "HuggingFace", "Local", "PythonDocs"]
 
 
 def placed(cfg, out):

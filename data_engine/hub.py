@@ -11,7 +11,6 @@ drops  unknown_type   files that `files` takes in and no reader reads; and what 
 """
 
 import fnmatch
-import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ from data_engine.readers import VERSION, kind_of, read_file
 from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name
 
 HUB = "https://huggingface.co"
-PLANNED = {}  # what a plan, which writes nothing, has seen already
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class HuggingFace:
         {"commit", "files": [[path, bytes, sha256, git's sha1]], "looked": of budget.probe, "measured"}; UserError where it is not
         what the config says. A commit never changes, so what was seen once is not asked again; it is kept with the downloads.
         """
-        saved = self._saved()
+        saved = fetch.remembered(self.place, self.name, self._identity())
         if saved:
             return saved
         if self.place.offline:
@@ -124,7 +122,7 @@ class HuggingFace:
             raise UserError(str(error)) from None
         if found["looked"]["problem"]:
             raise UserError(f"source {self.name}: {found['looked']['problem']}")
-        self._save(found)
+        fetch.remember(self.place, self.name, found)
         return found
 
     def ordered(self, found):
@@ -147,30 +145,10 @@ class HuggingFace:
             return
         taken = self.taken(found)
         measured = {"needed": self.place.tokens, "found": int(tokens), "files": len(taken), "bytes": sum(f[1] for f in taken)}
-        self._save(found | {"measured": measured})
+        fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def _identity(self):
         return [self.repo, self.revision, self.files, self.text, os.environ.get("HF_ENDPOINT", HUB)]
-
-    def _state(self):
-        return Path(self.place.folder) / self.name / "listing.json"
-
-    def _saved(self):
-        if str(self._state()) in PLANNED:
-            return PLANNED[str(self._state())]
-        if not self.place.folder or not self._state().is_file():
-            return None
-        found = json.loads(self._state().read_text())
-        return found if found["of"] == self._identity() else None
-
-    def _save(self, found):
-        if not self.place.write:
-            PLANNED[str(self._state())] = found
-        elif self.place.folder:
-            self._state().parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._state().with_name(".tmp-listing")
-            temporary.write_text(json.dumps(found, indent=1))
-            temporary.rename(self._state())
 
     def _listing(self):
         from huggingface_hub import HfApi
@@ -201,7 +179,7 @@ class HuggingFace:
                 answer = error.response
                 status = answer.status_code if answer is not None else 0
                 if status in fetch.RETRIED:
-                    raise Failure(f"the Hub answers {status}", fetch.slow_down(self.place, url, answer.headers, status)) from None
+                    raise fetch.busy(self.place, url, answer.headers, status, f"the Hub answers {status}") from None
                 code = answer.headers.get("X-Error-Code", "") if answer is not None else ""
                 raise UserError(self._refused(status, code)) from None
             except httpx2.TransportError as error:
