@@ -12,11 +12,11 @@ drops  external   the set lies with somebody else; the ledger's row says where
 """
 
 import fnmatch
+import functools
 import os
 import re
 import uuid
 from dataclasses import dataclass, field
-from functools import cache
 
 from config import UserError
 from data_engine import budget, fetch
@@ -124,8 +124,10 @@ class AIKosh:
                 readable = [file for file in found["files"] if kind_of(file[0])[0]]
                 if not readable:
                     raise UserError(f"source {self.name}: the data set {self.dataset} has no file {self.files!r} that can be read")
-                sized = [file for file in readable if file[1]]
-                found["looked"] = budget.probe(self, sized, lambda file, *part: self._range(file, found["version"], *part), None)
+                read = functools.partial(self._range, found["version"])
+                found["looked"] = budget.probe(self, readable, read)
+                if found["looked"]["problem"]:
+                    raise UserError(f"source {self.name}: {found['looked']['problem']}")
         except FetchError as error:
             raise UserError(str(error)) from None
         fetch.remember(self.place, self.name, found)
@@ -146,14 +148,8 @@ class AIKosh:
             folder, page, pages = folders.pop(), 1, 1
             seen.add(folder)
             while page <= pages:
-                what = {
-                    "dataset_id": self.dataset,
-                    "folder_path": folder,
-                    "version_id": found["version"],
-                    "page": page,
-                    "limit": LISTED,
-                }
-                answer = self._ask("list_file_details", **what) or {}
+                what = {"dataset_id": self.dataset, "version_id": found["version"], "folder_path": folder}
+                answer = self._ask("list_file_details", **what, page=page, limit=LISTED) or {}
                 if "externalUrl" in answer:
                     found["external"] = _external(answer.get("source"), answer["externalUrl"])
                     return found
@@ -189,9 +185,10 @@ class AIKosh:
                 return getattr(api, question)(access_key=key, timeout=fetch.TIMEOUT_SECS, transport=transport(), **what)
             except APIError as error:
                 status = error.status_code if isinstance(error.status_code, int) else 0
-                wait = fetch.slow_down(self.place, _host(url), transport().headers, status) if status in (429, 503) else None
-                if status in fetch.RETRIED or "not valid JSON" in str(error):
-                    raise Failure(f"AIKosh answers {status or 'with a page in place of data'}", wait) from None
+                if status in fetch.RETRIED:
+                    raise fetch.busy(self.place, url, transport().headers, status, f"AIKosh answers {status}") from None
+                if "not valid JSON" in str(error):
+                    raise Failure("AIKosh sends a page in place of data") from None
                 if status in (401, 403):
                     raise UserError(f"source {self.name}: AIKosh refuses the key in AIKOSH_API_KEY for {self.dataset}") from None
                 if status == 404:
@@ -217,7 +214,7 @@ class AIKosh:
             raise Failure(f"the signed address is refused ({status})")
         return "is not where AIKosh says it is"
 
-    def _range(self, file, version, start, n):
+    def _range(self, version, file, start, n):
         remote = self._remote(tuple(file), version)
         return fetch.read_range(self.place, remote, lambda: self._address(file[0], version), start, n, self._gone)
 
@@ -232,7 +229,7 @@ class _Reading:
     licence: str
 
 
-@cache
+@functools.cache
 def transport():
     """Of the package's requests: it notes the headers of the last answer, which the package keeps to itself."""
     import httpx
@@ -250,10 +247,6 @@ def transport():
             """Each question closes its client; the connections are for the next one."""
 
     return Noting()
-
-
-def _host(url):
-    return re.sub(r"^https?://([^/]+).*", r"\1", url)
 
 
 def _find(value, names):

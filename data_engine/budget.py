@@ -5,6 +5,7 @@ The first estimate comes from a look at the first bytes of some files (probe); o
 its files gave. Files are taken from the front of one fixed order, so a run that needs more fetches the next ones and nothing twice.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -13,7 +14,8 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from data_engine.readers import SEEKABLE, kind_of, read_file
+from data_engine.fetch import Ranges
+from data_engine.readers import MEDIA_TYPE, SEEKABLE, kind_of, read_file
 from data_engine.source import Chunk
 
 PROBED = 2  # files that are looked at
@@ -62,71 +64,65 @@ def count(files, place, looked, web, measured):
     return min(len(files), max(more, measured["files"] + 1 if short else 1))
 
 
-def probe(source, files, read_range, open_file):
+def probe(source, files, read_range):
     """
-    A look at the first files: {"bytes": of the files seen, "text": bytes of text in them, "documents", "fields", "problem"}.
+    A look at the first files, read_range(file, start, n) -> bytes: what is seen of them and stands for the rest.
 
-    read_range(file, start, n) -> bytes; open_file(file) -> a seekable file that reads the remote one
+    {"bytes": of the files, "documents", "content": their bytes, "text": bytes of text in them, about, "fields", "problem": or ""}
     """
-    looked = {"bytes": 0, "text": 0.0, "content": 0, "documents": 0, "fields": [], "problem": ""}
+    seen = {"bytes": 0, "documents": 0, "content": 0, "text": 0.0, "fields": [], "problem": ""}
     for file in files[:PROBED]:
         path, size = file[0], file[1]
-        kind, _ = kind_of(path)
+        read, kind = functools.partial(read_range, file), kind_of(path)[0]
+        if kind in SEEKABLE and not size:
+            continue
         if kind == ".parquet":
-            seen, text, documents, content, fields = _of_parquet(source, open_file(file))
-        elif kind in SEEKABLE:  # a zip: looking costs as much as reading
-            seen, text, documents, content, fields = size, 3.0 * size * 0.2, size // 10_000 + 1, 3 * size, None
+            found, fields = _of_parquet(source, Ranges(size, read))
+        elif kind == ".zip":  # a look would cost as much as the reading
+            found, fields = {"bytes": size, "documents": 1 + size // 10_000, "content": 3 * size, "text": 0.6 * size}, None
         else:
-            seen, text, documents, content, fields = _of_stream(
-                source, path, size, lambda start, n, f=file: read_range(f, start, n)
-            )
+            found, fields = _of_stream(source, path, size or MAX_HEAD, read)
         if fields is not None and source.text not in fields:
-            looked["problem"] = f"{path} has no field {source.text!r}; it has {', '.join(fields) or 'none'}"
-        looked["fields"] = looked["fields"] or list(fields or ())
-        looked["bytes"] += seen
-        looked["text"] += text
-        looked["content"] += content
-        looked["documents"] += documents
-    return looked
+            seen["problem"] = f"{path} has no field {source.text!r}; it has {', '.join(fields) or 'none'}"
+        seen["fields"] = seen["fields"] or list(fields or ())
+        for name, value in found.items():
+            seen[name] += value
+    return seen
 
 
 def _of_parquet(source, file):
-    """Figures from the footer alone."""
+    """Figures from the footer alone; a text that stands twice in a column counts once."""
     import pyarrow.parquet as pq
 
-    parquet = pq.ParquetFile(file)
-    meta, fields = parquet.metadata, parquet.schema_arrow.names
+    meta = pq.ParquetFile(file).metadata
     text = 0
     for group in range(meta.num_row_groups):
-        for column in range(meta.num_columns):
-            about = meta.row_group(group).column(column)
-            if about.path_in_schema == source.text:
-                text += about.total_uncompressed_size - 4 * about.num_values  # each text behind its length
-    return file.size, max(0, text), meta.num_rows, max(0, text), fields
+        for column in map(meta.row_group(group).column, range(meta.num_columns)):
+            if column.path_in_schema == source.text:
+                text += column.total_uncompressed_size - 4 * column.num_values  # each text behind its length
+    found = {"bytes": file.size, "documents": meta.num_rows, "content": max(0, text), "text": max(0, text)}
+    return found, meta.schema.to_arrow_schema().names
 
 
-def _of_stream(source, path, size, read_range):
+def _of_stream(source, path, size, read):
+    """Figures from as much of the file's beginning as holds ENOUGH records."""
     n = HEAD
     while True:
-        head = read_range(0, min(n, size))
+        head = read(0, min(n, size))
         chunk = Chunk(source.name)
-        records, lost = [], []
-        for kept, dropped in (*read_file(source, io.BytesIO(head), len(head), path, path, chunk), chunk.take()):
-            records.append(kept.select(["media_type", "content"]))
-            lost.append(dropped)
-        table = pa.concat_tables(records)
+        tables = [kept for kept, _ in read_file(source, io.BytesIO(head), len(head), path, path, chunk)]
+        table = pa.concat_tables([*tables, chunk.take()[0]])
         if len(table) >= ENOUGH or n >= min(size, MAX_HEAD):
             break
         n *= 4
-    content = text = 0
+    if not len(table) and kind_of(path)[0] in MEDIA_TYPE:  # one record, and longer than the look
+        return {"bytes": size, "documents": 1, "content": size, "text": size * TEXT_OF.get(MEDIA_TYPE[kind_of(path)[0]], 1.0)}, None
+    found = {"bytes": len(head), "documents": len(table), "content": 0, "text": 0.0}
     for kind, data in zip(table["media_type"].to_pylist(), table["content"], strict=True):
         length = len(data.as_buffer())
-        content += length
-        text += length * TEXT_OF.get(kind, 1.0)
-    seen = len(head)
-    if kind_of(path)[0] in (".pdf", ".html", ".htm", ".txt", ".tex") and not len(table):  # one record, longer than the look
-        return size, 0.2 * size, 1, size, None
-    return seen, text, len(table), content, _fields(path, head)
+        found["content"] += length
+        found["text"] += length * TEXT_OF.get(kind, 1.0)
+    return found, _fields(path, head)
 
 
 def _fields(path, head):

@@ -161,6 +161,11 @@ def call(place, remote, url, ask):
     return _persistently(remote, attempt, lambda: 0)
 
 
+def busy(place, url, headers, status, said):
+    """The Failure for an answer to such a question that asks to come back later."""
+    return Failure(said, slow_down(place, urlsplit(url).netloc, headers, status))
+
+
 def _persistently(remote, attempt, progress):
     failures = waits = 0
     reached = progress()
@@ -302,6 +307,73 @@ def _told(error):
     return f"{type(error).__name__}: {hide(error)}" if str(error) else type(error).__name__
 
 
+class Ranges:
+    """A remote file that is read where it is asked to be: for the footer of a Parquet file."""
+
+    def __init__(self, size, read):
+        self.size, self.range = size, read  # read(start, n) -> bytes
+        self.at, self.closed = 0, False
+        self.tail = b""  # the end of the file, read at once
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def writable(self):
+        return False
+
+    def tell(self):
+        return self.at
+
+    def close(self):
+        self.closed = True
+
+    def seek(self, offset, whence=0):
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def read(self, n=-1):
+        n = self.size - self.at if n is None or n < 0 else min(n, self.size - self.at)
+        if not self.tail:
+            want = min(self.size, 1 << 20)
+            self.tail = self.range(self.size - want, want)
+        start = self.at - (self.size - len(self.tail))
+        data = self.tail[start : start + n] if start >= 0 else self.range(self.at, n)
+        self.at += len(data)
+        return data
+
+
+# ---------------------------------------------------------------------------------------------------- what was listed
+
+PLANNED = {}  # what a plan, which writes nothing, has seen already
+
+
+def remembered(place, source, of):
+    """What a source saw of its server in this run or an earlier one, where it asked for the same (`of`, JSON); else None."""
+    path = _listing(place, source)
+    found = PLANNED.get(str(path)) if not place.write else None
+    if found is None and place.folder and path.is_file():
+        found = json.loads(path.read_text())
+    return found if found and found["of"] == of else None
+
+
+def remember(place, source, found):
+    path = _listing(place, source)
+    if not place.write:
+        PLANNED[str(path)] = found
+    elif place.folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(".tmp-listing")
+        temporary.write_text(json.dumps(found, indent=1))
+        temporary.rename(path)
+
+
+def _listing(place, source):
+    return Path(place.folder) / source / "listing.json"
+
+
 # ---------------------------------------------------------------------------------------------------- hosts
 
 
@@ -375,8 +447,8 @@ def slow_down(place, host, headers, status):
         return None
     with _pace(place, host) as state:
         now = time.time()
-        every = max(0.1, 2 * state.get("every", 0.0))
-        every = min(every, max(0.1, wait)) if wait is not None else every
+        every = max(0.05, 2 * state.get("every", 0.0))
+        every = min(every, max(0.05, wait)) if wait is not None else every
         window = re.search(r"q\s*=\s*(\d+).*?w\s*=\s*(\d+)", headers.get("ratelimit-policy", ""))
         if window and int(window[1]):
             every = int(window[2]) / int(window[1])

@@ -115,9 +115,7 @@ class HuggingFace:
             if any(size == 0 for _, size, *_ in readable):
                 empty = next(path for path, size, *_ in readable if size == 0)
                 raise UserError(f"source {self.name}: {empty} in {self.repo} has 0 bytes")
-            found["looked"] = budget.probe(
-                self, readable, lambda file, start, n: self._range(file, commit, start, n), lambda file: Ranges(self, file, commit)
-            )
+            found["looked"] = budget.probe(self, readable, lambda file, start, n: self._range(file, commit, start, n))
         except FetchError as error:
             raise UserError(str(error)) from None
         if found["looked"]["problem"]:
@@ -248,41 +246,3 @@ def _token_said():
     from huggingface_hub import get_token
 
     return "the token in HF_TOKEN (or of hf auth login) has no access" if get_token() else "HF_TOKEN is not set"
-
-
-class Ranges:
-    """A remote file that is read where it is asked to be: for the footer of a Parquet file."""
-
-    def __init__(self, source, file, commit):
-        self.source, self.file, self.commit = source, file, commit
-        self.size, self.at, self.closed = file[1], 0, False
-        self.tail = b""  # the end of the file, read at once
-
-    def readable(self):
-        return True
-
-    def seekable(self):
-        return True
-
-    def writable(self):
-        return False
-
-    def tell(self):
-        return self.at
-
-    def close(self):
-        self.closed = True
-
-    def seek(self, offset, whence=0):
-        self.at = offset + (0, self.at, self.size)[whence]
-        return self.at
-
-    def read(self, n=-1):
-        n = self.size - self.at if n is None or n < 0 else min(n, self.size - self.at)
-        if not self.tail:
-            want = min(self.size, 1 << 20)
-            self.tail = self.source._range(self.file, self.commit, self.size - want, want)
-        start = self.at - (self.size - len(self.tail))
-        data = self.tail[start : start + n] if start >= 0 else self.source._range(self.file, self.commit, self.at, n)
-        self.at += len(data)
-        return data
