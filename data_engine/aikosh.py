@@ -48,6 +48,10 @@ class AIKosh:
         """The version that was taken."""
         return (fetch.remembered(self.place, self.name, self._identity()) or {}).get("version") or self.version
 
+    @property
+    def origin(self):
+        return f"AIKosh {self.dataset}"
+
     def check(self):
         check_source(self)
         for what, value in (("dataset", self.dataset), ("version", self.version)):

@@ -23,9 +23,16 @@ HEAD, MAX_HEAD = 256 << 10, 4 << 20  # bytes of the look: more where they hold f
 ENOUGH = 50
 MARGIN = 1.1  # beyond what an estimate says
 # Bytes of clean text that a byte of content becomes; HTML and PDF on ../shared/corpus, see dev/LOG.md
-TEXT_OF = {"text/html": 0.12, "application/pdf": 0.05, "text/x-wiki": 0.65, "application/x-tex": 0.75}
+TEXT_OF = {
+    **{"text/html": 0.11, "application/pdf": 0.2, "text/x-wiki": 0.65, "application/x-tex": 0.75},
+    "application/x-stackexchange+json": 0.76,
+}
 KEPT = {True: 0.7, False: 0.9}  # part of the text that outlasts cleaning and deduplication, of pages of the web and of other text
-TOKENS_PER_BYTE = ((512, 0.40), (1024, 0.36), (4096, 0.28), (8192, 0.25), (32768, 0.22), (65536, 0.21))  # of a vocabulary
+# Tokens a byte of English text by size of the vocabulary, our tokenizer on Wikipedia and web pages, see dev/LOG.md
+TOKENS_PER_BYTE = (
+    *((512, 0.51), (1024, 0.41), (2048, 0.35), (4096, 0.30)),
+    *((8192, 0.27), (16384, 0.245), (32768, 0.225), (65536, 0.21)),
+)
 
 
 def tokens_per_byte(vocab_size):
@@ -64,14 +71,14 @@ def count(files, place, looked, web, measured):
     return min(len(files), max(more, measured["files"] + 1 if short else 1))
 
 
-def probe(source, files, read_range):
+def probe(source, files, read_range, most=PROBED):
     """
     A look at the first files, read_range(file, start, n) -> bytes: what is seen of them and stands for the rest.
 
     {"bytes": of the files, "documents", "content": their bytes, "text": bytes of text in them, about, "fields", "problem": or ""}
     """
     seen = {"bytes": 0, "documents": 0, "content": 0, "text": 0.0, "fields": [], "problem": ""}
-    for file in files[:PROBED]:
+    for file in files[:most]:
         path, size = file[0], file[1]
         read, kind = functools.partial(read_range, file), kind_of(path)[0]
         if kind in SEEKABLE and not size:

@@ -38,6 +38,15 @@ class HuggingFace:
     web: bool = False  # pages of the open web: the quality filters sift them
     place: Place = field(default=Place(), repr=False, compare=False, metadata={"in_key": False})  # the run's, not the user's
 
+    @property
+    def origin(self):
+        return f"{HUB}/datasets/{self.repo}"
+
+    def counted(self):
+        """How many of the files a run takes."""
+        found = self.look()
+        return {"taken": len(self.taken(found)), "listed": len(self.ordered(found))}
+
     def check(self):
         check_source(self)
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):

@@ -9,10 +9,12 @@ import stat
 from dataclasses import dataclass
 
 from config import UserError
+from data_engine import budget
 from data_engine.readers import VERSION, kind_of, read_file
 from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name, utf8
 
 MARKS = ("sha256", "etag", "ETag", "blob_id", "mtime", "LastModified", "last_modified", "created")  # what tells a change
+SAMPLED = 5  # files of each kind that a plan looks at
 KINDS = ".jsonl .json .parquet .csv .txt .html .htm .tex .xml .pdf .warc .zip .tar"
 
 
@@ -25,6 +27,10 @@ class Local:
     id: str | None = "id"  # the field that becomes the document's uri; a record without it has path#row
     licence: str = ""  # of records that do not name their own
     web: bool = False  # pages of the open web: the quality filters sift them
+
+    @property
+    def origin(self):
+        return str(self.path)
 
     def check(self):
         check_source(self)
@@ -64,6 +70,26 @@ class Local:
             except OSError as error:
                 chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
         yield chunk.take()
+
+    def sampled(self):
+        """For a plan, of each kind of file: (bytes of all, budget.probe of a few and the number of all)."""
+        kinds = {}
+        for file in self._files():
+            if file[1] and kind_of(file[0])[0]:
+                kinds.setdefault(kind_of(file[0]), []).append(file)
+        root = self._root()
+
+        def read(file, start, n):
+            path = root if file[0] == os.path.basename(root) and not os.path.isdir(root) else f"{root}/{file[0]}"
+            with self._remote()[0].open(path, "rb") if self._is_remote() else open(path, "rb") as stream:
+                stream.seek(start)
+                return stream.read(n)
+
+        found = []
+        for files in kinds.values():
+            looked = budget.probe(self, budget.in_order(files, 0), read, SAMPLED)
+            found.append((sum(size for _, size, _ in files), looked | {"files": len(files)}))
+        return found
 
     def _is_remote(self):
         return "://" in str(self.path)

@@ -6,7 +6,7 @@ Readers: a file that is open for reading -> records, as a stream with bounded me
     .parquet                       one row, one record
     wiki_NN                        WikiExtractor's files, one <doc> a record
     .xml                           MediaWiki's export and StackExchange's Posts.xml (xml_dumps.py)
-    .warc .wet                     one answer of a web server a record (warc.py)
+    .warc .wet .wat                one answer of a web server a record (warc.py)
     .zip .tar                      the files in it, each by its own kind (archives.py)
     .gz .zst .bz2 .xz .lz4         any of these but .parquet and .zip compressed; .tgz .tbz2 .txz .tzst
 
@@ -52,7 +52,7 @@ MEDIA_TYPE = {
     **{".pdf": "application/pdf", ".tex": "application/x-tex"},
 }
 WIKI_FILE = re.compile(r"(?:^|/)wiki_\d{2,}$")
-KINDS = (*MEDIA_TYPE, ".jsonl", ".json", ".csv", ".tsv", ".xml", ".warc", ".wet", ".tar", "wiki")  # may be compressed
+KINDS = (*MEDIA_TYPE, ".jsonl", ".json", ".csv", ".tsv", ".xml", ".warc", ".wet", ".wat", ".tar", "wiki")  # may be compressed
 SEEKABLE = (".parquet", ".zip")  # are read from their end, and never compressed
 
 
@@ -396,7 +396,7 @@ def _read_warc(source, stream, uri, kind, chunk):
 
 READERS = {
     **{".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv},
-    **{"wiki": _read_wiki, ".warc": _read_warc, ".wet": _read_warc},
+    **{"wiki": _read_wiki, ".warc": _read_warc, ".wet": _read_warc, ".wat": _read_warc},
 }
 
 

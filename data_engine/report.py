@@ -69,7 +69,9 @@ def attribution(sources, index, targets, shares):
             {
                 "name": source.name,
                 "kind": type(source).__name__,
+                "origin": getattr(source, "origin", None),
                 "revision": getattr(source, "revision", None),
+                "files": source.counted() if hasattr(source, "counted") else None,
                 "documents": pc.count_distinct(mine["id"]).as_py(),
                 "epochs": round(len(mine) / max(1, pc.count_distinct(mine["id"]).as_py()), 3),
                 "tokens": tokens,
@@ -143,12 +145,23 @@ def summary(data):
         if wanted and abs(tokens["train"] - wanted) > 0.01 * wanted:
             lines.append(f"warning: the budget is {wanted:,} tokens; the sources give no more than this (mix.max_epochs)")
         for source in data["mix"]["sources"]:
-            if abs(source["share"] - source["target_share"]) > 0.01:
-                lines.append(f"warning: {source['name']} has {source['share']:.3f} of the tokens, not {source['target_share']:.3f}")
+            if abs(source["share"] - source["target_share"]) > 0.005 or source["epochs"] > 1.01:
+                lines.append(f"warning: {_short(source)}")
     spent = "  ".join(f"{name} {stage['secs']:.1f}" for name, stage in data["stages"].items() if stage["made"])
     lines.append(f"seconds: {spent or 'all was done before'}")
     lines.append(f"report: {data['out']}/report.html")
     return "\n".join(lines)
+
+
+def _short(source):
+    """One sentence on a source that has another share than it should, or has it by repeating its documents."""
+    shares = f"{100 * source['share']:.2f} % of the tokens, {100 * source['target_share']:.2f} % wanted"
+    if source["share"] > source["target_share"]:
+        return f"{source['name']} has {shares}: others ran short"
+    files, again = source["files"] or {}, ""
+    if files and files["taken"] < files["listed"]:
+        again = f"; {files['taken']} of its {files['listed']} files are taken, and the same command takes more"
+    return f"{source['name']} ran short: {shares}, each document {source['epochs']:.2f} times{again}"
 
 
 # ---------------------------------------------------------------------------------------------------- the page
@@ -256,10 +269,19 @@ def _mix_table(mix):
                 f"{100 * source['target_share']:.2f} %",
                 bar,
                 f"<span>{licences}</span>",
+                f"<span>{_origin(source)}</span>",
             ]
         )
     head = ["source", "documents", "epochs", "train tokens", "share", "wanted", "", "<span>licences (documents)</span>"]
+    head.append("<span>from, at revision</span>")
     return _table(head, rows)
+
+
+def _origin(source):
+    origin, revision = html.escape(source["origin"] or ""), html.escape((source["revision"] or "")[:12])
+    if origin.startswith("https://"):
+        origin = f'<a href="{origin}">{origin.removeprefix("https://")}</a>'
+    return f"{origin} {revision}".strip()
 
 
 def _time_table(data):

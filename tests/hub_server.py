@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 LFS_BYTES = 10_000
 COMMIT = hashlib.sha1(b"the only commit").hexdigest()
+COMMITS = {}  # of repositories that have another
 PAGE = 3  # entries of a tree in one answer
 
 
@@ -97,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
             name, data = hub.find(path.rpartition("/")[2])
             return self.send_file(name, data, {})
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/revision/(\w+)", path):
-            return self.in_repo(*found.groups()) or self.json({"id": found[1], "sha": COMMIT, "siblings": []})
+            return self.in_repo(*found.groups()) or self.json({"id": found[1], "sha": commit(found[1]), "siblings": []})
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/(\w+)(?:/(.*))?", path):
             return self.in_repo(found[1], found[2]) or self.tree(found[1], found[3] or "", parse_qs(url.query))
         if found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/(\w+)/(.+)", path):
@@ -111,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
         hub = self.server_hub
         if repo not in hub.repos:
             return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"}) or True
-        if not COMMIT.startswith(revision):
+        if not commit(repo).startswith(revision):
             return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"}) or True
         if gate and repo in hub.gated and self.headers.get("Authorization") != "Bearer hf_good":
             code = 403 if self.headers.get("Authorization") else 401
@@ -229,6 +230,10 @@ class Handler(BaseHTTPRequestHandler):
         with self.server_hub.lock:
             host = "cdn" if self.cdn else "api"
             self.server_hub.requests.append((time.time(), host, self.path, dict(self.headers), status))
+
+
+def commit(repo):
+    return COMMITS.get(repo, COMMIT)
 
 
 def git_sha1(data):
