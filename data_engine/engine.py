@@ -380,7 +380,7 @@ class Engine:
                 options |= {"object_store_memory": STORE_BYTES_PER_CPU * self.num_cpus}
                 options |= {"object_spilling_directory": str((self.out / "work").resolve())}
                 (self.out / "work").mkdir(exist_ok=True)
-            ray.init(self.ray_address, **options)
+            ray.init(self.ray_address or "local", **options)
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come back as exceptions
             context = ray.data.DataContext.get_current()
             context.target_max_block_size = None  # a block is a partition, whatever its size
