@@ -20,8 +20,9 @@ from data_engine.fetch import Place
 from data_engine.hub import HuggingFace
 from data_engine.local import Local
 from data_engine.python_docs import PythonDocs
+from data_engine.web import Web
 
-__all__ = ["AIKosh", "HuggingFace", "Local", "PythonDocs"]
+__all__ = ["AIKosh", "HuggingFace", "Local", "PythonDocs", "Web"]
 
 
 def placed(cfg, out):

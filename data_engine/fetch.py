@@ -151,6 +151,20 @@ def read_range(place, remote, address, start, n, gone=None):
     return _persistently(remote, attempt, lambda: 0)
 
 
+def head(place, remote, address):
+    """(bytes or None, etag or None, media type or "") of a file, asked by GET for its first byte: not every server knows HEAD."""
+
+    def attempt():
+        with _open(place, remote, address, {"Range": "bytes=0-0"}, None, any_page=True) as answer:
+            headers = answer.headers
+            size = re.search(r"/(\d+)$", headers.get("content-range", ""))
+            size = size[1] if size else headers.get("content-length", "") if answer.status_code == 200 else ""
+            etag, media = headers.get("etag", ""), headers.get("content-type", "").partition(";")[0].strip().lower()
+            return int(size) if size.isdigit() else None, etag if etag.startswith('"') else None, media
+
+    return _persistently(remote, attempt, lambda: 0)
+
+
 def call(place, remote, url, ask):
     """ask(), a question to the server of `url` that raises Failure where it may be asked again."""
 
@@ -243,7 +257,7 @@ def verify(remote, file):
 
 
 @contextmanager
-def _open(place, remote, address, headers, gone):
+def _open(place, remote, address, headers, gone, any_page=False):
     """The answer to GET with status 200, 206 or 416, redirects followed; Failure where trying again may help."""
     import httpx2
 
@@ -261,7 +275,7 @@ def _open(place, remote, address, headers, gone):
                             own = {}  # what opens the one host is not shown to another
                         url = target
                         continue
-                    _check(place, remote, answer, urlsplit(url).netloc, gone)
+                    _check(place, remote, answer, urlsplit(url).netloc, gone, any_page)
                     yield answer
                     return
             except httpx2.TransportError as error:
@@ -269,7 +283,7 @@ def _open(place, remote, address, headers, gone):
         raise remote.error(f"more than {MAX_REDIRECTS} redirects")
 
 
-def _check(place, remote, answer, host, gone):
+def _check(place, remote, answer, host, gone, any_page):
     status = answer.status_code
     if status in (401, 403, 404, 410):
         said = gone(status) if gone else None
@@ -278,7 +292,7 @@ def _check(place, remote, answer, host, gone):
         raise Failure(f"{host} answers {status} ({answer.reason_phrase})", slow_down(place, host, answer.headers, status))
     if status not in (200, 206, 416):
         raise remote.error(f"{host} answers {status} ({answer.reason_phrase})")
-    page = answer.headers.get("content-type", "").startswith("text/html")
+    page = answer.headers.get("content-type", "").startswith("text/html") and not any_page
     if (
         page
         and status == 200
