@@ -20,6 +20,7 @@ import logging
 import os
 import random
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from urllib.parse import urljoin, urlsplit
 from data_engine.progress import clock
 
 PER_HOST = 4  # connections
+QUESTIONS = 5  # failures in a row that end a question about files, before which a person waits
 FAILURES = 8  # in a row, without a new byte, that end a download; with the waits between them about four minutes
 WAITS = 100  # in a row that a server may ask for
 BACKOFF_SECS, MAX_BACKOFF_SECS = 1.0, 60.0  # the first wait; it doubles
@@ -162,7 +164,7 @@ def head(place, remote, address):
             etag, media = headers.get("etag", ""), headers.get("content-type", "").partition(";")[0].strip().lower()
             return int(size) if size.isdigit() else None, etag if etag.startswith('"') else None, media
 
-    return _persistently(remote, attempt, lambda: 0)
+    return _persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def call(place, remote, url, ask):
@@ -172,7 +174,7 @@ def call(place, remote, url, ask):
         _wait_turn(place, urlsplit(url).netloc)
         return ask()
 
-    return _persistently(remote, attempt, lambda: 0)
+    return _persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def busy(place, url, headers, status, said):
@@ -180,7 +182,8 @@ def busy(place, url, headers, status, said):
     return Failure(said, slow_down(place, urlsplit(url).netloc, headers, status))
 
 
-def _persistently(remote, attempt, progress):
+def _persistently(remote, attempt, progress, most=None):
+    """attempt() until it is no Failure; `most` failures in a row without progress() end it, FAILURES where it is None."""
     failures = waits = 0
     reached = progress()
     while True:
@@ -191,13 +194,15 @@ def _persistently(remote, attempt, progress):
                 failures = waits = 0
             reached = max(reached, progress())
             failures, waits = failures + (failure.wait is None), waits + (failure.wait is not None)
-            if failures >= FAILURES or waits >= WAITS:
+            if failures >= (most or FAILURES) or waits >= WAITS:
                 raise remote.error(f"{failure} ({failures + waits} times in a row)") from None
             wait = min(MAX_BACKOFF_SECS, BACKOFF_SECS * 2 ** max(0, failures - 1)) * random.uniform(0.5, 1.0)
             if failure.wait is not None:
                 if failure.wait > MAX_WAIT_SECS:
                     raise remote.error(f"{failure}; its server asks to wait {failure.wait:,.0f} s") from None
                 wait = failure.wait + random.uniform(0, 0.1) * wait
+            if most and wait >= 3:  # in the driver, where nothing else tells why it goes on so slowly
+                print(f"{remote.source}: {failure}; asked again in {wait:.0f} s", file=sys.stderr, flush=True)
             time.sleep(wait)
 
 

@@ -8,6 +8,7 @@ A run may be stopped at any time; the same command goes on where it was. out/rep
 """
 
 import dataclasses
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -107,8 +108,8 @@ def pipeline(cfg, engine, made):
         return
 
     made["tokens"], targets, found = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
-    download.learn(cfg.sources, found)
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, encoder)
+    download.learn(cfg.sources, found)
 
 
 def evaluation_grams(cfg, engine):
@@ -191,7 +192,11 @@ def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
             available = bytes_by_source(cfg, sizes)
             ratio = tokens_per_byte(cfg, engine, sampled, encoder)
             wanted = plan_mix({s: round(b * ratio[s]) for s, b in available.items()}, shares(cfg), cfg.tokens, cfg.mix)
-            fractions = {s: min(1.0, margin * wanted[s] / max(1.0, available[s] * ratio[s])) for s in wanted}
+            parts = {s: wanted[s] / max(1.0, available[s] * ratio[s]) for s in wanted}
+            documents = {row["values"]: row["counts"] for row in pc.value_counts(sizes["source"].combine_chunks()).to_pylist()}
+            # few documents spread more: with this another round, which every rerun would begin anew, is rare
+            spread = {s: 2 / math.sqrt(max(1.0, parts[s] * documents.get(s, 0))) for s in parts}
+            fractions = {s: min(1.0, (margin + spread[s]) * parts[s]) for s in parts}
         steps = [
             Step(remove_duplicates, beside=True),
             Step(take_fraction, {"seed": cfg.seed, "fractions": fractions}),

@@ -21,9 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from data_engine.download import Local
+from config import load
+from data_engine import budget
+from data_engine.download import HuggingFace, Local
 from data_engine.extract import ExtractConfig, extract
 from data_engine.python_docs import typeset
+from data_engine.run import Settings
 from tests import hub_server
 from tests.aikosh_server import KEY, AIKoshServer
 from tests.hub_server import Hub
@@ -124,6 +127,7 @@ class Made:
     plan: str
     log: str
     hub: Hub
+    env: dict
     fetched_before: int  # bytes of files in the downloads when the run was killed
     served_before: int
     repos: dict
@@ -163,15 +167,8 @@ def made(repos, tmp_path_factory):
         served = hub.served - seen
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stdout + done.stderr
-        yield Made(
-            out,
-            plan.stdout,
-            done.stdout + done.stderr + Path(out.parent / "log").read_text(),
-            hub,
-            there,
-            sum(served.values()),
-            repos[0],
-        )
+        log = done.stdout + done.stderr + Path(out.parent / "log").read_text()
+        yield Made(out, plan.stdout, log, hub, env, there, sum(served.values()), repos[0])
 
 
 def test_the_achieved_mix_is_that_of_the_config_by_tokens(made):
@@ -247,3 +244,32 @@ def test_no_token_is_in_any_log_or_file(made):
             assert not [s for s in secrets if s.encode() in data], path
     assert not [s for s in secrets if s in made.log + made.plan]
     assert "Signature" not in made.log
+
+
+def test_the_raw_records_are_those_of_the_same_files_on_disk(made, tmp_path):
+    columns = ["id", "uri", "media_type", "content", "licence", "meta"]
+    config = load(Settings, [str(ROOT / "configs" / "corpus_2b.py")])
+    for source in config.sources:
+        if not isinstance(source, HuggingFace):
+            continue
+        tables = [pq.read_table(path, columns=columns) for path in sorted((made.out / "raw").glob(f"{source.name}-*.parquet"))]
+        found = pa.concat_tables([t.replace_schema_metadata(None) for t in tables]).sort_by("id")
+        listing = json.loads((made.out / "work" / "downloads" / source.name / "listing.json").read_text())
+        taken = json.loads((made.out / "shards" / "sources.json").read_text())["sources"]
+        count = next(row["files"]["taken"] for row in taken if row["name"] == source.name)
+        order = budget.in_order([file for file in listing["files"] if not file[0].endswith(".md")], config.seed)
+        folder = tmp_path / source.name
+        for path, *_ in order[:count]:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(made.repos[source.repo][path])
+        local = Local(source.name, str(folder), text=source.text, id=source.id, licence=source.licence)
+        kept = [records.select(columns) for job in local.jobs(1 << 20) for records, _ in local.read(job)]
+        assert found.equals(pa.concat_tables(kept).sort_by("id")), source.name
+
+
+def test_offline_the_finished_corpus_is_there_without_a_question(made):
+    before = len(made.hub.requests)
+    command = [sys.executable, "-m", "data_engine.run", "configs/corpus_2b.py", f"--out={made.out}", *SMALL, "--offline"]
+    done = subprocess.run(command, cwd=ROOT, env=made.env, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "all was done before" in done.stdout, done.stdout + done.stderr
+    assert len(made.hub.requests) == before
