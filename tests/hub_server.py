@@ -75,6 +75,7 @@ class Hub:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for the client's acknowledgement of its header
     server_hub, cdn = None, False
 
     def log_message(self, *_):

@@ -42,7 +42,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(fetch, "BACKOFF_SECS", 0.005)
 
 
-@pytest.fixture(params=[True, False], ids=["sizes listed", "no sizes"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["sizes listed", "no sizes"])
 def platform(monkeypatch, request):
     with AIKoshServer({SET: FILES}, external={ELSEWHERE: "A portal"}, sizes=request.param) as server:
         monkeypatch.setenv("AIKOSH_API_BASE_URL", server.url)

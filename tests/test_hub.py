@@ -105,7 +105,7 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", ["everything", *(pytest.param(s, marks=pytest.mark.slow) for s in SCHEDULES if s != "everything")])
 def test_under_every_fault_the_records_are_the_same(hub, tmp_path, on_disk, name):
     survey([source(tmp_path)])
     hub.faults |= {path: list(faults) for path, faults in SCHEDULES[name].items()}
@@ -114,6 +114,7 @@ def test_under_every_fault_the_records_are_the_same(hub, tmp_path, on_disk, name
     assert not list((tmp_path / "downloads").rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_faults_by_chance(hub, tmp_path, on_disk):
     chance = random.Random(3)
     survey([source(tmp_path)])
@@ -173,7 +174,9 @@ def test_after_a_break_only_what_is_missing_is_fetched(hub, tmp_path, on_disk, m
     assert hub.served[BIG] - before == 7000 + len(FILES[BIG]) - there
 
 
-@pytest.mark.parametrize("fault", ["wrong", "html", "reset:0", "500", "other:100"])
+@pytest.mark.parametrize(
+    "fault", ["wrong", *(pytest.param(f, marks=pytest.mark.slow) for f in ("html", "reset:0", "500", "other:100"))]
+)
 def test_a_file_that_never_comes_whole_is_one_sentence_and_no_success(hub, tmp_path, fault):
     survey([source(tmp_path)])
     hub.faults[BIG] = [fault] * 50
@@ -184,6 +187,7 @@ def test_a_file_that_never_comes_whole_is_one_sentence_and_no_success(hub, tmp_p
     assert not [p for p in (tmp_path / "downloads" / "s").iterdir() if p.name.startswith("en-a") and p.suffix != ".part"]
 
 
+@pytest.mark.slow
 def test_a_rate_limit_is_respected(monkeypatch, tmp_path, on_disk):
     with Hub({"owner/set": FILES}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -206,6 +210,7 @@ def test_a_rate_limit_is_respected(monkeypatch, tmp_path, on_disk):
     assert spent >= 0.12 * 3
 
 
+@pytest.mark.slow
 def test_connections_to_a_host_are_bounded(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "PER_HOST", 2)
     survey([source(tmp_path)])
