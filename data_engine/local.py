@@ -5,6 +5,7 @@ A folder is read to its depth; hidden files are left alone. What the files may b
 """
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 
@@ -30,16 +31,17 @@ class Local:
 
     @property
     def origin(self):
-        return str(self.path)
+        """The path, without the keys that an address may hold."""
+        return re.sub(r"//[^/@]*@", "//", str(self.path).partition("?")[0]) if self._is_remote() else str(self.path)
 
     def check(self):
         check_source(self)
         if self._is_remote():
             self._remote()
         elif not os.path.exists(self._root()):
-            raise UserError(f"source {self.name}: {self.path} does not exist")
+            raise UserError(f"source {self.name}: {self.origin} does not exist")
         if not any(kind_of(path)[0] for path, _, _ in self._files()):
-            raise UserError(f"source {self.name}: no {KINDS} in {self.path}")
+            raise UserError(f"source {self.name}: no {KINDS} in {self.origin}")
 
     def jobs(self, partition_bytes: int) -> list[Job]:
         """Files of more than a third of a partition are a job each; the others are grouped to two thirds of one."""
@@ -106,15 +108,13 @@ class Local:
         try:
             found = system.find(root, detail=True)
         except Exception as error:  # whatever a store's library raises
-            raise UserError(f"source {self.name}: {self.path} cannot be listed: {type(error).__name__}: {error}") from error
+            raise UserError(f"source {self.name}: {self.origin} cannot be listed: {type(error).__name__}: {error}") from error
         if not found:
-            raise UserError(f"source {self.name}: {self.path} does not exist, or holds no file")
+            raise UserError(f"source {self.name}: {self.origin} does not exist, or holds no file")
         files = []
         for full, about in found.items():
             path = full.removeprefix(root).lstrip("/") or root.rpartition("/")[2]
-            mark = next(
-                (str(about[key]) for key in ("ETag", "etag", "sha256", "mtime", "LastModified", "created") if about.get(key)), ""
-            )
+            mark = next((str(about[key]) for key in MARKS if about.get(key)), "")
             if not any(part.startswith(".") for part in path.split("/")):
                 files.append((path, about.get("size") or 0, mark))
         return sorted(files)
@@ -123,7 +123,7 @@ class Local:
         try:
             return filesystem(str(self.path))
         except (ImportError, ValueError, OSError) as error:
-            raise UserError(f"source {self.name}: {self.path} cannot be opened: {error}") from error
+            raise UserError(f"source {self.name}: {self.origin} cannot be opened: {error}") from error
 
 
 def filesystem(path):

@@ -133,11 +133,19 @@ class Handler(BaseHTTPRequestHandler):
             entries.append(entry)
         if not entries:
             return self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+        recursive = query.get("recursive", ["False"])[0]
+        prefix = folder + "/" if folder else ""
+        inside = [entry["path"][len(prefix) :] for entry in entries]
+        folders = {prefix + path[:at] for path in inside for at, letter in enumerate(path) if letter == "/"}
+        entries += [{"type": "directory", "path": path, "oid": git_sha1(path.encode())} for path in sorted(folders)]
+        if recursive.lower() != "true":
+            entries = [entry for entry in entries if "/" not in entry["path"][len(prefix) :]]
         start = int(query.get("cursor", ["0"])[0])
         headers = {}
         if start + PAGE < len(entries):
             address = urlsplit(self.path).path
-            headers["Link"] = f'<{self.server_hub.url}{address}?recursive=True&cursor={start + PAGE}>; rel="next"'
+            more = f"{self.server_hub.url}{address}?recursive={recursive}&cursor={start + PAGE}"
+            headers["Link"] = f'<{more}>; rel="next"'
         return self.json(entries[start : start + PAGE], headers)
 
     def resolve(self, repo, path):

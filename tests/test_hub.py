@@ -1,13 +1,17 @@
 """HuggingFace against a Hub on loopback: whatever goes wrong, the records are those of the files on disk, or there are none."""
 
+import ast
 import dataclasses
 import gzip
 import io
 import json
 import logging
 import random
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +23,8 @@ from data_engine.download import HuggingFace, Local, survey
 from data_engine.fetch import FetchError, Place
 from tests.corpus import texts
 from tests.hub_server import COMMIT, Hub
+
+ROOT = Path(__file__).parent.parent
 
 
 def files():
@@ -356,6 +362,24 @@ def test_a_job_changes_with_the_content_of_its_file_and_not_with_the_commit(hub,
     hub.repos["owner/set"] = FILES | {PLAIN: b"another text"}
     after = {job.name: job.state for job in source(tmp_path / "fresh").jobs(1 << 20)}
     assert before.keys() == after.keys() and sum(before[name] != after[name] for name in before) == 1
+
+
+IN_A_STORE = """
+import json, sys
+from data_engine.download import Local
+source = Local("s", sys.argv[1], id=None, licence="ODC-BY")
+source.check()
+print(sorted(i for job in source.jobs(1 << 20) for kept, _ in source.read(job) for i in kept["id"].to_pylist()))
+"""
+
+
+@pytest.mark.slow
+def test_local_reads_the_hub_as_a_store(hub, on_disk):
+    command = [sys.executable, "-c", IN_A_STORE, f"hf://datasets/owner/set@{COMMIT}"]
+    for path, wanted in (("", None), ("/en/b.json.gz", 3)):
+        done = subprocess.run([*command[:3], command[3] + path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        found = ast.literal_eval(done.stdout)
+        assert len(found) == wanted if wanted else {r["id"] for r in on_disk[0]} < set(found), done.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------------------
