@@ -67,8 +67,6 @@ class AIKosh:
         if found["external"]:
             return [Job("external", ("external", found["external"]), digest(settings, found["external"]))]
         files = [tuple(file) for file in found["files"]]
-        if self.place.offline:
-            files = [file for file in files if fetch.is_here(self.place, self._remote(file, found["version"]))]
         large = [[file] for file in files if (file[1] or 0) * 3 > partition_bytes]
         small = [(path, size or 0, size) for path, size in files if (size or 0) * 3 <= partition_bytes]
         groups = large + [[(path, size) for path, _, size in g] for g in group(small, partition_bytes * 2 // 3)]
@@ -76,7 +74,7 @@ class AIKosh:
         for g in groups:
             size = sum(size or 0 for _, size in g)
             jobs.append(Job(job_name(g[0][0]), ("files", tuple(g), *about), digest(settings, g), size))
-        return sorted(jobs, key=lambda job: job.name)
+        return sorted(fetch.here(self.place, self.name, jobs, self.remotes), key=lambda job: job.name)
 
     def read(self, job: Job) -> Chunks:
         if job.spec[0] == "external":

@@ -81,6 +81,7 @@ class Remote:
     sha256: str | None = None
     git: str | None = None  # sha1 of git's blob, of files that the Hub keeps in git itself
     etag: str | None = None
+    resumable: bool = True  # False: nothing tells whether it is still the same file at the next attempt
 
     def file(self, place):
         return Path(place.folder) / self.source / self.key
@@ -108,6 +109,8 @@ def download(place: Place, remote: Remote, address: Address, gone: Callable[[int
             return final
 
         def attempt():
+            if not remote.resumable:
+                file.truncate(0)
             have = os.fstat(file.fileno()).st_size
             if remote.size is None or have != remote.size:
                 _stream(place, remote, address, file, have, gone)
@@ -132,23 +135,19 @@ def is_whole(path, remote):
 
 
 def read_range(place, remote, address, start, n, gone=None):
-    """n bytes from `start`, fewer at the end of the file; a negative start counts from the end."""
+    """n bytes from `start`, fewer at the end of the file."""
 
     def attempt():
-        ranged = f"bytes={start}-{start + n - 1}" if start >= 0 else f"bytes={start}"
-        with _open(place, remote, address, {"Range": ranged}, gone) as answer:
+        with _open(place, remote, address, {"Range": f"bytes={start}-{start + n - 1}"}, gone) as answer:
             if answer.status_code == 416:
                 return b""
-            data, wanted = b"", n
-            if answer.status_code == 200:  # no ranges here: the file from its start
-                if start < 0:
-                    raise remote.error("the server cannot send a part of it")
-                wanted = start + n
+            skipped = start if answer.status_code == 200 else 0  # no ranges here: the file from its beginning
+            data = b""
             for block in answer.iter_raw():
                 data += block
-                if len(data) >= wanted:
+                if len(data) >= skipped + n:
                     break
-            return data[start:wanted] if answer.status_code == 200 else data[:n]
+            return data[skipped : skipped + n]
 
     return _persistently(remote, attempt, lambda: 0)
 
@@ -215,6 +214,9 @@ def _stream(place, remote, address, file, have, gone):
         if answer.status_code == 416:  # what is there is longer than the file, or is of another one
             file.truncate(0)
             raise Failure("the server refuses to go on where the last attempt ended")
+        encoded = answer.headers.get("content-encoding", "identity")
+        if encoded != "identity" and not (remote.sha256 or remote.git or remote.path.lower().endswith((".gz", ".tgz"))):
+            raise remote.error(f"the server sends it in the encoding {encoded!r}, which it was not asked for")
         start, total = 0, answer.headers.get("content-length")
         total = int(total) if total and total.isdigit() else None
         if answer.status_code == 206:
@@ -298,12 +300,7 @@ def _check(place, remote, answer, host, gone, any_page):
     if status not in (200, 206, 416):
         raise remote.error(f"{host} answers {status} ({answer.reason_phrase})")
     page = answer.headers.get("content-type", "").startswith("text/html") and not any_page
-    if (
-        page
-        and status == 200
-        and not re.search(r"\.html?(\.[a-z0-9]+)?$", remote.path.lower())
-        and not remote.key.endswith(".html")
-    ):
+    if page and status == 200 and not re.search(r"\.html?(\.[a-z0-9]+)?$", remote.path.lower()):
         raise Failure("the server sends an HTML page in place of the file")
 
 
@@ -539,14 +536,27 @@ def _fetched(wanted):
 
 
 def cut(place, remote):
-    """A file has become raw partitions: it goes, where it is not to be kept, and leaves a note that it was here."""
+    """A file has become raw partitions: it goes, where it is not to be kept. A note stays, for runs without a network."""
     final = remote.file(place)
-    if not place.keep and final.is_file():
+    if final.is_file():
         final.with_name(final.name + ".cut").touch()
-        final.unlink()
+        if not place.keep:
+            final.unlink()
 
 
 def is_here(place, remote):
     """Whether the file, or what was made of it, is on this machine."""
     final = remote.file(place)
     return is_whole(final, remote) or final.with_name(final.name + ".cut").is_file()
+
+
+def here(place, source, jobs, remotes, elsewhere=None):
+    """The jobs that can be done: all; offline those whose files are on this machine, `elsewhere(remote)` being another place."""
+    if not place.offline:
+        return jobs
+    found = [job for job in jobs if all(is_here(place, r) or (elsewhere and elsewhere(r)) for r in remotes(job))]
+    if len(found) < len(jobs):
+        print(
+            f"{source}: offline, {len(jobs) - len(found)} of {len(jobs)} downloads are not here and are left out", file=sys.stderr
+        )
+    return found

@@ -64,6 +64,7 @@ class HuggingFace:
             settings = (VERSION, self.name, self.text, self.id, self.licence, path, sha256 or git)
             spec = ("file", path, size, sha256, git, found["commit"])
             jobs.append(Job(job_name(path), spec, digest(settings), size))
+        jobs = fetch.here(self.place, self.name, jobs, self.remotes, lambda remote: self._in_cache(remote, found["commit"]))
         for path, *_ in found["files"]:
             if kind_of(path)[0] is None:
                 others.append(path)
@@ -138,12 +139,7 @@ class HuggingFace:
 
     def taken(self, found):
         files = self.ordered(found)
-        files = files[: budget.count(files, self.place, found["looked"], self.web, found["measured"])]
-        if self.place.offline:
-            files = [
-                file for file in files if fetch.is_here(self.place, self._remote(file)) or self._in_cache(file, found["commit"])
-            ]
-        return files
+        return files[: budget.count(files, self.place, found["looked"], self.web, found["measured"])]
 
     def learn(self, tokens):
         """After a run: its files gave so many tokens to choose from. The next run takes as many files as that tells it."""
@@ -231,16 +227,16 @@ class HuggingFace:
 
     # ---- huggingface_hub's own cache
 
-    def _in_cache(self, file, commit):
+    def _in_cache(self, remote, commit):
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.repo, file[0], repo_type="dataset", revision=commit)
-        return Path(found) if isinstance(found, str) and os.path.getsize(found) == file[1] else None
+        found = try_to_load_from_cache(self.repo, remote.path, repo_type="dataset", revision=commit)
+        return Path(found) if isinstance(found, str) and os.path.getsize(found) == remote.size else None
 
     def _cached(self, remote, commit):
         if fetch.is_whole(remote.file(self.place), remote):
             return None
-        found = self._in_cache((remote.path, remote.size), commit)
+        found = self._in_cache(remote, commit)
         if found is None:
             return None
         with open(found, "rb") as file:

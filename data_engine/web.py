@@ -63,9 +63,8 @@ class Web:
         for url, sha256, about in zip(self._urls(), self._hashes(), found["files"], strict=True):
             settings = (VERSION, self.name, self.text, self.id, self.licence, _secretless(url), sha256)
             job = Job(job_name(_shown(url)), (self._urls().index(url), *about), digest(settings), about[1] or 0)
-            if not self.place.offline or fetch.is_here(self.place, self.remotes(job)[0]):
-                jobs.append(job)
-        return sorted(jobs, key=lambda job: job.name)
+            jobs.append(job)
+        return sorted(fetch.here(self.place, self.name, jobs, self.remotes), key=lambda job: job.name)
 
     def read(self, job: Job) -> Chunks:
         (remote,) = self.remotes(job)
@@ -81,7 +80,8 @@ class Web:
 
     def remotes(self, job: Job) -> list[Remote]:
         number, path, size, etag = job.spec
-        return [dataclasses.replace(self._remote(number), path=path, size=size, etag=etag)]
+        remote = self._remote(number)
+        return [dataclasses.replace(remote, path=path, size=size, etag=etag, resumable=bool(etag or remote.sha256))]
 
     def look(self) -> dict:
         """{"files": [[path that tells the kind, bytes or None, etag], ...] in the order of urls, "looked"}."""

@@ -328,6 +328,7 @@ def test_a_download_that_is_not_kept_goes_when_it_has_been_cut(hub, tmp_path):
     assert fetch.is_whole(remote.file(passing.place), remote)
     passing.committed(job)
     assert not remote.file(passing.place).exists() and fetch.is_here(passing.place, remote)
+    assert source(tmp_path, {"offline": True}).jobs(1 << 20) == [job], "what was made of it is here"
     kept = source(tmp_path)
     rows(kept, [job])
     kept.committed(job)
