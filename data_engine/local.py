@@ -4,6 +4,7 @@ Local: files on disk, or in a store that fsspec or pyarrow can list and read (s3
 A folder is read to its depth; hidden files are left alone. What the files may be: readers.py.
 """
 
+import errno
 import os
 import re
 import stat
@@ -70,6 +71,8 @@ class Local:
                 else:
                     yield from _read_from_disk(self, os.path.join(root, path), uri, chunk)
             except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise  # by a reader's temporary file: nothing is wrong with this one
                 chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
         yield chunk.take()
 

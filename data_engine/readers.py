@@ -22,6 +22,7 @@ drops  empty          a file without a byte or without a record, a record whose 
 """
 
 import csv
+import errno
 import html
 import itertools
 import json
@@ -105,6 +106,8 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
                 while block := file.read(1 << 20):
                     copy.write(block)
             except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise  # that is this machine's trouble, not the file's
                 chunk.drop(uri, "broken", str(error))
                 return
             copy.seek(0)
@@ -143,9 +146,13 @@ def _read_members(source, found, uri, chunk, limits, depth):
                 try:
                     yield from read_file(source, member.file, member.size, folder, where, chunk, limits, depth + 1)
                 except DAMAGE as error:
+                    if getattr(error, "errno", None) == errno.ENOSPC:
+                        raise
                     chunk.drop(where, "broken", f"{type(error).__name__}: {error}")
             yield from chunk.full()
     except DAMAGE as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise
         chunk.drop(uri, "broken", f"after {number} members: {type(error).__name__}: {error}")
         return
     if not number:

@@ -295,3 +295,14 @@ def test_a_store_is_read_as_a_folder_is(tmp_path):
     store.pipe("/box/a.jsonl", lines({"text": "another"}))
     assert {job.name: job.state for job in Local("s", "memory://box").jobs(1 << 20)} != before
     store.rm("/box", recursive=True)
+
+
+def test_a_full_disk_is_no_damage_of_the_file(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.tar").write_bytes(make_tar({"in.zip": make_zip({"x.txt": b"x"})}))
+    monkeypatch.setattr(readers.tempfile, "TemporaryFile", Full)
+    with pytest.raises(OSError, match="No space left"):
+        read(Local("s", str(tmp_path)))
