@@ -1,5 +1,5 @@
 """
-The engine: it alone knows Ray, the disk and how a run goes on after a stop.
+The engine: it alone knows Ray and how a run goes on after a stop. Files are storage.py's, on disk or in an object store.
 
 One partition = one row of a Ray Data dataset = one output file. What is to be done to a partition is a list of steps, pure
 functions on Arrow tables; the engine reads the input, passes it through the steps and commits the result:
@@ -17,23 +17,26 @@ every step of every partition; a violation ends the run.
     exchange(name, parts, split, merge)  keyed shuffle through files: rows -> buckets -> one partition a bucket
     save(name, tables, inputs)           partitions that the driver made from the whole
     once(name, inputs, make)             a folder that the driver makes from the whole
+
+On a cluster every node reads and writes `out` itself, so it must be the same address for all of them: an object store, or a folder
+that all mount. The project, too, must lie at the same path on every node. A task whose worker or node dies is run again elsewhere
+and writes the same file, so what is committed never depends on who was alive.
 """
 
 import dataclasses
-import fcntl
 import functools
 import hashlib
-import itertools
 import json
 import os
 import pickle
 import re
-import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +50,13 @@ from config import UserError
 from data_engine.fetch import watching
 from data_engine.progress import Progress
 from data_engine.records import LEDGER, RAW, drop
+from data_engine.storage import sha256, storage
 
 VERSION = 1  # raise when the engine itself would write other rows for the same steps
-RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
 SEAL = "shards/shards.json"  # vouches for the whole run: it goes as soon as anything is remade, and comes last
 MIN_FREE_BYTES = 256 << 20  # a run is not started on a disk with less than this
 STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between a worker and an actor
+LOOKERS = 16  # threads that look for finished partitions: in an object store each look takes some 10 ms
 CPUS_PER_ACTOR = 4  # without a GPU; each holds its model, 1.2 GB for XLM-RoBERTa
 MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows is a defect of ours, not bad data
 
@@ -63,10 +67,10 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Partition:
-    """A finished partition: its table lies at `path`, the footer's receipt in `receipt`."""
+    """A finished partition: its table lies in `file` of the run's storage, the footer's receipt in `receipt`."""
 
     name: str
-    path: str
+    file: str
     receipt: dict[str, Any]
 
     @property
@@ -78,7 +82,7 @@ class Partition:
 @dataclass(frozen=True)
 class Step:
     """
-    run(table, settings, *beside) -> (kept, dropped) or (kept, dropped, {file name: buffer})
+    run(table, settings, *beside) -> (kept, dropped), and if there are any {file name: buffer}, and {note: JSON} for the receipt
 
     beside  the step also takes the table of the same name from each partition list that map(..., beside=) names
     expand  the step makes any number of rows of one (a shuffle's split): rows are then not counted against each other
@@ -117,7 +121,8 @@ class Engine:
     """One run over one `out` folder; a context manager that holds the folder's lock and, once it is needed, Ray's session."""
 
     def __init__(self, out, num_cpus=None, ray_address=None, partition_bytes=64 << 20):
-        self.out = Path(out)
+        self.storage = storage(str(out))
+        self.out = self.storage.root
         self.num_cpus = num_cpus or available_cpus()
         self.ray_address = ray_address or os.environ.get("RAY_ADDRESS")
         self.partition_bytes = partition_bytes
@@ -125,22 +130,7 @@ class Engine:
         self.ray = None
 
     def __enter__(self):
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.lock = (self.out / ".lock").open("w")
-            write_file(self.out / ".writable", b"\0" * (1 << 20))
-            (self.out / ".writable").unlink()
-        except OSError as error:
-            raise UserError(f"out={self.out} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another run is at work in out={self.out}: wait for it or stop it") from error
-        free = shutil.disk_usage(self.out).free
-        if free < MIN_FREE_BYTES:
-            raise UserError(f"the disk of out={self.out} has {free >> 20} MB left; at least {MIN_FREE_BYTES >> 20} MB are needed")
-        for leftover in sorted(self.out.rglob(".tmp-*")):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        self.lock = self.storage.claim(MIN_FREE_BYTES)
         return self
 
     def __exit__(self, *exc):
@@ -161,7 +151,7 @@ class Engine:
             raise UserError(f"two sources would both write raw/{names.most_common(1)[0][0]}: rename one of them")
         todo = [entry for entry in plan if self._raw_parts(*entry[:2]) is None]
         rows = [
-            ({"stage": "raw", "name": name, "key": key, "out": str(self.out), "cut": self.partition_bytes}, (source, job))
+            ({"stage": "raw", "name": name, "key": key, "out": self.out, "cut": self.partition_bytes}, (source, job))
             for name, key, source, job in todo
         ]
         fetched = [(source, job) for _, _, source, job in todo]
@@ -190,8 +180,8 @@ class Engine:
             job = {
                 "name": part.name,
                 "key": digest(VERSION, identity, [p.content for p in (part, *near)]),
-                "inputs": [part.path],
-                "beside": [p.path for p in near],
+                "inputs": [part.file],
+                "beside": [p.file for p in near],
                 "source": source,
                 "aside": aside,
             }
@@ -212,26 +202,25 @@ class Engine:
         jobs = []
         for part, near in zip(parts, self._beside(parts, beside), strict=True):
             key = digest(VERSION, identity, [p.content for p in (part, *near)])
-            job = {"name": part.name, "key": key, "inputs": [part.path], "beside": [p.path for p in near]}
+            job = {"name": part.name, "key": key, "inputs": [part.file], "beside": [p.file for p in near]}
             jobs.append(job | {"source": part.receipt.get("source")})
         steps = [read_input, Apply(split), commit_buckets]
         halves = self._produce(f"{name}-split", f"work/{name}-split", jobs, steps)
         whole = digest(VERSION, identity, merge.identity(), [p.content for p in halves])
         jobs = []
         for bucket in range(buckets):
-            groups = [[p.path, p.receipt["buckets"].index(bucket)] for p in halves if bucket in p.receipt["buckets"]]
-            schema = halves[0].path if halves else None
+            groups = [[p.file, p.receipt["buckets"].index(bucket)] for p in halves if bucket in p.receipt["buckets"]]
+            schema = halves[0].file if halves else None
             job = {"name": f"{bucket:05d}", "key": digest(whole, bucket), "inputs": groups, "schema": schema}
             jobs.append(job | {"files_to": files_to})
         return halves, self._produce(name, f"work/{name}", jobs, [read_bucket, Apply(merge), commit])
 
     def save(self, name, key, tables, folder=None):
         """Partitions made in the driver: tables() gives (name, table) pairs and is called only where one is missing."""
-        folder = self.out / (folder or name)
-        index = self.out / "work" / f"{name}.json"
-        if index.is_file():
-            known = json.loads(index.read_text())
-            parts = [self._done(folder, part, digest(key, part)) for part in known["parts"]] if known["key"] == key else [None]
+        folder, index = folder or name, f"work/{name}.json"
+        known = self._json(index)
+        if known and known["key"] == key:
+            parts = [self._done(folder, part, digest(key, part)) for part in known["parts"]]
             if all(parts):
                 with self._stage(name, 1, 0):
                     return parts
@@ -239,72 +228,69 @@ class Engine:
             names = []
             for part, table in tables():
                 receipt = {"stage": name, "name": part, "key": digest(key, part), "content": digest(key, part)}
-                write_table(folder / f"{part}.parquet", table, receipt | {"rows": len(table)})
+                self.storage.write_table(f"{folder}/{part}.parquet", table, receipt | {"rows": len(table)})
                 names.append(part)
             self._remove_strangers(folder, names)
-            write_file(index, json.dumps({"key": key, "parts": names}).encode())
+            self.storage.write(index, json.dumps({"key": key, "parts": names}).encode())
             progress.step()
         return [self._done(folder, part, digest(key, part)) for part in names]
 
-    def once(self, name, key, make):
-        """The folder out/<name> as make(temporary folder) fills it; made anew only when `key` changes. Returns its path."""
-        folder, receipt = self.out / name, self.out / "work" / f"{name}.json"
-        files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.is_file()} if folder.is_dir() else None
-        if files and receipt.is_file() and json.loads(receipt.read_text()) == {"key": key, "files": files}:
-            with self._stage(name, 1, 0):
-                return folder
-        with self._stage(name, 1, 1) as progress:
-            receipt.unlink(missing_ok=True)
-            temporary = self.out / f".tmp-{name}"
-            temporary.mkdir()
-            make(temporary)
-            for path in (*sorted(temporary.iterdir()), temporary):
-                sync(path)
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.rename(folder)
-            files = {p.name: file_sha256(p) for p in sorted(folder.iterdir())}
-            write_file(receipt, json.dumps({"key": key, "files": files}).encode())
+    def once(self, folder, key, make):
+        """The files that make(temporary folder) makes, in out/<folder>; made anew only when `key` changes or they did."""
+        receipt, there = f"work/{folder}.json", self.storage.names(folder)
+        with self._stage(folder, 1, 0 if (done := self._json(receipt) == self._made_once(folder, key, there)) else 1) as progress:
+            if done:
+                return
+            self.storage.remove(receipt)
+            for name in there:
+                self.storage.remove(f"{folder}/{name}")
+            with tempfile.TemporaryDirectory() as temporary:
+                make(temporary)
+                names = sorted(path.name for path in Path(temporary).iterdir())
+                for name in names:
+                    self.storage.write(f"{folder}/{name}", Path(temporary, name).read_bytes())
+            self.storage.write(receipt, json.dumps(self._made_once(folder, key, names)).encode())
             progress.step()
-        return folder
+
+    def _made_once(self, folder, key, names):
+        return {"key": key, "files": {name: self.sha256(f"{folder}/{name}") for name in names}}
 
     def publish(self, folder, files, key, keep):
         """
-        The files that finish a folder, {name: bytes or table}, in this order; what is neither in `files` nor in `keep` goes.
+        The files that finish a folder, {name: bytes or list of partitions}, in this order; what is neither in `files` nor in
+        `keep` goes. Partitions become one Parquet file, read and written one by one.
 
-        key  what the tables depend on: one that is there with this key is not written again
+        key  what the partitions depend on: a file that is there with this key is not written again
         """
-        (self.out / folder).mkdir(exist_ok=True)
-        for path in (self.out / folder).iterdir():
-            if path.is_file() and path.name not in {*files, *keep}:
-                path.unlink()
+        for name in self.storage.names(folder):
+            if name not in {*files, *keep}:
+                self.storage.remove(f"{folder}/{name}")
         for name, data in files.items():
-            path = self.out / folder / name
-            if not isinstance(data, pa.Table):
-                if not path.is_file() or path.read_bytes() != data:
-                    write_file(path, data)
-            elif (read_receipt(path) or {}).get("key") != key:
-                write_table(path, data, {"key": key})
+            path = f"{folder}/{name}"
+            if isinstance(data, bytes):
+                if self.storage.size(path) != len(data) or self.storage.read(path) != data:
+                    self.storage.write(path, data)
+            elif (self.storage.read_receipt(path) or {}).get("key") != key:
+                self.storage.write_table(path, (self.read([part], None) for part in data), {"key": key})
 
     def read(self, parts, columns):
         """The columns of all partitions as one table, in their order: for what fits into the driver."""
-        tables = [pq.read_table(part.path, columns=columns).replace_schema_metadata(None) for part in parts]
-        return pa.concat_tables(tables)
+        return pa.concat_tables([self.storage.read_table(part.file, columns) for part in parts])
 
     def read_ledger(self, part, reason):
         """The ledger rows with this reason of a partition that has any, as dicts."""
-        table = pq.read_table(self.out / "dropped" / part.receipt["ledger"])
+        table = self.storage.read_table(f"dropped/{part.receipt['ledger']}")
         return table.filter(pc.equal(table["reason"], reason)).to_pylist()
 
     def sha256(self, name):
         """Of the file out/<name>, as hex."""
-        return file_sha256(self.out / name)
+        return sha256(self.storage.read(name))
 
     def forget(self, stages):
         """Removes the ledgers of stages that this run did not come to, and that an earlier, other run has left."""
-        for stage in stages:
-            for path in (self.out / "dropped").glob(f"{stage}.*.parquet"):
-                path.unlink()
+        for name in self.storage.names("dropped"):
+            if name.split(".")[0] in stages:
+                self.storage.remove(f"dropped/{name}")
 
     # ---- how it is done
 
@@ -319,22 +305,26 @@ class Engine:
 
     def _produce(self, name, folder, jobs, functions):
         """Runs the jobs whose partition is not done yet; all partitions in the jobs' order. Others in the folder go."""
-        target = self.out / folder
         for job in jobs:
-            job |= {"stage": name, "out": str(self.out), "output": str(target / f"{job['name']}.parquet")}
-        todo = [job for job in jobs if self._done(target, job["name"], job["key"]) is None]
-        self._remove_strangers(target, [job["name"] for job in jobs])
+            job |= {"stage": name, "out": self.out, "output": f"{folder}/{job['name']}.parquet"}
+        todo = [job for job, part in zip(jobs, self._look(folder, jobs), strict=True) if part is None]
+        self._remove_strangers(folder, [job["name"] for job in jobs])
         ledgers = {f"{name}.{job['name']}.parquet" for job in jobs}
-        for stale in self.out.glob(f"dropped/{name}.*.parquet"):
-            if stale.name not in ledgers:
-                stale.unlink()
+        for ledger in self.storage.names("dropped"):
+            if ledger.startswith(f"{name}.") and ledger not in ledgers:
+                self.storage.remove(f"dropped/{ledger}")
         with self._stage(name, len(jobs), len(todo)) as progress:
             self._run(name, [(job, None) for job in todo], functions, progress)
-        parts = [self._done(target, job["name"], job["key"]) for job in jobs]
+        parts = self._look(folder, jobs)
         for part, job in zip(parts, jobs, strict=True):
             if part is None:
                 raise EngineError(f"{name}: partition {job['name']} was not written")
         return parts
+
+    def _look(self, folder, jobs):
+        """For every job its finished partition, or None."""
+        with ThreadPoolExecutor(LOOKERS) as pool:
+            return list(pool.map(lambda job: self._done(folder, job["name"], job["key"]), jobs))
 
     def _run(self, name, rows, functions, progress):
         """Streams one row a partition through the functions on Ray; the receipts come back as they are committed."""
@@ -358,8 +348,9 @@ class Engine:
 
     def _actors(self):
         """How an actor's step is spread. It takes no core of Ray's count: on one core the other steps would wait for it forever."""
-        gpus = int(self.ray.cluster_resources().get("GPU", 0))
-        most = gpus or max(1, self.num_cpus // CPUS_PER_ACTOR)
+        has = self.ray.cluster_resources()
+        gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 1))
+        most = gpus or max(1, cpus // CPUS_PER_ACTOR)
         strategy = self.ray.data.ActorPoolStrategy(min_size=1, max_size=most)
         return {"compute": strategy, "num_cpus": 0, "num_gpus": 1 if gpus else 0}
 
@@ -378,9 +369,9 @@ class Engine:
             if not self.ray_address:
                 options |= {"num_cpus": self.num_cpus, "include_dashboard": False}
                 options |= {"object_store_memory": STORE_BYTES_PER_CPU * self.num_cpus}
-                options |= {"object_spilling_directory": str((self.out / "work").resolve())}
-                (self.out / "work").mkdir(exist_ok=True)
-            ray.init(self.ray_address or "local", **options)
+                if self.storage.local:
+                    options |= {"object_spilling_directory": str(self.storage.local / "work")}
+            ray.init(self.ray_address or "local", **options)  # without an address Ray would join any cluster that it finds here
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come back as exceptions
             context = ray.data.DataContext.get_current()
             context.target_max_block_size = None  # a block is a partition, whatever its size
@@ -393,39 +384,41 @@ class Engine:
         """Progress of a stage, and its wall clock time, summed over the runs that made its partitions."""
         progress, start = Progress(name, todo), time.perf_counter()
         if todo:
-            (self.out / SEAL).unlink(missing_ok=True)
+            self.storage.remove(SEAL)
         try:
             yield progress
         finally:
             progress.close()
-            path = self.out / "work" / "seconds.json"
-            secs = json.loads(path.read_text()) if path.is_file() else {}
+            secs = self._json("work/seconds.json") or {}
             if todo:
                 before = secs.get(name, 0.0) if todo < partitions else 0.0
                 secs[name] = round(before + time.perf_counter() - start, 2)
-                write_file(path, json.dumps(secs, indent=1).encode())
+                self.storage.write("work/seconds.json", json.dumps(secs, indent=1).encode())
             self.stages[name] = {"secs": secs.get(name, 0.0), "made": todo, "partitions": partitions}
+
+    def _json(self, name):
+        """The content of a file of ours, None where there is none."""
+        return json.loads(self.storage.read(name)) if self.storage.size(name) else None
 
     def _done(self, folder, name, key):
         """The partition, or None where its file or its ledger is missing or was made from something else."""
-        path = Path(folder) / f"{name}.parquet"
-        receipt = read_receipt(path)
+        file = f"{folder}/{name}.parquet"
+        receipt = self.storage.read_receipt(file)
         if receipt is None or receipt["key"] != key:
             return None
-        ledger = self.out / "dropped" / f"{receipt['stage']}.{name}.parquet"
-        if (read_receipt(ledger) or {}).get("key") != (key if receipt.get("ledger") else None):
+        ledger = self.storage.read_receipt(f"dropped/{receipt['stage']}.{name}.parquet") or {}
+        if ledger.get("key") != (key if receipt.get("ledger") else None):
             return None
-        for file in receipt.get("files", []):
-            made = self.out / file["folder"] / file["file"]
-            if not made.is_file() or made.stat().st_size != file["bytes"]:
+        for made in receipt.get("files", []):
+            if self.storage.size(f"{made['folder']}/{made['file']}") != made["bytes"]:
                 return None
-        return Partition(name, str(path), receipt)
+        return Partition(name, file, receipt)
 
     def _raw_parts(self, name, key):
         """All raw partitions of a job, or None where it has not been finished."""
         parts = []
         while True:
-            part = self._done(self.out / "raw", f"{name}-{len(parts):03d}", key)
+            part = self._done("raw", f"{name}-{len(parts):03d}", key)
             if part is None:
                 return None
             parts.append(part)
@@ -434,18 +427,20 @@ class Engine:
 
     def _remove_old_raw(self, sources, names):
         """What these sources left under another cut or for files that are gone. Sources not in the config keep theirs."""
-        for path in [*(self.out / "raw").glob("*.parquet"), *(self.out / "dropped").glob("raw.*.parquet")]:
-            name = path.stem.removeprefix("raw.") if path.parent.name == "dropped" else path.stem
-            if name not in names and (read_receipt(path) or {}).get("source") in {*sources, None}:
-                path.unlink()
+        found = [f"raw/{name}" for name in self.storage.names("raw")]
+        found += [f"dropped/{name}" for name in self.storage.names("dropped") if name.startswith("raw.")]
+        for path in found:
+            name = path.split("/")[1].removesuffix(".parquet")
+            name = name.removeprefix("raw.") if path.startswith("dropped/") else name
+            if name not in names and (self.storage.read_receipt(path) or {}).get("source") in {*sources, None}:
+                self.storage.remove(path)
 
-    @staticmethod
-    def _remove_strangers(folder, names):
+    def _remove_strangers(self, folder, names):
         """A folder holds the partitions of this run alone: readers take all its files."""
         keep = {f"{name}.parquet" for name in names}
-        for path in Path(folder).glob("*.parquet"):
-            if path.name not in keep:
-                path.unlink()
+        for name in self.storage.names(folder):
+            if name.endswith(".parquet") and name not in keep:
+                self.storage.remove(f"{folder}/{name}")
 
 
 def _cause(name, error):
@@ -487,15 +482,19 @@ def names_its_partition(function):
 def read_input(block):
     """Job -> the input partition's table."""
     job = json.loads(block["job"][0].as_py()) | {"began": time.time(), "steps": []}
-    return _pack(job, pq.read_table(job["inputs"][0], memory_map=True))
+    return _pack(job, storage(job["out"]).read_table(job["inputs"][0]))
 
 
 @names_its_partition
 def read_bucket(block):
     """Job -> all rows of a bucket, from the row groups of the split's files."""
     job = json.loads(block["job"][0].as_py()) | {"began": time.time(), "steps": []}
-    tables = [pq.read_schema(job["schema"]).remove_metadata().empty_table()]
-    tables += [pq.ParquetFile(path).read_row_group(group) for path, group in job["inputs"]]
+    where = storage(job["out"])
+    with where.open(job["schema"]) as file:
+        tables = [pq.read_schema(file).empty_table()]
+    for name, group in job["inputs"]:
+        with where.open(name) as file:
+            tables.append(pq.ParquetFile(file).read_row_group(group))
     return _pack(job, pa.concat_tables(t.replace_schema_metadata(None) for t in tables))
 
 
@@ -510,10 +509,10 @@ class Apply:
         job, table, dropped, files = _unpack(block)
         if not self.step.takes(job.get("source")):
             return block
-        beside = [pq.read_table(path) for path in job.get("beside", [])] if self.step.beside else []
+        beside = [storage(job["out"]).read_table(name) for name in job.get("beside", [])] if self.step.beside else []
         start = time.perf_counter()
         try:
-            kept, lost, more = _guarded(self.step, table, beside)
+            kept, lost, more, notes = _guarded(self.step, table, beside)
         except Exception as error:
             message = " ".join(f"{type(error).__name__}: {error}".split())
             raise EngineError(f"{job['name']}: {self.step.name}: {message}") from error
@@ -523,6 +522,7 @@ class Apply:
         if reasons["quarantined"] > max(10, MAX_QUARANTINED * len(table)):
             raise EngineError(f"{job['name']}: {self.step.name} failed on {reasons['quarantined']} rows: {lost['detail'][-1]}")
         record = {"step": self.step.name, "in": len(table), "out": len(kept), "dropped": dict(sorted(reasons.items()))}
+        record |= {"notes": notes} if notes else {}
         job["steps"].append(record | {"secs": time.perf_counter() - start, "bytes": table.nbytes})
         return _pack(job, kept, pa.concat_tables([dropped, lost]), files | more)
 
@@ -563,7 +563,7 @@ def read_source(block):
         record |= {"secs": time.time() - began, "bytes": size}
         seen_by_steps = [table[name].to_pylist() for name in ("id", "media_type", "licence", "meta")]  # the id has the content
         content = digest(seen_by_steps)
-        one = job | {"name": name, "output": f"{job['out']}/raw/{name}.parquet", "began": began, "steps": [record]}
+        one = job | {"name": name, "output": f"raw/{name}.parquet", "began": began, "steps": [record]}
         _commit(one | {"content": content, "last": last, "source": source.name}, table, dropped, {})
         total["rows"] += len(table)
         total["bytes"] += size
@@ -602,30 +602,30 @@ def _guarded(step, table, beside):
             raise
         if len(table) == 1:
             kept = step.run(table.slice(0, 0), step.settings, *beside)[0]
-            return kept, drop(table, step.name, "quarantined", f"{type(error).__name__}: {error}"[:500]), {}
+            return kept, drop(table, step.name, "quarantined", f"{type(error).__name__}: {error}"[:500]), {}, {}
         middle = len(table) // 2
         first = _guarded(step, table.slice(0, middle), beside)
         second = _guarded(step, table.slice(middle), beside)
-        return pa.concat_tables([first[0], second[0]]), pa.concat_tables([first[1], second[1]]), {}
-    return kept, lost, more[0] if more else {}
+        return pa.concat_tables([first[0], second[0]]), pa.concat_tables([first[1], second[1]]), {}, {}
+    return kept, lost, *more, *({},) * (2 - len(more))
 
 
 def _commit(job, kept, dropped, files, cuts=None):
     receipt = {key: job[key] for key in ("stage", "name", "key", "source", "buckets", "last", "steps") if key in job}
     receipt |= {"content": job.get("content", job["key"]), "rows": len(kept), "secs": round(time.time() - job["began"], 3)}
+    where, ledger = storage(job["out"]), f"{job['stage']}.{job['name']}.parquet"
     if len(dropped) and not job.get("aside"):
-        receipt["ledger"] = f"{job['stage']}.{job['name']}.parquet"
+        receipt["ledger"] = ledger
         lost = {"key": job["key"], "source": job.get("source")}
-        write_table(Path(job["out"]) / "dropped" / receipt["ledger"], dropped, lost)
+        where.write_table(f"dropped/{ledger}", dropped, lost)
     else:
-        (Path(job["out"]) / "dropped" / f"{job['stage']}.{job['name']}.parquet").unlink(missing_ok=True)
+        where.remove(f"dropped/{ledger}")
     if files:
         receipt["files"] = []
         for name, buffer in files.items():
-            write_file(Path(job["out"]) / job["files_to"] / name, buffer)
-            about = {"bytes": len(buffer), "sha256": hashlib.sha256(buffer).hexdigest()}
-            receipt["files"].append({"folder": job["files_to"], "file": name, **about})
-    write_table(Path(job["output"]), kept, receipt, cuts)
+            where.write(f"{job['files_to']}/{name}", buffer)
+            receipt["files"].append({"folder": job["files_to"], "file": name, "bytes": len(buffer), "sha256": sha256(buffer)})
+    where.write_table(job["output"], kept, receipt, cuts)
     return pa.table({"job": [json.dumps({"name": job["name"], "rows": len(kept), "bytes": kept.nbytes})]})
 
 
@@ -657,61 +657,6 @@ def _flat(rows):
 def _structs(table):
     struct = table.combine_chunks().to_struct_array()
     return struct.combine_chunks() if isinstance(struct, pa.ChunkedArray) else struct
-
-
-# ---------------------------------------------------------------------------------------------------- files
-
-
-def write_table(path, table, receipt, cuts=None):
-    """A Parquet file with the receipt in its footer; `cuts` are row numbers at which row groups begin and end."""
-    table = table.combine_chunks().replace_schema_metadata({RECEIPT: json.dumps(receipt)})
-    with _atomic(path) as temporary, pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
-        for start, end in itertools.pairwise(cuts) if cuts else [(0, len(table))]:
-            writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
-
-
-def write_file(path, data):
-    """The bytes under this name, all or nothing."""
-    with _atomic(path) as temporary:
-        Path(temporary).write_bytes(data)
-
-
-@contextmanager
-def _atomic(path):
-    """A temporary name beside `path`; fsynced and renamed to it when the block ends well, removed when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{os.getpid()}-{path.name}"
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.rename(path)
-        sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def sync(path):
-    """Brings a file, or the names in a folder, safely to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def file_sha256(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_receipt(path):
-    """The receipt in a Parquet footer, or None where there is no readable file of ours."""
-    try:
-        return json.loads((pq.read_schema(path).metadata or {}).get(RECEIPT, b"null"))
-    except (OSError, pa.ArrowInvalid):
-        return None
 
 
 def available_cpus():

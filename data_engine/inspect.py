@@ -11,7 +11,6 @@ Reads what a run left under its `out`, finished or not, and changes nothing.
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.dataset as ds
 
 from config import UserError, load, main_guard
 from data_engine import shards
+from data_engine.storage import storage
 
 LISTED = 20  # records that --why tells of; more are counted
 AROUND = 40  # tokens printed on either side of the one asked for
@@ -36,9 +36,9 @@ class Inspect:
 
 def main(argv):
     cfg = load(Inspect, argv, positional="out")
-    out = Path(cfg.out)
-    if not (out / "raw").is_dir():
-        raise UserError(f"{out} is no folder of a run: python -m data_engine.run makes one")
+    out = storage(cfg.out)
+    if not out.names("raw"):
+        raise UserError(f"{out.root} is no folder of a run: python -m data_engine.run makes one")
     if [cfg.token, cfg.id, cfg.why].count(None) != 2:
         raise UserError("one of --token=123, --id=5f0c..., --why=URI is needed")
     if cfg.token is not None:
@@ -58,22 +58,27 @@ def document_of_token(out, split, token):
 
     if split not in ("train", "val"):
         raise UserError(f"split={split!r} must be train or val")
-    found = shards.open(out / "shards", split)
-    if not 0 <= token < found.tokens:
-        raise UserError(f"token={token}: the {split} split has the tokens 0 to {found.tokens - 1}")
-    starts = np.cumsum([0] + [len(shard) for shard in found.shards])
+    if out.size("shards/shards.json") is None:
+        raise UserError(f"{out.root} has no shards yet: run `python -m data_engine.run` to its end first")
+    meta = shards.described(out.read("shards/shards.json"), out.path("shards/shards.json"))
+    if not 0 <= token < meta["tokens"][split]:
+        raise UserError(f"token={token}: the {split} split has the tokens 0 to {meta['tokens'][split] - 1}")
+    starts = np.cumsum([0] + [shard["tokens"] for shard in meta["shards"][split]])
     number = int(np.searchsorted(starts, token, side="right")) - 1
-    name, at = found.meta["shards"][split][number]["file"], int(token - starts[number])
+    name, at = meta["shards"][split][number]["file"], int(token - starts[number])
     start = ds.field("start")
     here = (ds.field("shard") == name) & (start <= at) & (start + ds.field("length") > at)
-    (row,) = ds.dataset(out / "shards" / "index.parquet").to_table(filter=here).to_pylist()
-    tokenizer = Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
-    ids = found.shards[number][row["start"] : row["start"] + row["length"]].tolist()
+    (row,) = index(out).to_table(filter=here).to_pylist()
     place = at - row["start"]
-    before, after = ids[max(0, place - AROUND) : place], ids[place + 1 : place + 1 + AROUND]
-    spelled = [tokenizer.decode(part, skip_special_tokens=False) for part in (before, [ids[place]], after)]
+    first, end = max(0, place - AROUND), min(row["length"], place + 1 + AROUND)
+    with out.open(f"shards/{name}") as file:
+        ids = np.frombuffer(file.read_at(2 * (end - first), 2 * (row["start"] + first)), meta["dtype"]).tolist()
+    tokenizer = Tokenizer.from_str(out.read("tokenizer/tokenizer.json").decode())
+    middle = place - first
+    parts = (ids[:middle], [ids[middle]], ids[middle + 1 :])
+    spelled = [tokenizer.decode(part, skip_special_tokens=False) for part in parts]
     return [
-        f"token {token} of {split}: {name} at {at}, id {ids[place]}",
+        f"token {token} of {split}: {name} at {at}, id {ids[middle]}",
         f"token {place} of the {row['length']} of the document {row['id']}, epoch {row['epoch']}",
         *about(row),
         "",
@@ -95,7 +100,7 @@ def find_ids(out, prefix, uri):
             chosen = pc.match_substring(known["uri"], uri)
     ids = sorted(set(known.filter(chosen)["id"].to_pylist()))
     if not ids:
-        raise UserError(f"no record in {out} has the {'id' if prefix else 'uri'} {prefix or uri}")
+        raise UserError(f"no record in {out.root} has the {'id' if prefix else 'uri'} {prefix or uri}")
     return ids
 
 
@@ -115,8 +120,7 @@ def story(out, record):
     dropped = (rows(out, "dropped", ["source", "uri", "stage", "reason", "detail"], mine) or pa.table({})).to_pylist()
     if dropped and not raw:
         lines += about(dropped[0])
-    index = out / "shards" / "index.parquet"
-    places = ds.dataset(index).to_table(filter=mine).to_pylist() if index.is_file() else []
+    places = index(out).to_table(filter=mine).to_pylist() if out.size("shards/index.parquet") else []
     for row in places:
         lines.append(f"shards: {row['shard']} from token {row['start']}, {row['length']} tokens, epoch {row['epoch']}")
     if places:
@@ -135,8 +139,13 @@ def about(row):
 
 def rows(out, folder, columns, chosen=None):
     """The columns of the chosen rows of all files of a folder, None where there are no files."""
-    files = sorted((out / folder).glob("[!.]*.parquet"))
-    return ds.dataset(files).to_table(columns=columns, filter=chosen) if files else None
+    found = out.dataset(folder)
+    return found.to_table(columns=columns, filter=chosen) if found else None
+
+
+def index(out):
+    """shards/index.parquet as a dataset."""
+    return ds.dataset(out.path("shards/index.parquet"), filesystem=out.fs, format="parquet")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ look at the first bytes of a few files of each source (budget.py), and the costs
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from data_engine import budget, download, fetch
 from data_engine.engine import STORE_BYTES_PER_CPU
 from data_engine.mix import plan_mix
 from data_engine.progress import clock
+from data_engine.storage import storage
 
 # Bytes on the disk for a byte of content (raw), of clean text (documents, work) and for a token (work, shards); dev/LOG.md
 DISK = {"raw": 0.41, "documents": 0.42}
@@ -54,7 +54,9 @@ def text(cfg, out, cores):
         )
     disk = disk_bytes(cfg, found, targets)
     total, content, fetched = sum(disk.values()), sum(e.content for e in found.values()), sum(e.fetch for e in found.values())
-    free = shutil.disk_usage(_existing(out)).free
+    folder = storage(str(out)).local  # None in an object store, which has room
+    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free if folder else float("inf")
+    room = f"; {free / 1e6:,.0f} MB are free" if folder else ""
     ram, store = RAM_BYTES + cores * RAM_PARTITIONS * cfg.partition_bytes, STORE_BYTES_PER_CPU * cores
     shm = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
     secs = START_SECS + sum(e.text for e in found.values()) / BYTES_PER_SECOND / cores
@@ -63,7 +65,7 @@ def text(cfg, out, cores):
     lines += [
         f"budget  {budget_said}; the corpus would have about {sum(targets.values()) / 1e6:,.2f} M",
         f"fetch   {fetched / 1e6:,.1f} MB, {clock(fetched / LINE)} at 100 Mbit/s; {content / 1e6:,.1f} MB of records",
-        f"disk    {total / 1e6:,.1f} MB in {out} ({parts}); {free / 1e6:,.0f} MB are free",
+        f"disk    {total / 1e6:,.1f} MB in {out} ({parts}){room}",
         f"memory  about {ram / 1e9:.1f} GB with {cores} cores; {available_ram() / 1e9:.1f} GB are available",
         f"shm     {store / 1e9:.2f} GB for Ray's object store; /dev/shm has {shm / 1e9:.2f} GB free",
         f"time    about {clock(secs)} of work on {cores} cores",
@@ -143,8 +145,3 @@ def available_ram():
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _existing(out):
-    """The folder of `out`, or the nearest above it that exists."""
-    return next(p for p in (Path(out).resolve(), *Path(out).resolve().parents) if p.exists())

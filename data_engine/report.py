@@ -10,7 +10,9 @@ from collections import Counter
 
 import pyarrow.compute as pc
 
-from data_engine.engine import EngineError, plain, write_file
+from data_engine import dedup_report
+from data_engine.dedup_report import found_duplicates
+from data_engine.engine import SEAL, EngineError, plain
 from data_engine.progress import clock
 
 LEDGERS = {"tokens": "tokens", "shards-split": "order"}  # stages with a ledger behind documents -> their place in `made`
@@ -88,25 +90,24 @@ def write(cfg, engine, made):
     """report.json and report.html in out/; returns the summary that the run prints last."""
     table = funnel(made)
     data = {
-        "out": str(engine.out),
+        "out": engine.out,
         "until": cfg.until,
         "settings": {k: v for k, v in plain(cfg).items() if k not in ("sources", "plan")},
         "sources": table,
         "stages": engine.stages,
-        "duplicates": sum(part.receipt["rows"] for part in made.get("duplicates", [])),
+        "duplicates": found_duplicates(cfg, engine, made),
         "pii": pii_counts(engine, made),
         "contaminated": contaminated(engine, made),
         "shards": None,
     }
-    shards = engine.out / "shards" / "shards.json"
-    if not shards.exists():
+    if engine.storage.size(SEAL) is None:
         after = {"raw": ["documents"], "documents": []}.get(list(made)[-1], [])
         engine.forget([*after, *(stage for stage in ("tokens", "shards-split") if LEDGERS[stage] not in made)])
     if "shards" in made:
-        data["shards"] = json.loads(shards.read_text())
-        data["mix"] = json.loads((engine.out / "shards" / "sources.json").read_text())
-    write_file(engine.out / "report.json", to_json(data))
-    write_file(engine.out / "report.html", page(data).encode())
+        data["shards"] = json.loads(engine.storage.read(SEAL))
+        data["mix"] = json.loads(engine.storage.read("shards/sources.json"))
+    engine.storage.write("report.json", to_json(data))
+    engine.storage.write("report.html", page(data).encode())
     return summary(data)
 
 
@@ -137,6 +138,8 @@ def summary(data):
         for row in rows:
             dropped = "  ".join(f"{reason} {n:,}" for reason, n in row["dropped"].items())
             lines.append(f"{source:<16}{row['step']:<20}{row['in']:>10,}{row['out']:>10,}  {dropped}")
+    if data["duplicates"]:
+        lines.append(dedup_report.line(data["duplicates"]))
     if data["shards"]:
         tokens, shards = data["shards"]["tokens"], data["shards"]["shards"]
         files = len(shards["train"]) + len(shards["val"])
@@ -205,6 +208,8 @@ def page(data):
     body = [f'<div class="tiles">{"".join(parts)}</div>', "<h2>From records to documents</h2>", _funnel_table(data["sources"])]
     if data["shards"]:
         body += ["<h2>Mix</h2>", _mix_table(data["mix"])]
+    if data["duplicates"]:
+        body += dedup_report.section(data["duplicates"], _table)
     if data["pii"]:
         rows = [[html.escape(kind), f"{n:,}"] for kind, n in data["pii"].items()]
         body += ["<h2>Personal data redacted</h2>", _table(["type", "redactions"], rows)]

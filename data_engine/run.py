@@ -23,6 +23,7 @@ from data_engine.decontaminate import DecontaminateConfig, decontaminate, item_g
 from data_engine.dedup import (
     DedupConfig,
     candidates,
+    choose_bands,
     cluster,
     distinct,
     pair,
@@ -40,13 +41,14 @@ from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, t
 from data_engine.pii import PiiConfig, redact
 from data_engine.quality import QualityConfig, filter_quality
 from data_engine.shards import describe, write_shard
+from data_engine.storage import sha256
 from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
 from data_engine.xlm_roberta import find_weights, second_opinion
 from eval_tasks import TASKS
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
 MARGIN = 1.1  # documents encoded beyond what the budget is estimated to take; the exact choice follows from their tokens
-BAND_ROWS = 20_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.5 GB
+BAND_ROWS = 8_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.7 GB with their order
 BUCKET_TEXT = 256 << 20  # bytes of documents, were all of them candidates, whose 5-grams one bucket of verification holds: 0.5 GB
 
 
@@ -98,7 +100,8 @@ def pipeline(cfg, engine, made):
     if not sum(part.receipt["rows"] for part in docs):
         raise UserError(f"no document is left; {engine.out}/report.html says why")
     signatures = engine.map("signatures", docs, [Step(sign, cfg.dedup, whole=True)], folder="work/signatures")
-    made["duplicates"] = dupes = find_duplicates(cfg, engine, docs, signatures)
+    made["pairs"], dupes = find_duplicates(cfg, engine, docs, signatures)
+    made["duplicates"] = dupes
     if cfg.until == "duplicates":
         return
 
@@ -123,7 +126,7 @@ def evaluation_grams(cfg, engine):
 
 
 def find_duplicates(cfg, engine, docs, signatures):
-    """Duplicates, one partition for each of `docs`: bands -> keyed shuffle -> pairs -> exact check -> clusters -> survivors."""
+    """Pairs, and duplicates, one partition for each of `docs`: bands -> keyed shuffle -> pairs -> exact check -> survivors."""
     rows = sum(part.receipt["rows"] for part in signatures) * (cfg.dedup.bands + 1)
     buckets = 1 + rows // BAND_ROWS
     split = Step(split_bands, {"dedup": cfg.dedup, "buckets": buckets}, expand=True)
@@ -152,7 +155,7 @@ def find_duplicates(cfg, engine, docs, signatures):
             yield part.name, pa.concat_tables([copies, itself])
             start += len(mine)
 
-    return engine.save("duplicates", digest([p.content for p in (*docs, *found_in)]), tables)
+    return pairs, engine.save("duplicates", digest([p.content for p in (*docs, *found_in)]), tables)
 
 
 def survivors(engine, signatures, dupes):
@@ -179,8 +182,9 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
         train_tokenizer(texts, cfg.vocab_size, folder)
 
     key = digest(Step(train_tokenizer).identity(), cfg.vocab_size, [p.content for p in parts])
-    folder = engine.once("tokenizer", key, make)
-    return parts, EncodeConfig(engine.sha256("tokenizer/tokenizer.json"), str((folder / "tokenizer.json").resolve()))
+    engine.once("tokenizer", key, make)
+    text = engine.storage.read("tokenizer/tokenizer.json").decode()
+    return parts, EncodeConfig(sha256(text), text)
 
 
 def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
@@ -229,12 +233,12 @@ def make_shards(cfg, engine, tokens, targets, encoder):
     buckets = train_shards + val_shards
     order, parts = engine.exchange("shards", tokens, split, merge, buckets, files_to="shards")
     files = [(f["file"], f["bytes"], f["sha256"]) for part in parts for f in part.receipt.get("files", [])]
-    index = engine.read(parts, None)
+    index = engine.read(parts, ["shard", "id", "source", "licence", "length"])
     placed, lost = pc.count_distinct(index["id"]).as_py(), sum(sum(p.receipt["steps"][-1]["dropped"].values()) for p in order)
     if placed + lost != len(counts):
         raise EngineError(f"shards: {len(counts)} documents in, {placed} placed + {lost} dropped")
     last = {
-        "index.parquet": index,
+        "index.parquet": parts,
         "sources.json": report.to_json(report.attribution(cfg.sources, index, targets, shares(cfg))),
         "shards.json": report.to_json(describe(files, cfg.vocab_size, encoder.sha256)),
     }
@@ -292,8 +296,9 @@ def check(cfg):
         ("dedup.threshold", 0 < cfg.dedup.threshold <= 1, "above 0 and at most 1"),
         ("num_cpus", cfg.num_cpus is None or cfg.num_cpus > 0, "at least 1, or None for all"),
         ("shard_tokens", cfg.shard_tokens >= 1000, "at least 1000"),
-        ("dedup.bands", cfg.dedup.bands > 0, "at least 1"),
-        ("dedup.rows", cfg.dedup.rows > 0, "at least 1"),
+        ("dedup.bands", cfg.dedup.bands is None or cfg.dedup.bands > 0, "at least 1, or None for datasketch's choice"),
+        ("dedup.rows", cfg.dedup.rows is None or cfg.dedup.rows > 0, "at least 1, or None for datasketch's choice"),
+        ("dedup.hashes", cfg.dedup.hashes >= 2, "at least 2"),
         ("dedup.ngram", cfg.dedup.ngram > 0, "at least 1"),
         ("mix.max_epochs", cfg.mix.max_epochs > 0, "at least 1"),
         ("tokenizer.sample_bytes", cfg.tokenizer.sample_bytes > 0, "more than 0"),
@@ -311,6 +316,7 @@ def main(argv):
     path = next((a for a in argv if not a.startswith("-")), "configs/corpus_quickstart.py")
     cfg = load(Settings, [path, *(a for a in argv if a.startswith("-"))])
     check(cfg)
+    cfg = dataclasses.replace(cfg, dedup=choose_bands(cfg.dedup))
     out = cfg.out or f"data/{Path(path).stem}"
     cfg = dataclasses.replace(cfg, sources=download.placed(cfg, out))
     if cfg.plan:

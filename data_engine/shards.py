@@ -38,19 +38,13 @@ def open(folder, split="train", verify=False):
 
     UserError where shards.json is missing, of another format, or does not fit the files.
     """
+    if "://" in str(folder):
+        raise UserError(f"{folder} is not on disk: training maps its shards into memory, so copy that folder to this machine first")
     folder = Path(folder)
     path = folder / "shards.json"
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `python -m data_engine.run` to its end first")
-    try:
-        meta = json.loads(path.read_text())
-        if (meta["format"], meta["version"]) != (FORMAT, FORMAT_VERSION):
-            raise UserError(f"{path} is {meta['format']} {meta['version']}, this code reads {FORMAT} {FORMAT_VERSION}")
-        missing = {"dtype", "vocab_size", "eot", "tokenizer_sha256", "tokens", "shards"} - meta.keys()
-        if missing:
-            raise UserError(f"{path} lacks {', '.join(sorted(missing))}: rerun data_engine.run")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): rerun data_engine.run") from error
+    meta = described(path.read_bytes(), path)
     arrays = []
     for shard in meta["shards"][split]:
         file = folder / shard["file"]
@@ -63,6 +57,20 @@ def open(folder, split="train", verify=False):
                     raise UserError(f"{file} does not have the sha256 in shards.json: rerun data_engine.run")
         arrays.append(np.memmap(file, np.dtype(meta["dtype"]), "r") if size else np.empty(0, np.uint16))
     return Split(arrays, sum(len(a) for a in arrays), meta)
+
+
+def described(data, path):
+    """The bytes of shards.json -> its dict; UserError, which names `path`, where this code cannot read it."""
+    try:
+        meta = json.loads(data)
+        if (meta["format"], meta["version"]) != (FORMAT, FORMAT_VERSION):
+            raise UserError(f"{path} is {meta['format']} {meta['version']}, this code reads {FORMAT} {FORMAT_VERSION}")
+        missing = {"dtype", "vocab_size", "eot", "tokenizer_sha256", "tokens", "shards"} - meta.keys()
+        if missing:
+            raise UserError(f"{path} lacks {', '.join(sorted(missing))}: rerun data_engine.run")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): rerun data_engine.run") from error
+    return meta
 
 
 # ---------------------------------------------------------------------------------------------------- writing

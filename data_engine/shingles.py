@@ -132,12 +132,18 @@ def shingle_sets(data, offsets, fold, n):
 
 
 @numba.njit(nogil=True, cache=True)
-def jaccard(hashes, starts, ends, left, right, out):
-    """out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]; 0 for empty ones."""
+def jaccard(hashes, starts, ends, left, right, least, out):
+    """
+    out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]; 0 for empty ones, and for
+    those whose sizes alone keep it below `least`.
+    """
     for i in range(len(left)):
         p, p_end, q, q_end = starts[left[i]], ends[left[i]], starts[right[i]], ends[right[i]]
         union = (p_end - p) + (q_end - q)
         common = 0
+        if min(p_end - p, q_end - q) / max(1, p_end - p, q_end - q) < least:
+            out[i] = 0.0
+            continue
         while p < p_end and q < q_end:
             x, y = hashes[p], hashes[q]
             common += x == y

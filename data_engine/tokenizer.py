@@ -6,10 +6,9 @@ cores, and so is the tokenizer. The pre-tokenizer is GPT-2's regular expression,
 special token inside a document is encoded as ordinary text: only the engine writes <|endoftext|>.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +42,7 @@ class TokenizerConfig:
 @dataclass(frozen=True)
 class EncodeConfig:
     sha256: str  # of tokenizer.json
-    path: str = field(metadata={"in_key": False})  # where it lies: not part of what it does
+    text: str = field(repr=False, metadata={"in_key": False})  # its content, which the sha256 stands for; about 2 MB
 
 
 def sample(docs, settings):
@@ -100,7 +99,7 @@ def encode(docs, cfg):
     Documents -> TOKENS, each ended by <|endoftext|>: bpe.py's compiled pass, which has the ids of `tokenizers` at ten times its
     speed. The rare text with a character newer than Python's tables is encoded by `tokenizers` itself.
     """
-    encoder, tokenizer = _encoder(cfg.path, cfg.sha256)
+    encoder, tokenizer = _encoder(cfg)
     end = SPECIALS.index(END_OF_TEXT)
     data, offsets = text_buffers(docs["text"])
     ids, ends, left = bpe.encode(data, offsets, encoder, end)
@@ -118,12 +117,10 @@ def encode(docs, cfg):
     return pa.table([*columns, pa.array(np.diff(offsets)), lengths, tokens], schema=TOKENS), nothing_dropped()
 
 
-@cache
-def _encoder(path, sha256):
+@lru_cache(maxsize=1)
+def _encoder(cfg):
     from tokenizers import Tokenizer
 
-    text = Path(path).read_text()
-    assert hashlib.sha256(text.encode()).hexdigest() == sha256, f"{path} changed during the run"
-    tokenizer = Tokenizer.from_str(text)
+    tokenizer = Tokenizer.from_str(cfg.text)
     tokenizer.encode_special_tokens = True
-    return bpe.load(text), tokenizer
+    return bpe.load(cfg.text), tokenizer

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from data_engine.dedup import (
     DedupConfig,
     candidates,
+    chance,
+    choose_bands,
     cluster,
     components,
     distinct,
@@ -26,7 +28,7 @@ from data_engine.dedup import (
     unpack_ids,
 )
 from data_engine.records import record_id, text_buffers
-from data_engine.shingles import fold_table, shingle_sets
+from data_engine.shingles import fold_table, jaccard, shingle_sets
 
 CFG = DedupConfig()
 
@@ -159,11 +161,41 @@ def test_large_buckets_still_find_all_copies():
     assert len(find([text + " " + "!" * i for i in range(200)])) == 199
 
 
+def test_a_key_of_many_documents_is_capped_and_noted():
+    ids = sorted(bytes.fromhex(record_id("s", str(i), b"")) for i in range(104))
+    keys = [7] * 100 + [8, 8, 9, 10]  # one of a hundred documents, one of two, two that nobody shares
+    order = random.Random(12).sample(range(104), 104)
+    rows = pa.table(
+        {"key": pa.array([keys[i] for i in order], pa.uint64()), "id": pa.array([ids[i] for i in order], pa.binary(16))}
+    )
+    pairs, _, _, notes = pair(rows, CFG)
+    assert notes == {"keys": 2, "largest": 100, "capped": 1, "capped_rows": 100}
+    found = {(ids.index(p["left"]), ids.index(p["right"])) for p in pairs.to_pylist()}
+    assert found == {(0, i) for i in range(1, 100)} | {(i, i + 1) for i in range(1, 99)} | {(100, 101)}
+
+
+def test_bands_and_rows_on_request_are_those_of_datasketch():
+    from datasketch import MinHashLSH
+
+    lsh = MinHashLSH(threshold=0.7, num_perm=128)
+    chosen = choose_bands(DedupConfig(threshold=0.7, bands=None, hashes=128))
+    assert (chosen.bands, chosen.rows) == (lsh.b, lsh.r) and choose_bands(CFG) is CFG
+    assert chance(0.8, CFG) > 0.99 and chance(0.8, DedupConfig(bands=14, rows=8)) == pytest.approx(0.924, abs=0.001)
+
+
+def test_sets_whose_sizes_differ_too_much_are_not_compared():
+    hashes = np.arange(100, dtype=np.uint64)
+    starts, ends = np.array([0, 0, 0]), np.array([100, 55, 54])
+    found = np.empty(2)
+    jaccard(hashes, starts, ends, np.array([0, 0]), np.array([1, 2]), 0.55, found)
+    assert found.tolist() == [0.55, 0.0]
+
+
 def test_empty_input_keeps_types():
     docs = documents([])
     signatures, lost = sign(docs, CFG)
     rows, _ = split_bands(signatures, {"dedup": CFG, "buckets": 2})
-    pairs, _ = pair(rows.select(["bucket", "key", "id"]), CFG)
+    pairs, *_ = pair(rows.select(["bucket", "key", "id"]), CFG)
     sets, _ = shingles(docs, CFG, candidates(pairs, 2))
     found, _ = cluster(sets, {"dedup": CFG, "sources": ["a"]})
     assert (len(signatures), len(rows), len(pairs), len(sets), len(found), len(lost)) == (0,) * 6
