@@ -4,8 +4,8 @@ The reference corpus: 2 B tokens of English from seven sources.
     python -m data_engine.run configs/corpus_2b.py --plan      what it will fetch, keep and need; checks every id below first
     python -m data_engine.run configs/corpus_2b.py             leaves data/corpus_2b, which configs/125m.py trains on
 
-About 9 GB to fetch, 60 GB of disk and a night on 8 cores; --plan says it more exactly for this machine. A run may be stopped at any
-time. AIKosh takes part where AIKOSH_API_KEY is set; without it Wikipedia takes its share.
+Calculated from the sizes that are known: 7 GB to fetch, 40 GB of disk, three hours of work on 2 cores; --plan says it for this
+machine. A run may be stopped at any time. AIKosh takes part where AIKOSH_API_KEY is set; without it Wikipedia takes its share.
 
 What confirmed each id, the Hub itself being out of reach when this was written (2026-11-25):
     wikipedia       id, commit, fields, licence: named alike by ten public repositories on GitHub that pin it, and the card
@@ -13,7 +13,7 @@ What confirmed each id, the Hub itself being out of reach when this was written 
     openwebtext     the Parquet mirror of OpenWebText2 (vietgpt/the_pile_openwebtext2) is only known by 1de27c6, the seven digits
                     that one project pins; so this is the fallback, Skylion007/openwebtext: id and commit named alike by ten public
                     repositories, its Parquet files by one
-    gutenberg       id and commit: nine public repositories alike; file names: two, with size and sha256 of two files
+    gutenberg       id and commit: nine public files alike; file names: two, with size and sha256 of a file each
     stackexchange   id, commit, field: three public repositories alike; file names: one that listed the tree
     arxiv           id, commit, field, count and size of the files: five public repositories alike
     aikosh          the id is used by two public programs; what its files hold is not confirmed by anybody, and its licence is
