@@ -15,9 +15,9 @@ from data_engine.mix import plan_mix
 from data_engine.progress import clock
 from data_engine.storage import storage
 
-# Bytes on the disk for a byte of content (raw), of clean text (documents, work) and for a token (work, shards); dev/LOG.md
-DISK = {"raw": 0.41, "documents": 0.42}
-WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN = 0.25, 900, 4.5
+# Bytes on the disk for a byte of content and a record (raw), a byte of clean text and a document (documents, work), a token
+RAW_BYTE, RAW_RECORD, TEXT_BYTE, TEXT_DOCUMENT = 0.41, 150, 0.42, 150
+WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN = 0.25, 1500, 4.5
 SHARD_TOKEN, SHARD_DOCUMENT = 2.0, 90
 BYTES_PER_SECOND = 700_000  # of text on one core, from raw to shards
 LINE = 12_500_000  # bytes a second of the line that is reckoned with: 100 Mbit/s
@@ -130,8 +130,8 @@ def disk_bytes(cfg, found, targets):
     documents = sum(e.documents for e in found.values())
     return {
         "downloads": sum(e.stored for e in found.values()) if cfg.keep_downloads else 0,
-        "raw": DISK["raw"] * sum(e.content for e in found.values()),
-        "documents": DISK["documents"] * clean,
+        "raw": sum(RAW_BYTE * e.content + RAW_RECORD * e.records for e in found.values()),
+        "documents": TEXT_BYTE * clean + TEXT_DOCUMENT * documents,
         "work": WORK_TEXT * clean + WORK_DOCUMENT * documents + WORK_TOKEN * tokens,
         "shards": SHARD_TOKEN * tokens + SHARD_DOCUMENT * taken,
     }

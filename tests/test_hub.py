@@ -180,6 +180,39 @@ def test_after_a_break_only_what_is_missing_is_fetched(hub, tmp_path, on_disk, m
     assert hub.served[BIG] - before == 7000 + len(FILES[BIG]) - there
 
 
+FETCH_ONE = """
+import sys
+from data_engine.download import HuggingFace
+from data_engine.fetch import Place
+source = HuggingFace("s", "owner/set", sys.argv[1], files="big.txt", place=Place(sys.argv[2]))
+print(sum(len(kept) for job in source.jobs(1 << 20) for kept, _ in source.read(job)))
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_download_the_next_process_fetches_what_is_missing(tmp_path, monkeypatch):
+    big = random.Random(1).randbytes(3_000_000)
+    with Hub({"owner/set": {"big.txt": big}}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        survey([source(tmp_path, files="big.txt")])
+        hub.faults["big.txt"] = ["drip:0.002"]
+        command = [sys.executable, "-c", FETCH_ONE, COMMIT, str(tmp_path / "downloads")]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        while not [p for p in tmp_path.rglob("*.part") if p.stat().st_size > 500_000]:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        (part,) = tmp_path.rglob("*.part")
+        there = part.stat().st_size
+        assert 500_000 < there < len(big)
+        time.sleep(0.2)  # what the server still had in hand for the dead
+        before = hub.served["big.txt"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.stdout == "1\n", done.stderr
+        assert hub.served["big.txt"] - before == len(big) - there
+        assert next(tmp_path.rglob("big.txt*")).read_bytes() == big
+
+
 @pytest.mark.parametrize(
     "fault", ["wrong", *(pytest.param(f, marks=pytest.mark.slow) for f in ("html", "reset:0", "500", "other:100"))]
 )
