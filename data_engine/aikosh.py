@@ -25,6 +25,7 @@ from data_engine.readers import VERSION, kind_of, read_file
 from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name
 
 LISTED = 100  # files in one answer
+UNKNOWN = 1 << 20  # bytes that a file is taken for whose size is not listed
 SIZES = ("size", "fileSize", "sizeInBytes", "file_size")  # what a listing may call them
 PATHS = ("relativeUrl", "filePath", "path", "name")
 VERSIONS = ("versionId", "version_id", "latestVersionId", "currentVersionId", "version")
@@ -68,7 +69,7 @@ class AIKosh:
             return [Job("external", ("external", found["external"]), digest(settings, found["external"]))]
         files = [tuple(file) for file in found["files"]]
         large = [[file] for file in files if (file[1] or 0) * 3 > partition_bytes]
-        small = [(path, size or 0, size) for path, size in files if (size or 0) * 3 <= partition_bytes]
+        small = [(path, UNKNOWN if size is None else size, size) for path, size in files if (size or 0) * 3 <= partition_bytes]
         groups = large + [[(path, size) for path, _, size in g] for g in group(small, partition_bytes * 2 // 3)]
         about, jobs = (found["version"], self.licence or found["licence"]), []
         for g in groups:
@@ -109,7 +110,7 @@ class AIKosh:
     def _remote(self, file, version):
         path, size = file
         key = f"{job_name(path)}-{digest(self.dataset, version, path, size)[:12]}"
-        return Remote(self.name, path, key, size)
+        return Remote(self.name, path, key, size, resumable=bool(version))
 
     # ---- what the platform says
 

@@ -158,7 +158,9 @@ def made(repos, tmp_path_factory):
                 time.sleep(0.02)
             os.killpg(run.pid, signal.SIGKILL)
             run.wait()
-        time.sleep(0.3)  # Ray's processes see that their driver is gone
+        sizes = None
+        while sizes != (sizes := [p.stat().st_size for p in sorted(downloads.rglob("*.part"))]):
+            time.sleep(1.0)  # until Ray's processes have seen that their driver is gone
         for path in big:
             hub.faults[path] = [""] * hub.faults[path].count("")
         there = [p for p in downloads.rglob("*") if p.is_file() and re.search(r"-[0-9a-f]{12}(\.part)?$", p.name)]
