@@ -1,6 +1,25 @@
-"""Hypothesis without a deadline (the first example compiles a kernel), the same examples on every run."""
+"""Hypothesis without a deadline (the first example compiles a kernel), the same examples on every run; two Ray nodes for all."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("phoenix", deadline=None, derandomize=True)
 settings.load_profile("phoenix")
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """The environment of an S3 server with an empty bucket."""
+    from tests import cluster
+
+    with cluster.s3() as env:
+        yield env
+
+
+@pytest.fixture(scope="session")
+def nodes(bucket):
+    """Two Ray nodes, which know the S3 server: runs that join them need not start a Ray of their own."""
+    from tests import cluster
+
+    with cluster.nodes() as found:
+        yield found

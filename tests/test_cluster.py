@@ -8,28 +8,15 @@ import sys
 import time
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 
 from config import UserError
 from data_engine.storage import Storage, storage
 from tests import cluster, corpus
-from tests.test_run import CONFIG, ROOT, inspect, result, run
+from tests.test_run import CONFIG, ROOT, inspect, made, result, run
 
 pytestmark = pytest.mark.slow
 KILLS = 10
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    with cluster.s3() as env:
-        yield env
-
-
-@pytest.fixture(scope="module")
-def nodes(bucket):
-    with cluster.nodes() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +33,6 @@ def objects(root, folders=("",)):
     """{name: bytes} of all objects of these folders."""
     where = storage(root)
     return {name: where.read(f"{folder}/{name}") for folder in folders for name in where.names(folder)}
-
-
-def made(root):
-    """How many files a run has finished."""
-    found = storage(root).fs.get_file_info(pafs.FileSelector(storage(root).base, recursive=True, allow_not_found=True))
-    return sum(info.type == pafs.FileType.File for info in found)
 
 
 def test_two_nodes_and_an_object_store_give_the_bytes_of_one_machine(nodes, straight):

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+from data_engine.storage import storage
 from tests import corpus
 
 ROOT = Path(__file__).parent.parent
@@ -32,8 +34,16 @@ num_cpus = 2
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cluster(nodes):
+    """All runs but those on a Ray of their own join two nodes that are up: starting Ray takes longer than a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", nodes.address)
+        yield
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(cluster, tmp_path_factory):
     """A folder with the corpus `first`, a second source, a config for each, and the run that is never stopped in `straight`."""
     path = tmp_path_factory.mktemp("laws")
     corpus.write(path / "first", slice(0, 200))
@@ -41,13 +51,15 @@ def folder(tmp_path_factory):
     (path / "one.py").write_text(CONFIG.format(first=str(path / "first"), share=1.0, more=""))
     more = f', Local("second", {str(path / "second")!r}, share=0.3)'
     (path / "two.py").write_text(CONFIG.format(first=str(path / "first"), share=0.7, more=more))
-    run(path / "one.py", path / "straight")
+    run(path / "one.py", path / "straight", alone=True)
     return path
 
 
-def run(config, out, *settings, check=True):
+def run(config, out, *settings, check=True, alone=False):
+    """A run to its end; alone: on a Ray of its own, else on the nodes of RAY_ADDRESS where a test has set it."""
     command = [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}", *settings]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    env = {name: value for name, value in os.environ.items() if not (alone and name == "RAY_ADDRESS")}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -69,40 +81,46 @@ def rows(out, name):
     return table.take(pc.sort_indices(table, [("id", "ascending")])).to_pylist()
 
 
+def made(root):
+    """How many files a run has finished, on disk or in an object store."""
+    found = storage(str(root)).fs.get_file_info(pafs.FileSelector(storage(str(root)).base, recursive=True, allow_not_found=True))
+    return sum(info.type == pafs.FileType.File and not info.base_name.startswith(".") for info in found)
+
+
 def written(out):
     """{file: time of its last change} of all partitions."""
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
 
 
 def test_one_cpu_gives_the_bytes_of_two(folder):
-    run(folder / "one.py", folder / "single", "--num_cpus=1")
+    run(folder / "one.py", folder / "single", "--num_cpus=1", alone=True)
     assert result(folder / "single") == result(folder / "straight")
     for name in ("raw", "documents", "dropped", "duplicates"):
         assert rows(folder / "single", name) == rows(folder / "straight", name)
 
 
 def test_killed_and_resumed_gives_the_bytes_of_the_straight_run(folder):
-    moments, out, killed = random.Random(7), folder / "killed", 0
+    """On a Ray of its own, which dies with the run; tests/test_cluster.py kills what belongs to a cluster."""
+    out, env = folder / "killed", {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    moments = sorted(random.Random(7).sample(range(1, made(folder / "straight") - 4), 3))
     command = [sys.executable, "-m", "data_engine.run", str(folder / "one.py"), f"--out={out}"]
-    for _ in range(4):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + moments.uniform(7, 14)
-        while time.monotonic() < deadline and process.poll() is None:
+    for moment in moments:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while made(out) < moment:
+            assert process.poll() is None, "the run was over before it could be killed"
             time.sleep(0.05)
-        killed += process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert killed >= 2, "the runs were over before they could be killed"
-    run(folder / "one.py", out)
+    run(folder / "one.py", out, alone=True)
     assert result(out) == result(folder / "straight")
     assert rows(out, "documents") == rows(folder / "straight", "documents")
     assert rows(out, "dropped") == rows(folder / "straight", "dropped")
     assert not list(out.rglob(".tmp-*")), "temporary files of the killed runs are left"
 
 
-def test_a_second_run_makes_nothing_and_starts_no_ray(folder):
+def test_a_second_run_makes_nothing_and_needs_no_ray(folder):
     before = written(folder / "straight")
-    done = run(folder / "one.py", folder / "straight")
+    done = run(folder / "one.py", folder / "straight", "--ray_address=127.0.0.1:1")  # nothing is there
     assert "all was done before" in done.stdout
     assert written(folder / "straight") == before
 
