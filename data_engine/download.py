@@ -11,6 +11,7 @@ Sources: where documents come from. A config names them in its list `sources`.
 import dataclasses
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from config import UserError
@@ -43,13 +44,16 @@ def placed(cfg, out):
 
 def survey(sources):
     """Asks the servers for what the config names, before anything is fetched; UserError with a line for each that is not there."""
-    problems = []
-    for source in sources:
-        if hasattr(source, "look"):
-            try:
-                source.look()
-            except UserError as error:
-                problems.append(str(error))
+
+    def problem(source):
+        try:
+            source.look()
+        except UserError as error:
+            return str(error)
+
+    asked = [source for source in sources if hasattr(source, "look")]
+    with ThreadPoolExecutor(max(1, len(asked))) as pool:  # each waits for its own server
+        problems = list(filter(None, pool.map(problem, asked)))
     if problems:
         raise UserError("\nerror: ".join(problems))
 
