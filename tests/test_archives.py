@@ -18,6 +18,7 @@ import pytest
 from data_engine import archives, readers
 from data_engine.archives import Bomb, Limits, decompressed
 from data_engine.download import Local
+from tests.cluster import BUCKET
 from tests.test_download import lines, read
 
 PARQUET = io.BytesIO()
@@ -306,3 +307,23 @@ def test_a_full_disk_is_no_damage_of_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(readers.tempfile, "TemporaryFile", Full)
     with pytest.raises(OSError, match="No space left"):
         read(Local("s", str(tmp_path)))
+
+
+@pytest.mark.slow
+def test_s3_is_read_as_a_folder_is(bucket, monkeypatch, tmp_path):
+    import pyarrow.fs
+
+    for name, value in bucket.items():
+        monkeypatch.setenv(name, value)
+    store, root = pyarrow.fs.FileSystem.from_uri(f"s3://{BUCKET}/inputs")
+    files = {"a.jsonl": lines({"text": "one"}), "deep/c.parquet": PARQUET.getvalue(), "d.zip": make_zip({"in.txt": b"three"})}
+    for name, data in files.items():
+        with store.open_output_stream(f"{root}/{name}") as file:
+            file.write(data)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    found = [
+        sorted((r["id"], r["uri"], r["content"]) for r in read(Local("s", p))[0]) for p in (f"s3://{BUCKET}/inputs", str(tmp_path))
+    ]
+    assert found[0] == found[1] and len(found[0]) == 3
+    assert "secret" not in Local("s", "s3://key:secret@inputs/x?endpoint_override=secret").origin
