@@ -47,6 +47,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from config import UserError
+from data_engine.fetch import watching
 from data_engine.progress import Progress
 from data_engine.records import LEDGER, RAW, drop
 from data_engine.storage import sha256, storage
@@ -154,7 +155,8 @@ class Engine:
             ({"stage": "raw", "name": name, "key": key, "out": self.out, "cut": self.partition_bytes}, (source, job))
             for name, key, source, job in todo
         ]
-        with self._stage("raw", len(plan), len(todo)) as progress:
+        fetched = [(source, job) for _, _, source, job in todo]
+        with self._stage("raw", len(plan), len(todo)) as progress, watching(progress, fetched):
             self._run("raw", rows, [read_source], progress)
         parts = []
         for name, key, *_ in plan:
@@ -447,7 +449,7 @@ def _cause(name, error):
     text = str(error)
     if "No space left on device" in text:
         return f"{name}: {FULL_DISK}"
-    said = re.findall(r"EngineError: (.+)", text)
+    said = re.findall(r"(?:EngineError|FetchError): (.+)", text)
     return f"{name}: {said[-1] if said else ' '.join(text.split())[:500]}"
 
 
@@ -587,6 +589,8 @@ def read_source(block):
                 size += int(ends[room - 1])
                 records = records.slice(room)
     write(last=True)
+    if hasattr(source, "committed"):
+        source.committed(part)
     return pa.table({"job": [json.dumps({"name": job["name"], **total})]})
 
 

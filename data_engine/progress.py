@@ -1,6 +1,7 @@
 """One progress line a stage: partitions, rows, bytes, speed, ETA. Redrawn on a terminal, a line every few seconds elsewhere."""
 
 import sys
+import threading
 import time
 
 EVERY_SECS = 10.0  # between lines where stdout is not a terminal
@@ -12,6 +13,8 @@ class Progress:
     def __init__(self, name, total):
         self.name, self.total = name, total
         self.done = self.rows = self.bytes = 0
+        self.told = ""
+        self.lock = threading.Lock()
         self.start = self.shown = time.monotonic()
         if total:
             self._show()
@@ -24,6 +27,12 @@ class Progress:
         if sys.stdout.isatty() or time.monotonic() - self.shown >= EVERY_SECS:
             self._show()
 
+    def tell(self, text):
+        """More to say in the line than partitions tell, from another thread."""
+        self.told = text
+        if self.total and (sys.stdout.isatty() or time.monotonic() - self.shown >= EVERY_SECS):
+            self._show()
+
     def close(self):
         if self.total and (sys.stdout.isatty() or self.shown_at < self.done):
             self._show()
@@ -31,6 +40,10 @@ class Progress:
             print()
 
     def _show(self):
+        with self.lock:
+            self._print()
+
+    def _print(self):
         secs = self.shown = time.monotonic()
         self.shown_at = self.done
         secs -= self.start
@@ -40,7 +53,7 @@ class Progress:
         if self.bytes:
             text += f"  {self.bytes / 1e6:,.1f} MB  {self.bytes / 1e6 / max(secs, 1e-9):,.1f} MB/s"
         left = f"ETA {clock(secs / self.done * (self.total - self.done))}" if 0 < self.done < self.total else ""
-        text += f"  {clock(secs)} {left}"
+        text += f"  {clock(secs)} " + (f" {self.told}" if self.told else left)
         if sys.stdout.isatty():
             print(f"\r\x1b[K{text}", end="", flush=True)
         else:

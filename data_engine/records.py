@@ -20,6 +20,7 @@ RAW = pa.schema(
         "media_type": pa.string(),
         "content": pa.large_binary(),
         "licence": pa.string(),
+        "revision": pa.string(),  # of the data set it comes from: a commit, a version; "" for files on disk
         "fetched_at": pa.timestamp("s", tz="UTC"),
         "meta": pa.string(),  # JSON object
     }

@@ -6,9 +6,7 @@ All figures come from the partitions' receipts, so a resumed run reports the sam
 
 import html
 import json
-import shutil
 from collections import Counter
-from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -73,7 +71,9 @@ def attribution(sources, index, targets, shares):
             {
                 "name": source.name,
                 "kind": type(source).__name__,
+                "origin": getattr(source, "origin", None),
                 "revision": getattr(source, "revision", None),
+                "files": source.counted() if hasattr(source, "counted") else None,
                 "documents": pc.count_distinct(mine["id"]).as_py(),
                 "epochs": round(len(mine) / max(1, pc.count_distinct(mine["id"]).as_py()), 3),
                 "tokens": tokens,
@@ -148,45 +148,23 @@ def summary(data):
         if wanted and abs(tokens["train"] - wanted) > 0.01 * wanted:
             lines.append(f"warning: the budget is {wanted:,} tokens; the sources give no more than this (mix.max_epochs)")
         for source in data["mix"]["sources"]:
-            if abs(source["share"] - source["target_share"]) > 0.005:
-                lines.append(f"warning: {source['name']} has {source['share']:.3f} of the tokens, not {source['target_share']:.3f}")
+            if abs(source["share"] - source["target_share"]) > 0.005 or source["epochs"] > 1.01:
+                lines.append(f"warning: {_short(source)}")
     spent = "  ".join(f"{name} {stage['secs']:.1f}" for name, stage in data["stages"].items() if stage["made"])
     lines.append(f"seconds: {spent or 'all was done before'}")
     lines.append(f"report: {data['out']}/report.html")
     return "\n".join(lines)
 
 
-# What a byte of plain text costs, measured on 65 MB of Wikipedia (dev/LOG.md); HTML and PDF give less text and take longer.
-DISK = {"raw": 0.41, "documents": 0.41, "work": 1.31, "shards": 0.43}
-TOKENS_PER_BYTE = 0.22
-BYTES_PER_SECOND = 700_000  # on one core, from raw to shards
-RAM_BYTES, RAM_PARTITIONS = 1_700_000_000, 10  # of Ray and the driver; partitions that a worker holds at its peak
-
-
-def plan_text(cfg, out, cores):
-    """What the run would read and make, and about what it needs; nothing is written."""
-    lines = [f"{'source':<16}{'kind':<14}{'share':>7}{'jobs':>7}{'input MB':>11}"]
-    total = 0
-    for source in cfg.sources:
-        jobs = source.jobs(cfg.partition_bytes)
-        size = sum(job.size for job in jobs)
-        total += size
-        lines.append(f"{source.name:<16}{type(source).__name__:<14}{source.share:>7.3f}{len(jobs):>7}{size / 1e6:>11,.1f}")
-    folder = next(p for p in (Path(out).resolve(), *Path(out).resolve().parents) if p.exists())
-    free, needed = shutil.disk_usage(folder).free, total * sum(DISK.values())
-    ram = RAM_BYTES + cores * RAM_PARTITIONS * cfg.partition_bytes
-    budget = f"{cfg.tokens:,} tokens" if cfg.tokens else "all that keeps the shares"
-    parts = ", ".join(f"{name} {total * share / 1e6:,.0f}" for name, share in DISK.items())
-    lines += [
-        f"input   {total / 1e6:,.1f} MB; plain text of that size would make about {total * TOKENS_PER_BYTE / 1e6:,.1f} M tokens",
-        f"budget  {budget}",
-        f"out     {out}: about {needed / 1e6:,.0f} MB ({parts}); {free / 1e6:,.0f} MB are free",
-        f"memory  about {ram / 1e9:.1f} GB with {cores} cores",
-        f"time    about {clock(total / BYTES_PER_SECOND / cores)} of work on {cores} cores, and a minute for starting",
-    ]
-    if needed > free:
-        lines.append("warning: the disk will not do")
-    return "\n".join(lines)
+def _short(source):
+    """One sentence on a source that has another share than it should, or has it by repeating its documents."""
+    shares = f"{100 * source['share']:.2f} % of the tokens, {100 * source['target_share']:.2f} % wanted"
+    if source["share"] > source["target_share"]:
+        return f"{source['name']} has {shares}: others ran short"
+    files, again = source["files"] or {}, ""
+    if files and files["taken"] < files["listed"]:
+        again = f"; {files['taken']} of its {files['listed']} files are taken, and the same command takes more"
+    return f"{source['name']} ran short: {shares}, each document {source['epochs']:.2f} times{again}"
 
 
 # ---------------------------------------------------------------------------------------------------- the page
@@ -296,10 +274,19 @@ def _mix_table(mix):
                 f"{100 * source['target_share']:.2f} %",
                 bar,
                 f"<span>{licences}</span>",
+                f"<span>{_origin(source)}</span>",
             ]
         )
     head = ["source", "documents", "epochs", "train tokens", "share", "wanted", "", "<span>licences (documents)</span>"]
+    head.append("<span>from, at revision</span>")
     return _table(head, rows)
+
+
+def _origin(source):
+    origin, revision = html.escape(source["origin"] or ""), html.escape((source["revision"] or "")[:12])
+    if origin.startswith("https://"):
+        origin = f'<a href="{origin}">{origin.removeprefix("https://")}</a>'
+    return f"{origin} {revision}".strip()
 
 
 def _time_table(data):

@@ -9,6 +9,7 @@ A run may be stopped at any time; the same command goes on where it was. out/rep
 
 import dataclasses
 import errno
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from config import UserError, load, main_guard
-from data_engine import report
+from data_engine import download, plan, report
 from data_engine.decontaminate import DecontaminateConfig, decontaminate, item_grams, tasks_at_hand
 from data_engine.dedup import (
     DedupConfig,
@@ -66,6 +67,9 @@ class Settings:
     val_fraction: float = 0.005  # of the documents, by hash, held out for validation
     shard_tokens: int = 100_000_000  # tokens a shard, about
     plan: bool = False  # print what the run would do, and do nothing
+    offline: bool = False  # fetch nothing: take what is on this machine
+    downloads: str | None = None  # folder on this machine for what is fetched; None: work/downloads in `out`
+    keep_downloads: bool = True  # when they have been cut into raw/; without them a new version of a reader fetches again
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -78,6 +82,7 @@ class Settings:
 
 def pipeline(cfg, engine, made):
     """The whole engine. `made` gets the partitions of every stage as it is done, for the report."""
+    download.survey(cfg.sources)
     made["raw"] = raw = engine.ingest(cfg.sources)
     if cfg.until == "raw":
         return
@@ -106,8 +111,9 @@ def pipeline(cfg, engine, made):
     if cfg.until == "tokenizer":
         return
 
-    made["tokens"], targets = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
+    made["tokens"], targets, found = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, encoder)
+    download.learn(cfg.sources, found)
 
 
 def evaluation_grams(cfg, engine):
@@ -183,7 +189,7 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
 
 
 def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
-    """Tokens of the documents that the budget can take, and the exact number of tokens to take of every source."""
+    """Tokens of the documents that the budget can take; how many to take of every source, exactly; how many it would have."""
     margin = MARGIN
     while True:
         fractions = {source.name: 1.0 for source in cfg.sources}
@@ -191,7 +197,11 @@ def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
             available = bytes_by_source(cfg, sizes)
             ratio = tokens_per_byte(cfg, engine, sampled, encoder)
             wanted = plan_mix({s: round(b * ratio[s]) for s, b in available.items()}, shares(cfg), cfg.tokens, cfg.mix)
-            fractions = {s: min(1.0, margin * wanted[s] / max(1.0, available[s] * ratio[s])) for s in wanted}
+            parts = {s: wanted[s] / max(1.0, available[s] * ratio[s]) for s in wanted}
+            documents = {row["values"]: row["counts"] for row in pc.value_counts(sizes["source"].combine_chunks()).to_pylist()}
+            # few documents spread more: with this another round, which every rerun would begin anew, is rare
+            spread = {s: 2 / math.sqrt(max(1.0, parts[s] * documents.get(s, 0))) for s in parts}
+            fractions = {s: min(1.0, (margin + spread[s]) * parts[s]) for s in parts}
         steps = [
             Step(remove_duplicates, beside=True),
             Step(take_fraction, {"seed": cfg.seed, "fractions": fractions}),
@@ -207,7 +217,7 @@ def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
         targets = plan_mix({s: int(n) for s, n in found.items()}, shares(cfg), cfg.tokens, cfg.mix)
         short = [s for s in targets if fractions[s] < 1 and targets[s] > found[s] * fractions[s]]
         if not short:
-            return tokens, targets
+            return tokens, targets, found
         margin *= 1.5
 
 
@@ -309,8 +319,9 @@ def main(argv):
     check(cfg)
     cfg = dataclasses.replace(cfg, dedup=choose_bands(cfg.dedup))
     out = cfg.out or f"data/{Path(path).stem}"
+    cfg = dataclasses.replace(cfg, sources=download.placed(cfg, out))
     if cfg.plan:
-        print(report.plan_text(cfg, out, cfg.num_cpus or available_cpus()))
+        print(plan.text(cfg, out, cfg.num_cpus or available_cpus()))
         return 0
     try:
         with stoppable(), Engine(out, cfg.num_cpus, cfg.ray_address, cfg.partition_bytes) as engine:

@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import UserError
-from data_engine import download
-from data_engine.download import Job, Local, PythonDocs, group, typeset
+from data_engine import local, readers
+from data_engine import source as sources
+from data_engine.download import Local, PythonDocs
 from data_engine.records import LEDGER, RAW, record_id
+from data_engine.source import Job, group
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,7 +90,9 @@ def test_every_record_is_kept_or_in_the_ledger(tmp_path):
         "no_letter.jsonl": (lines({"text": ""}), 0, {"empty": 1}),
         "cut.jsonl.gz": (gzip.compress(lines(good))[:-8], 0, {"broken": 1}),
         "no_gzip.txt.gz": (b"no gzip", 0, {"broken": 1}),
-        "table.csv": (b"a,b", 0, {"unknown_type": 1}),
+        "table.csv": (b"title,text\na,one\nb,\nc,three,more\nd,caf\xe9\n", 1, {"empty": 1, "broken": 1, "invalid_utf8": 1}),
+        "names.csv": (b"title,text\n", 0, {"empty": 1}),
+        "table.rtf": (b"a,b", 0, {"unknown_type": 1}),
         "README": (b"x", 0, {"unknown_type": 1}),
         "x.parquet.gz": (b"x", 0, {"unknown_type": 1}),
         "paper.tex": (b"\\section{A}", 1, {}),
@@ -155,7 +159,7 @@ def test_wikiextractor_files(tmp_path):
 
 
 def test_an_article_of_absurd_length_costs_one_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "MAX_RECORD", 1000)
+    monkeypatch.setattr(readers, "MAX_RECORD", 1000)
     long = b'<doc id="1" url="" title="A">\nA\n' + b"x" * 600 + b"\n" + b"y" * 600 + b"\n</doc>\n"
     (tmp_path / "wiki_00").write_bytes(long + long.replace(b"\ny", b"y") + DOCS)
     kept, lost = read(Local("s", str(tmp_path)))
@@ -207,11 +211,11 @@ def test_lines_are_the_same_wherever_the_stream_is_cut(parts, sizes, ended):
     wanted = [line for line in data.split(b"\n")]
     if not wanted[-1]:
         wanted.pop()
-    assert list(download._lines(ShortReads(data, sizes))) == list(enumerate(wanted))
+    assert list(readers._lines(ShortReads(data, sizes))) == list(enumerate(wanted))
 
 
 def test_an_absurd_length_costs_one_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "MAX_RECORD", 1000)
+    monkeypatch.setattr(readers, "MAX_RECORD", 1000)
     good = {"text": "x" * 900}
     (tmp_path / "a.jsonl").write_bytes(lines(good) + b"x" * 3_000_000 + b"\n" + lines(good, {"text": "y" * 1100}))
     (tmp_path / "b.txt").write_bytes(b"x" * 1001)
@@ -225,7 +229,8 @@ def test_an_absurd_length_costs_one_row(tmp_path, monkeypatch):
 
 
 def test_chunks_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "CHUNK", 10_000)
+    monkeypatch.setattr(readers, "CHUNK", 10_000)
+    monkeypatch.setattr(sources, "CHUNK", 10_000)
     texts = ["x" * 900 for _ in range(100)]
     (tmp_path / "a.jsonl").write_bytes(lines(*({"text": t} for t in texts)))
     pq.write_table(pa.table({"text": texts}), tmp_path / "b.parquet", compression="none", use_dictionary=False)
@@ -263,7 +268,7 @@ def test_a_file_that_may_not_be_read_is_in_the_ledger(tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(download, "open", refuse(allowed_open, "b.txt"), raising=False)
+    monkeypatch.setattr(local, "open", refuse(allowed_open, "b.txt"), raising=False)
     monkeypatch.setattr(os, "listdir", refuse(allowed_list, "locked"))
     kept, lost = read(Local("s", str(tmp_path)))
     assert [r["uri"] for r in kept] == ["a.txt"]
@@ -320,7 +325,8 @@ def test_an_added_file_changes_few_groups():
     ("source", "word"),
     [
         (Local("s", "no/such/place"), "does not exist"),
-        (Local("s", "s3://bucket/x"), "on disk"),
+        (Local("s", "nowhere://bucket/x"), "cannot be opened"),
+        (Local("s", "memory://no/such/place"), "does not exist"),
         (Local("s", "configs"), "no .jsonl"),
         (Local("a/b", "."), "a name is"),
         (PythonDocs("p", share=1.5), "share"),
@@ -332,123 +338,6 @@ def test_a_source_that_cannot_work_is_one_sentence(source, word, monkeypatch):
     with pytest.raises(UserError, match=word) as caught:
         source.check()
     assert "\n" not in str(caught.value)
-
-
-# ---------------------------------------------------------------------------------------------------------------------------
-# PythonDocs
-
-MODULE = '''"""About the module."""
-import os
-class Public:
-    """About the class.
-
-    More.
-        indented
-    """
-    def method(self):
-        "About the method."
-        def inner(): "never"
-    def _private(self): "never"
-class _Private:
-    "never"
-    def method(self): "never"
-if os.name:
-    async def conditional(): "About the condition."
-else:
-    def other(): "About the other."
-def silent(): pass
-'''
-
-
-def test_docstrings_are_those_of_public_names_in_order():
-    assert download._docstrings(download.ast.parse(MODULE), "m") == [
-        ("m", "About the module."),
-        ("m.Public", "About the class.\n\nMore.\n    indented"),
-        ("m.Public.method", "About the method."),
-        ("m.conditional", "About the condition."),
-        ("m.other", "About the other."),
-    ]
-
-
-def test_pydoc_pages_hold_nothing_of_this_machine(monkeypatch):
-    monkeypatch.setenv("PHOENIX_TEST_SECRET", "hunter2-in-the-environment")
-    pages = {module: page for module, page, _ in download._pydoc_pages(["os", "sys", "site", "ftplib", "json.decoder"])}
-    assert "Simple&nbsp;JSON" in pages["json.decoder"]
-    for page in pages.values():
-        assert "hunter2" not in page and "0x7" not in page
-        assert sys.prefix not in page and str(Path(os.__file__).parent) not in page
-
-
-def test_a_module_that_cannot_be_rendered_costs_one_row(monkeypatch):
-    found = list(download._pydoc_pages(["json", "no_such_module", "abc"]))
-    assert [(module, page is not None, problem and problem[0]) for module, page, problem in found] == [
-        ("json", True, None),
-        ("no_such_module", False, "import_failed"),
-        ("abc", True, None),
-    ]
-    monkeypatch.setattr(download, "CHILD_SECS", 0.001)
-    assert [problem[0] for _, _, problem in download._pydoc_pages(["json", "abc"])] == ["timeout"] * 2
-
-
-def test_a_package_that_is_gone_costs_its_rows_only():
-    spec = ("docstrings", [["gone/a.py", "no-such-package"], ["pip/gone.py", "pip"], ["pip/__init__.py", "pip"]])
-    ((kept, lost),) = PythonDocs("p").read(Job("j", spec, ""))
-    assert lost["uri"].to_pylist() == ["docstrings:gone/a.py", "docstrings:pip/gone.py"]
-    assert set(lost["reason"].to_pylist()) == {"unreadable"} and len(kept) <= 1
-
-
-def test_a_typeset_document_is_the_same_bytes_and_the_same_text():
-    import pymupdf
-
-    text = "A title\n\n" + "\n".join(f"    line {i} of the text (with brackets)" for i in range(200)) + "\n" + "long " * 60
-    data = typeset(text)
-    assert data == typeset(text)
-    with pymupdf.open(stream=data) as document:
-        assert len(document) == 4 and document.metadata["title"] == "A title"
-        assert " ".join(page.get_text() for page in document).split() == text.split()
-
-
-def test_the_jobs_of_the_docs_are_many_and_alike():
-    jobs = PythonDocs("p").jobs(64 << 20)
-    assert len({job.name for job in jobs}) == len(jobs)
-    kinds = Counter(job.spec[0] for job in jobs)
-    assert kinds["pydoc"] >= 4 and kinds["docstrings"] >= 4 and kinds["readme"] == 1
-    assert len(PythonDocs("p").jobs(1 << 20)) > len(jobs)
-
-
-DIGEST = """
-import hashlib, json, sys
-from data_engine.download import PythonDocs
-jobs = PythonDocs("p").jobs(64 << 20)
-print(hashlib.sha256(json.dumps([(j.name, j.spec, j.state) for j in jobs]).encode()).hexdigest())
-every, backwards = int(sys.argv[1]), int(sys.argv[2])
-some = jobs[::every]
-found = {}
-for job in some[::-1] if backwards else some:
-    for records, dropped in PythonDocs("p").read(job):
-        rows = records.drop_columns("fetched_at").to_pylist() + dropped.to_pylist()
-        found.setdefault(job.name, []).extend(repr(row) for row in rows)
-print(hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest(), sum(map(len, found.values())))
-"""
-
-
-@pytest.mark.slow
-def test_the_docs_are_the_same_in_every_process(tmp_path):
-    """A seventh of the jobs, in both orders, under other hash seeds, folders, homes and time zones."""
-    runs = []
-    for seed, backwards, zone in (("1", "0", "UTC"), ("2", "1", "Asia/Kolkata")):
-        env = {
-            **os.environ,
-            "PYTHONHASHSEED": seed,
-            "PYTHONPATH": str(ROOT),
-            "TZ": zone,
-            "HOME": str(tmp_path),
-            "COLUMNS": seed * 2,
-        }
-        command = [sys.executable, "-c", DIGEST, "7", backwards]
-        runs.append(subprocess.Popen(command, env=env, cwd=tmp_path if seed == "2" else ROOT, stdout=subprocess.PIPE, text=True))
-    first, second = (run.communicate()[0] for run in runs)
-    assert first == second and int(first.split()[-1]) > 200
 
 
 def test_a_strange_column_beside_the_text_costs_no_record(tmp_path):

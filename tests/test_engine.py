@@ -10,8 +10,8 @@ import pytest
 
 from config import UserError
 from data_engine import engine as e
-from data_engine.download import Job
 from data_engine.records import LEDGER, RAW, drop, nothing_dropped, record_id
+from data_engine.source import Job
 from data_engine.storage import storage
 
 VERSION = 1
@@ -166,7 +166,7 @@ class Sizes:
             uris = [f"u{start + i}" for i in range(len(some))]
             content = [b"x" * n for n in some]
             columns = [[record_id(self.name, u, c) for u, c in zip(uris, content, strict=True)], [self.name] * len(some), uris]
-            columns += [["text/plain"] * len(some), content, [""] * len(some), [0] * len(some), ["{}"] * len(some)]
+            columns += [["text/plain"] * len(some), content, *[[""] * len(some)] * 2, [0] * len(some), ["{}"] * len(some)]
             yield pa.table([pa.array(c, f.type) for c, f in zip(columns, RAW, strict=True)], schema=RAW), nothing_dropped()
 
 

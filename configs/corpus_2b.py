@@ -1,0 +1,89 @@
+"""
+The reference corpus: 2 B tokens of English from seven sources.
+
+    python -m data_engine.run configs/corpus_2b.py --plan      what it will fetch, keep and need; checks every id below first
+    python -m data_engine.run configs/corpus_2b.py             leaves data/corpus_2b, which configs/125m.py trains on
+
+Calculated from the sizes that are known: 7 GB to fetch, 40 GB of disk, three hours of work on 2 cores; --plan says it for this
+machine. A run may be stopped at any time. AIKosh takes part where AIKOSH_API_KEY is set; without it Wikipedia takes its share.
+
+What confirmed each id, the Hub itself being out of reach when this was written (2026-11-25):
+    wikipedia       id, commit, fields, licence: named alike by ten public repositories on GitHub that pin it, and the card
+    c4              id, commit, file names, fields: likewise ten; licence: the card
+    openwebtext     the Parquet mirror of OpenWebText2 (vietgpt/the_pile_openwebtext2) is only known by 1de27c6, the seven digits
+                    that one project pins; so this is the fallback, Skylion007/openwebtext: id and commit named alike by ten public
+                    repositories, its Parquet files by one
+    gutenberg       id and commit: nine public files alike; file names: two, with size and sha256 of a file each
+    stackexchange   id, commit, field: three public repositories alike; file names: one that listed the tree
+    arxiv           id, commit, field, count and size of the files: five public repositories alike
+    aikosh          the id is used by two public programs; what its files hold is not confirmed by anybody, and its licence is
+                    whatever the platform says. Put ids here of sets that you have seen: `aikosh.list_directory("dataset")`
+The run asks the Hub for all of them before it fetches anything, and says in one sentence each what is not as it stands here.
+"""
+
+import os
+
+from data_engine.download import AIKosh, HuggingFace
+
+tokens = 2_000_000_000
+_aikosh = 0.01 if os.environ.get("AIKOSH_API_KEY") or os.environ.get("AIKOSH_ACCESS_KEY") else 0.0
+
+sources = [
+    HuggingFace(
+        "wikipedia",
+        "wikimedia/wikipedia",
+        "b04c8d1ceb2f5cd4588862100d08de323dccfbaa",
+        files="20231101.en/*.parquet",
+        share=0.25 - _aikosh,
+        id="url",
+        licence="CC-BY-SA-3.0 AND GFDL-1.3-or-later",
+    ),
+    HuggingFace(
+        "c4",
+        "allenai/c4",
+        "1588ec454efa1a09f29cd18ddd04fe05fc8653a2",
+        files="en/c4-train.*.json.gz",
+        share=0.30,
+        id="url",
+        licence="ODC-BY-1.0",
+        web=True,
+    ),
+    HuggingFace(
+        "openwebtext",
+        "Skylion007/openwebtext",
+        "b4325f019c648b1641a1784748667e8b74e5e064",
+        files="plain_text/*.parquet",
+        share=0.15,
+        licence="CC0-1.0",  # of the collection; the pages' own copyright remains
+        web=True,
+    ),
+    HuggingFace(
+        "gutenberg",
+        "common-pile/project_gutenberg_filtered",
+        "3cdf6879c807f4e4e063f2ceb23bc268d8c29ab7",
+        files="project_gutenberg-dolma-*.json.gz",
+        share=0.08,
+        id="id",
+        licence="LicenseRef-public-domain-US",
+    ),
+    HuggingFace(
+        "stackexchange",
+        "common-pile/stackexchange_filtered",
+        "c0ac7373830c688a43fc12d1988c4b19ccd884ab",
+        files="stackexchange-dolma-*.json.gz",
+        share=0.12,
+        id="id",
+        licence="CC-BY-SA-4.0",  # of a document that does not name its own
+    ),
+    HuggingFace(
+        "arxiv",
+        "common-pile/arxiv_papers_filtered",
+        "033cf7f53f9b348deec868c1a5a48484f3ee9e52",
+        files="arxiv-papers-*.json.gz",
+        share=0.10,
+        id="id",
+        licence="CC-BY-4.0",  # of a document that does not name its own: CC BY, CC BY-SA or CC0
+    ),
+]
+if _aikosh:
+    sources.append(AIKosh("aikosh", "403283a7-2042-4b42-946b-b51babcc58b3", share=_aikosh))

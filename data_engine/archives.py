@@ -1,0 +1,183 @@
+"""
+Archives and compressed files as streams, under limits: nothing is unpacked onto the disk, no name becomes a path.
+
+    decompressed(file, "gzip", limits)      the bytes of a .gz .zst .bz2 .xz or .lz4 as a stream
+    members(zip_members(file, limits), limits), members(tar_members(stream), limits)      the files in an archive
+
+Every byte that comes out of a decompressor counts against the Limits of the outermost file, whatever lies in what. Bomb is raised
+where they are passed; what came before has been read by then.
+"""
+
+import io
+import lzma
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+MAX_MEMBERS = 1_000_000
+MAX_UNPACKED = 256 << 30  # bytes that one file may become; the largest archive of a known corpus, OpenWebText2, becomes 66 GB
+MAX_RATIO = 200  # bytes out for one in; text packs 3 to 20 times, one byte repeated 1,000 times
+FREE_BYTES = 64 << 20  # that any file may become, for small ones pack better
+MAX_DIRECTORY = 256 << 20  # bytes of a zip's directory, which is held in memory; about 2 million names
+MAX_HEADER = 1 << 20  # bytes of a tar's long name or extended header
+LZMA_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error, pa.ArrowException)
+
+
+class Bomb(Exception):
+    """A file that would become too much; the text says what."""
+
+
+class Limits:
+    """What the file of `size` bytes may become, in bytes and in members."""
+
+    def __init__(self, size):
+        self.bytes = min(MAX_UNPACKED, max(FREE_BYTES, MAX_RATIO * size))
+        self.unpacked = self.found = 0
+        self.size = size
+
+    def unpack(self, n):
+        self.unpacked += n
+        if self.unpacked > self.bytes:
+            raise Bomb(f"{self.size:,} bytes become more than {self.bytes:,}")
+
+    def find(self, n=1):
+        self.found += n
+        if self.found > MAX_MEMBERS:
+            raise Bomb(f"an archive of over {MAX_MEMBERS:,} files")
+
+
+class Unpacked(io.RawIOBase):
+    """A stream whose bytes count; damage is an OSError, whatever the library calls it."""
+
+    def __init__(self, stream, limits):
+        self.stream, self.limits = stream, limits
+
+    def readable(self):
+        return True
+
+    def read(self, n=-1):
+        try:
+            data = self.stream.read(n if n is not None and n >= 0 else 1 << 20)
+        except Bomb:
+            raise
+        except DAMAGE as error:
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        self.limits.unpack(len(data))
+        return bytes(data)
+
+
+def decompressed(file, compression, limits):
+    """compression: gzip, zstd, bz2, xz or lz4. Files of several members, one behind another, are read to their end."""
+    if compression == "xz":
+        return Unpacked(XzFile(file), limits)
+    return Unpacked(pa.CompressedInputStream(pa.PythonFile(file, "r"), compression), limits)
+
+
+class XzFile:
+    """The bytes of a .xz; the standard library's own reader takes any amount of memory that the file asks for."""
+
+    def __init__(self, file):
+        self.file, self.decoder = file, None
+
+    def read(self, n):
+        while True:
+            if self.decoder is None or self.decoder.eof:
+                block = (self.decoder.unused_data if self.decoder else b"") or self.file.read(1 << 16)
+                if not block:
+                    return b""
+                block, self.decoder = block.lstrip(b"\0"), None  # streams may be padded with zeros
+                if not block:
+                    continue
+                self.decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY)
+                data = self.decoder.decompress(block, n)
+            elif self.decoder.needs_input:
+                block = self.file.read(1 << 16)
+                if not block:
+                    raise EOFError("the file ends in the middle of a stream")
+                data = self.decoder.decompress(block, n)
+            else:
+                data = self.decoder.decompress(b"", n)
+            if data:
+                return data
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    size: int
+    file: Any = None  # a stream
+    problem: tuple[str, str] | None = None  # (reason, detail) where it cannot be read
+
+
+def members(found, limits):
+    """The members as they come, counted."""
+    for member in found:
+        limits.find()
+        yield member
+
+
+def zip_members(file, limits):
+    """The files in a zip, in the order of its directory."""
+    _check_directory(file)
+    with zipfile.ZipFile(file) as archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        if len(infos) > MAX_MEMBERS or sum(info.file_size for info in infos) > limits.bytes:
+            limits.find(len(infos))
+            limits.unpack(sum(info.file_size for info in infos))
+        for info in infos:
+            if info.flag_bits & 1:
+                yield Member(info.filename, info.file_size, problem=("encrypted", "a password is needed"))
+                continue
+            try:
+                stream = archive.open(info)
+            except (*DAMAGE, NotImplementedError, RuntimeError) as error:
+                yield Member(info.filename, info.file_size, problem=("broken", f"{type(error).__name__}: {error}"))
+                continue
+            with stream:
+                yield Member(info.filename, info.file_size, Unpacked(stream, limits))
+
+
+def _check_directory(file):
+    """Bomb for a zip whose directory would take too much memory."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 65_557))  # the end record and the longest comment
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    wide = tail.rfind(b"PK\6\6")
+    if wide >= 0 and len(tail) >= wide + 48:
+        length = struct.unpack_from("<Q", tail, wide + 40)[0]
+    else:
+        length = struct.unpack_from("<L", tail, at + 12)[0] if 0 <= at <= len(tail) - 16 else 0
+    if length > MAX_DIRECTORY:
+        raise Bomb(f"a zip whose directory has {length:,} bytes")
+
+
+class _Header(tarfile.TarInfo):
+    """A tar header whose extension is of bounded length: tarfile holds it in memory."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in (b"x", b"g", b"X", b"L", b"K") and header.size > MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
+
+
+def tar_members(stream):
+    """The files in a tar, as they come; links and devices are members with a problem, folders are none."""
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, errorlevel=2) as archive:
+        while (header := archive.next()) is not None:
+            archive.members = []  # or the names of all would be kept
+            if header.isdir():
+                continue
+            if not header.isreg() or header.issparse():
+                yield Member(header.name, 0, problem=("unreadable", "not a regular file"))
+            else:
+                yield Member(header.name, header.size, archive.extractfile(header))

@@ -1,0 +1,147 @@
+"""
+What a run would fetch, make and need, before it does any of it: python -m data_engine.run CONFIG.py --plan. Writes nothing.
+
+Every id is asked for first: a source that has moved ends the plan with its sentence. The figures come from the servers' listings, a
+look at the first bytes of a few files of each source (budget.py), and the costs below, which were measured.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from data_engine import budget, download, fetch
+from data_engine.engine import STORE_BYTES_PER_CPU
+from data_engine.mix import plan_mix
+from data_engine.progress import clock
+from data_engine.storage import storage
+
+# Bytes on the disk for a byte of content and a record (raw), a byte of clean text and a document (documents, work), a token
+RAW_BYTE, RAW_RECORD, TEXT_BYTE, TEXT_DOCUMENT = 0.41, 150, 0.42, 150
+WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN = 0.25, 1500, 4.5
+SHARD_TOKEN, SHARD_DOCUMENT = 2.0, 90
+BYTES_PER_SECOND = 700_000  # of text on one core, from raw to shards
+LINE = 12_500_000  # bytes a second of the line that is reckoned with: 100 Mbit/s
+START_SECS = 60
+RAM_BYTES, RAM_PARTITIONS = 1_700_000_000, 10  # of Ray and the driver; partitions that a worker holds at its peak
+
+
+@dataclass
+class Estimate:
+    files: int = 0
+    listed: int = 0  # files that there are
+    fetch: int = 0  # bytes that are not on this machine yet
+    stored: int = 0  # bytes of the downloads
+    content: float = 0.0  # bytes of raw records
+    text: float = 0.0  # bytes of their text
+    records: float = 0.0
+    documents: float = 0.0  # that outlast cleaning and deduplication
+    tokens: float = 0.0  # of these
+
+
+def text(cfg, out, cores):
+    """The plan, as it is printed."""
+    download.survey(cfg.sources)
+    found = {source.name: estimate(source, cfg) for source in cfg.sources}
+    shares = {source.name: source.share for source in cfg.sources}
+    targets = plan_mix({name: int(e.tokens) for name, e in found.items()}, shares, cfg.tokens, cfg.mix)
+    lines = [f"{'source':<16}{'kind':<13}{'share':>6}{'files':>14}{'fetch MB':>11}{'documents':>12}{'M tokens':>10}{'of them':>10}"]
+    for source in cfg.sources:
+        e = found[source.name]
+        files = f"{e.files:,} of {e.listed:,}" if e.listed else "-"
+        lines.append(
+            f"{source.name:<16}{type(source).__name__:<13}{source.share:>6.3f}{files:>14}{e.fetch / 1e6:>11,.3f}"
+            f"{e.documents:>12,.0f}{e.tokens / 1e6:>10,.3f}{targets[source.name] / 1e6:>10,.3f}"
+        )
+    disk = disk_bytes(cfg, found, targets)
+    total, content, fetched = sum(disk.values()), sum(e.content for e in found.values()), sum(e.fetch for e in found.values())
+    folder = storage(str(out)).local  # None in an object store, which has room
+    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free if folder else float("inf")
+    room = f"; {free / 1e6:,.0f} MB are free" if folder else ""
+    ram, store = RAM_BYTES + cores * RAM_PARTITIONS * cfg.partition_bytes, STORE_BYTES_PER_CPU * cores
+    shm = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
+    secs = START_SECS + sum(e.text for e in found.values()) / BYTES_PER_SECOND / cores
+    parts = ", ".join(f"{name} {size / 1e6:,.2f}" for name, size in disk.items())
+    budget_said = f"{cfg.tokens:,} tokens" if cfg.tokens else "all that keeps the shares"
+    lines += [
+        f"budget  {budget_said}; the corpus would have about {sum(targets.values()) / 1e6:,.2f} M",
+        f"fetch   {fetched / 1e6:,.1f} MB, {clock(fetched / LINE)} at 100 Mbit/s; {content / 1e6:,.1f} MB of records",
+        f"disk    {total / 1e6:,.1f} MB in {out} ({parts}){room}",
+        f"memory  about {ram / 1e9:.1f} GB with {cores} cores; {available_ram() / 1e9:.1f} GB are available",
+        f"shm     {store / 1e9:.2f} GB for Ray's object store; /dev/shm has {shm / 1e9:.2f} GB free",
+        f"time    about {clock(secs)} of work on {cores} cores",
+    ]
+    lines += warnings(cfg, found, targets)
+    if total > free:
+        lines.append(f"warning: the disk will not do: {(total - free) / 1e9:.1f} GB are missing")
+    if ram > available_ram():
+        lines.append("warning: the memory will not do: lower num_cpus or partition_bytes")
+    if store > shm:
+        lines.append("warning: /dev/shm is smaller than the object store, so that Ray uses /tmp: enlarge it or lower num_cpus")
+    return "\n".join(lines)
+
+
+def warnings(cfg, found, targets):
+    """A line for each source that will not have what its share asks for."""
+    total = sum(targets.values())
+    lines = []
+    for source in cfg.sources:
+        wanted = source.share * (cfg.tokens or total)
+        if found[source.name].tokens < 0.999 * wanted:
+            short = f"{found[source.name].tokens / 1e6:,.2f} M of the {wanted / 1e6:,.2f} M tokens of its share"
+            lines.append(f"warning: {source.name} has about {short}: it would be repeated up to {cfg.mix.max_epochs} times")
+    return lines
+
+
+def estimate(source, cfg):
+    """What is to be expected of one source."""
+    e = Estimate()
+    if hasattr(source, "look"):
+        found = source.look()
+        looked, web = found["looked"], source.web
+        jobs = source.jobs(cfg.partition_bytes)
+        remotes = [remote for job in jobs for remote in source.remotes(job)]
+        e.files, e.listed = len(remotes), len(found["files"])
+        e.stored = sum(remote.size or 0 for remote in remotes)
+        e.fetch = sum(remote.size or 0 for remote in remotes if not fetch.is_here(source.place, remote))
+        kinds = [(e.stored, looked)] if looked and looked["bytes"] else []
+    elif hasattr(source, "sampled"):
+        kinds, web = source.sampled(), source.web
+        e.files = e.listed = sum(looked["files"] for _, looked in kinds)
+    else:
+        size = sum(job.size for job in source.jobs(cfg.partition_bytes))
+        kinds, web = [(size, {"bytes": 1, "content": 1, "text": 0.7, "documents": 1 / 4000})], False
+    for size, looked in kinds:
+        times = size / max(1, looked["bytes"])
+        e.content += times * looked["content"]
+        e.text += times * looked["text"]
+        e.records += times * looked["documents"]
+    e.documents = e.records * budget.KEPT[web]
+    e.tokens = e.text * budget.KEPT[web] * budget.tokens_per_byte(cfg.vocab_size)
+    return e
+
+
+def disk_bytes(cfg, found, targets):
+    """{stage: bytes on the disk} at the end of a run, the downloads with it."""
+    kept = {source.name: budget.KEPT[source.web] for source in cfg.sources}
+    tokens, taken = sum(targets.values()), 0.0
+    for name, e in found.items():
+        taken += e.documents * min(1.0, 1.1 * targets[name] / max(1.0, e.tokens))
+    clean = sum(e.text * kept[name] for name, e in found.items())
+    documents = sum(e.documents for e in found.values())
+    return {
+        "downloads": sum(e.stored for e in found.values()) if cfg.keep_downloads else 0,
+        "raw": sum(RAW_BYTE * e.content + RAW_RECORD * e.records for e in found.values()),
+        "documents": TEXT_BYTE * clean + TEXT_DOCUMENT * documents,
+        "work": WORK_TEXT * clean + WORK_DOCUMENT * documents + WORK_TOKEN * tokens,
+        "shards": SHARD_TOKEN * tokens + SHARD_DOCUMENT * taken,
+    }
+
+
+def available_ram():
+    """Bytes of memory that programs can still have."""
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

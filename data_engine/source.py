@@ -1,0 +1,112 @@
+"""
+What all sources share: jobs, and the chunks in which records leave them.
+
+A source is a frozen dataclass: `check()` and `jobs(partition_bytes)` run in the driver, `read(job)` in a worker. One job is one
+large file or a group of small ones; the engine redoes a job when its state changes.
+
+read()   (records RAW, dropped LEDGER) in chunks of about CHUNK bytes; nothing found is lost: it is a record or a ledger row
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from config import UserError
+from data_engine.records import RAW, drop, record_id
+
+CHUNK = 16 << 20  # bytes of content a chunk holds before it is handed on (one record can be more)
+
+Chunks = Iterator[tuple[pa.Table, pa.Table]]
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str  # unique in its source, safe in a file name, the same however many cores there are
+    spec: tuple  # what to read; JSON
+    state: str  # hex digest of what decides its records: settings, paths, sizes, times, versions
+    size: int = 0  # bytes that will be read, for plans and progress
+
+
+class Chunk:
+    """Records and ledger rows on their way out."""
+
+    def __init__(self, source, revision="", fetched_at=None):
+        self.source = source
+        self.revision = revision  # of the data set that the records come from
+        self.fetched_at = int(time.time() if fetched_at is None else fetched_at)
+        self.records, self.lost, self.size = [], [], 0
+
+    def add(self, uri, media_type, content, licence, meta="{}"):
+        key = record_id(self.source, uri, content)
+        self.records.append((key, self.source, uri, media_type, content, licence, self.revision, self.fetched_at, meta))
+        self.size += len(content)
+
+    def drop(self, uri, reason, detail, content=b""):
+        detail = utf8(detail[:200].encode("utf-8", "surrogatepass"))
+        self.lost.append((record_id(self.source, uri, content), self.source, uri, reason, detail))
+
+    def full(self) -> Chunks:
+        """Hands on what is there once it is CHUNK bytes or many rows."""
+        if self.size >= CHUNK or len(self.records) + len(self.lost) >= 20_000:
+            yield self.take()
+
+    def take(self):
+        """(records, dropped): what is there, be it nothing."""
+        columns = zip(*self.records, strict=True) if self.records else [()] * len(RAW)
+        records = pa.table([pa.array(c, f.type) for c, f in zip(columns, RAW, strict=True)], schema=RAW)
+        *names, reasons, details = map(list, zip(*self.lost, strict=True)) if self.lost else [[]] * 5
+        lost = drop(pa.table([pa.array(c, pa.string()) for c in names], names=["id", "source", "uri"]), "raw", reasons, details)
+        self.records, self.lost, self.size = [], [], 0
+        return records, lost
+
+
+def group(files, target):
+    """
+    Tuples (path, bytes, ...), sorted by path -> groups of them, each of target/2 to 3/2 target bytes.
+
+    Where a group ends is chosen by the hash of a path, not by a running sum from the start: a file that is added or
+    taken away changes its own group, and few after it.  [("a", 1), ("b", 1)], 9 -> [[("a", 1), ("b", 1)]]
+    """
+    groups, size = [], 0
+    for file in files:
+        chance = int.from_bytes(hashlib.blake2b(os.fsencode(file[0]), digest_size=8).digest()) / 2**64
+        full = size + file[1] > target * 3 / 2
+        if not groups or full or (size >= target / 2 and chance < max(file[1], 1) * 2 / target):
+            groups.append([])
+            size = 0
+        groups[-1].append(file)
+        size += file[1]
+    return groups
+
+
+def job_name(path):
+    """'wiki/AA/x 1.jsonl' -> 'wiki-AA-x-1.jsonl-' and eight hex digits that make it unique."""
+    shown = re.sub(r"[^A-Za-z0-9.]+", "-", path).strip("-.")[:40].rstrip("-.")
+    return f"{shown or 'file'}-{hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
+
+
+def digest(*what):
+    return hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def utf8(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def check_source(source):
+    kinds = {str: (str, os.PathLike), float: (int, float), bool: (bool,)}
+    for field in dataclasses.fields(source):
+        value = getattr(source, field.name)
+        if field.type in kinds and not isinstance(value, kinds[field.type]):
+            raise UserError(f"source {source.name!r}: {field.name} must be {field.type.__name__}, not {value!r}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", source.name):
+        raise UserError(f"source {source.name!r}: a name is letters, digits, - and _, at most 64")
+    if not 0 < source.share <= 1:
+        raise UserError(f"source {source.name}: share must be above 0 and at most 1, not {source.share}")

@@ -1,0 +1,169 @@
+"""AIKosh against a platform on loopback, through the platform's own package."""
+
+import csv
+import dataclasses
+import io
+import logging
+import uuid
+
+import pytest
+
+from config import UserError
+from data_engine import fetch
+from data_engine.download import AIKosh, Local, survey
+from data_engine.fetch import FetchError, Place
+from data_engine.python_docs import typeset
+from tests.aikosh_server import KEY, VERSION, AIKoshServer
+from tests.corpus import texts
+
+SET, ELSEWHERE = str(uuid.UUID(int=7)), str(uuid.UUID(int=8))
+
+
+def files():
+    some = texts()[:20]
+    table = io.StringIO()
+    csv.writer(table).writerows([("id", "text"), *enumerate(some)])
+    return {
+        "report.pdf": typeset(some[0].encode("ascii", "ignore").decode()),
+        "tables/calls.csv": table.getvalue().encode(),
+        "tables/old/a.txt": some[1].encode(),
+        "tables/old/b.txt": some[2].encode(),
+        "tables/old/c.txt": some[3].encode(),
+        "image.png": b"\x89PNG",
+    }
+
+
+FILES = files()
+READABLE = [path for path in FILES if not path.endswith(".png")]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(fetch, "BACKOFF_SECS", 0.005)
+
+
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["sizes listed", "no sizes"])
+def platform(monkeypatch, request):
+    with AIKoshServer({SET: FILES}, external={ELSEWHERE: "A portal"}, sizes=request.param) as server:
+        monkeypatch.setenv("AIKOSH_API_BASE_URL", server.url)
+        monkeypatch.setenv("AIKOSH_API_KEY", KEY)
+        yield server
+
+
+def source(tmp_path, dataset=SET, place=None, **more):
+    return AIKosh("s", dataset, place=Place(str(tmp_path / "downloads"), **(place or {})), **more)
+
+
+def rows(source):
+    kept, lost = [], []
+    for job in source.jobs(1 << 20):
+        for records, dropped in source.read(job):
+            kept += records.drop_columns(["fetched_at", "revision"]).to_pylist()
+            lost += dropped.to_pylist()
+    return sorted(kept, key=lambda r: r["id"]), sorted(lost, key=lambda r: r["uri"])
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("disk")
+    for path, data in FILES.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return rows(Local("s", str(folder), id=None, licence="Government Open Data License - India"))
+
+
+def test_the_records_are_those_of_the_files_on_disk(platform, tmp_path, on_disk):
+    mine = source(tmp_path)
+    mine.check()
+    assert rows(mine) == on_disk and [(r["uri"], r["reason"]) for r in on_disk[1]] == [("image.png", "unknown_type")]
+    assert mine.revision == VERSION
+    assert not platform.served["image.png"]
+    before = len(platform.requests)
+    assert rows(mine) == on_disk and len(platform.requests) == before, "nothing is asked or fetched twice"
+
+
+SCHEDULES = {
+    "the platform is busy": {
+        **{"metadata": ["429:0.01", "503", "html"], "listing": ["500", "429:0"]},
+        "address": ["429:0.01", "502", "html"],
+    },
+    "the store is busy": {path: ["429:0.01", "503", "500"] for path in READABLE},
+    "addresses expire": {path: ["403", "403"] for path in READABLE},
+    "resets": {"report.pdf": ["reset:1000", "reset:0"], "tables/calls.csv": ["reset:5"]},
+    "bodies cut short": {path: ["short:3"] for path in READABLE},
+    "a page in place of the file": {path: ["html"] for path in READABLE},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_under_every_fault_the_records_are_the_same(platform, tmp_path, on_disk, name):
+    faults = {path: list(faults) for path, faults in SCHEDULES[name].items()}
+    platform.faults |= {path: faults.pop(path) for path in ("metadata", "listing") if path in faults}
+    survey([source(tmp_path)])
+    platform.faults |= faults
+    assert rows(source(tmp_path)) == on_disk
+    assert not any(platform.faults.values()), "a fault was never met"
+
+
+def test_a_break_goes_on_where_it_was(platform, tmp_path, on_disk):
+    survey([source(tmp_path)])
+    before = platform.served["report.pdf"]
+    platform.faults["report.pdf"] = ["short:1500"]
+    assert rows(source(tmp_path)) == on_disk
+    assert platform.served["report.pdf"] - before == len(FILES["report.pdf"])
+
+
+def test_a_file_cut_short_is_no_success_where_its_size_is_listed(tmp_path, monkeypatch):
+    with AIKoshServer({SET: FILES}) as platform:
+        monkeypatch.setenv("AIKOSH_API_BASE_URL", platform.url)
+        monkeypatch.setenv("AIKOSH_API_KEY", KEY)
+        survey([source(tmp_path)])
+        platform.faults["report.pdf"] = ["other:900"] * 50
+        with pytest.raises(FetchError, match=r"source s: report.pdf: the server sends a file of 900 bytes, its listing says"):
+            rows(source(tmp_path))
+
+
+def test_a_set_that_lies_elsewhere_is_a_ledger_row_that_says_where(platform, tmp_path):
+    kept, lost = rows(source(tmp_path, ELSEWHERE))
+    assert not kept and [(r["uri"], r["reason"]) for r in lost] == [(f"aikosh:{ELSEWHERE}", "external")]
+    assert "A portal" in lost[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dataset": str(uuid.UUID(int=9))}, "AIKosh has no data set"),
+        ({"files": "*.zip"}, "no file '\\*.zip'"),
+        ({"files": "*.csv", "text": "body"}, "calls.csv has no field 'body'; it has id, text"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(platform, tmp_path, change, words):
+    with pytest.raises(UserError, match=words) as caught:
+        survey([dataclasses.replace(source(tmp_path), **change)])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_missing_or_refused_is_one_sentence_without_the_key(platform, tmp_path, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("AIKOSH_API_KEY", "aik-wrong-key")
+    with caplog.at_level(logging.DEBUG), pytest.raises(UserError, match="refuses the key in AIKOSH_API_KEY") as caught:
+        survey([source(tmp_path)])
+    assert "aik-wrong-key" not in str(caught.value) + caplog.text + "".join(capfd.readouterr())
+    monkeypatch.delenv("AIKOSH_API_KEY")
+    with pytest.raises(UserError, match="AIKOSH_API_KEY is not set"):
+        survey([source(tmp_path)])
+
+
+@pytest.mark.parametrize("change", [{"dataset": "soil-health"}, {"version": "1.0"}])
+def test_an_id_is_a_uuid(tmp_path, change):
+    with pytest.raises(UserError, match="is no id"):
+        dataclasses.replace(source(tmp_path), **change).check()
+
+
+def test_offline_takes_what_is_here(platform, tmp_path, on_disk):
+    offline = source(tmp_path, place={"offline": True})
+    with pytest.raises(UserError, match="run once without --offline"):
+        survey([offline])
+    survey([source(tmp_path)])
+    assert [path for job in offline.jobs(1 << 20) for path, _ in job.spec[1] if path in READABLE] == []
+    assert rows(source(tmp_path)) == on_disk
+    assert rows(offline)[0] == on_disk[0]

@@ -1,0 +1,469 @@
+"""HuggingFace against a Hub on loopback: whatever goes wrong, the records are those of the files on disk, or there are none."""
+
+import ast
+import dataclasses
+import gzip
+import io
+import json
+import logging
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from config import UserError
+from data_engine import budget, fetch
+from data_engine.download import HuggingFace, Local, survey
+from data_engine.fetch import FetchError, Place
+from tests.corpus import texts
+from tests.hub_server import COMMIT, Hub
+
+ROOT = Path(__file__).parent.parent
+
+
+def files():
+    """Files of several kinds and sizes, some in git and some in LFS."""
+    some = texts()[:60]
+    rows = [
+        json.dumps({"id": f"d{i}", "text": text, "url": f"u{i}", "metadata": {"license": "CC0"}}) for i, text in enumerate(some)
+    ]
+    table = io.BytesIO()
+    pq.write_table(pa.table({"text": list(some[40:]), "title": [f"t{i}" for i in range(20)]}), table)
+    return {
+        "en/a.json.gz": gzip.compress("\n".join(rows[:30]).encode(), mtime=0),
+        "en/b.json.gz": gzip.compress("\n".join(rows[30:33]).encode(), mtime=0),
+        "en/deep/c.parquet": table.getvalue(),
+        "en/plain.txt": some[5].encode(),
+        "README.md": b"# a card",
+        "other/x.jsonl": rows[0].encode(),
+    }
+
+
+FILES = files()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    monkeypatch.setattr(fetch, "BACKOFF_SECS", 0.005)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with Hub({"owner/set": FILES}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def source(tmp_path, place=None, **more):
+    settings = {"files": "en/*", "licence": "ODC-BY"} | more
+    return HuggingFace("s", "owner/set", COMMIT, place=Place(str(tmp_path / "downloads"), **(place or {})), **settings)
+
+
+def rows(source, jobs=None):
+    """(kept, lost) of all jobs, without what tells how they came here."""
+    kept, lost = [], []
+    for job in jobs or source.jobs(1 << 20):
+        for records, dropped in source.read(job):
+            kept += records.drop_columns(["fetched_at", "revision"]).to_pylist()
+            lost += dropped.to_pylist()
+    return sorted(kept, key=lambda r: r["id"]), lost
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("disk")
+    for path, data in FILES.items():
+        if path.startswith("en/"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+    return rows(Local("s", str(folder), id=None, licence="ODC-BY"))
+
+
+def test_the_records_are_those_of_the_files_on_disk(hub, tmp_path, on_disk):
+    kept, lost = rows(source(tmp_path))
+    assert (kept, lost) == on_disk and len(kept) == 54
+    assert {r["licence"] for r in kept} == {"CC0", "ODC-BY"}
+    (job, *_) = source(tmp_path).jobs(1 << 20)
+    ((records, _), *_) = source(tmp_path).read(job)
+    assert set(records["revision"].to_pylist()) == {COMMIT}
+
+
+BIG, SMALL, TABLE, PLAIN = "en/a.json.gz", "en/b.json.gz", "en/deep/c.parquet", "en/plain.txt"
+SCHEDULES = {
+    "bursts of 429": {BIG: ["429:0.01"] * 4 + ["429"] * 2, TABLE: ["429:0"] * 3},
+    "errors of the server": {BIG: ["500", "502", "503:0.01", "504"], PLAIN: ["503"] * 5},
+    "resets": {BIG: ["reset:3000", "reset:0", "reset:500", "reset:1"], TABLE: ["reset:100"] * 3},
+    "bodies cut short": {BIG: ["short:5000", "short:10"], TABLE: ["short:0"], PLAIN: ["short:7"]},
+    "files cut short": {BIG: ["other:5000"], TABLE: ["other:11000", "other:100"], PLAIN: ["other:3"]},
+    "wrong bytes": {BIG: ["wrong", "wrong"], TABLE: ["reset:500", "wrong"], PLAIN: ["wrong"]},
+    "a page in place of the file": {BIG: ["html", "html"], TABLE: ["reset:2000", "html"], PLAIN: ["html"]},
+    "ranges ignored": {BIG: ["reset:3000", "no_range"], TABLE: ["reset:100", "reset:9", "no_range"]},
+    "a slow drip": {BIG: ["drip:0.002"], TABLE: ["drip:0.001"]},
+    "everything": {BIG: ["429:0.01", "reset:2000", "html", "wrong", "500", "short:9000", "other:4000", "drip:0.001"]},
+}
+
+
+@pytest.mark.parametrize("name", ["everything", *(pytest.param(s, marks=pytest.mark.slow) for s in SCHEDULES if s != "everything")])
+def test_under_every_fault_the_records_are_the_same(hub, tmp_path, on_disk, name):
+    survey([source(tmp_path)])
+    hub.faults |= {path: list(faults) for path, faults in SCHEDULES[name].items()}
+    assert rows(source(tmp_path)) == on_disk
+    assert not any(hub.faults.values()), "a fault was never met"
+    assert not list((tmp_path / "downloads").rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_faults_by_chance(hub, tmp_path, on_disk):
+    chance = random.Random(3)
+    survey([source(tmp_path)])
+    for path in (BIG, SMALL, TABLE, PLAIN):
+        kinds = ["429:0.01", "500", "reset:%d", "short:%d", "wrong", "html", "no_range", "other:%d"]
+        picked = [chance.choice(kinds) for _ in range(6)]
+        hub.faults[path] = [kind % chance.randrange(12_000) if "%" in kind else kind for kind in picked]
+    assert rows(source(tmp_path)) == on_disk
+
+
+def test_the_listing_too_is_asked_again(hub, tmp_path, on_disk, monkeypatch):
+    hub.faults["tree"] = ["html", "400"]  # huggingface_hub itself repeats its questions after 429 and 5xx
+    with pytest.raises(UserError, match="the Hub answers 400"):
+        survey([source(tmp_path)])
+    assert rows(source(tmp_path)) == on_disk
+
+
+def test_a_hanging_line_is_given_up_and_goes_on_where_it_was(hub, tmp_path, on_disk, monkeypatch):
+    survey([source(tmp_path)])
+    import httpx2
+
+    fetch.client.cache_clear()
+    monkeypatch.setattr(fetch, "TIMEOUT_SECS", 0.2)
+    assert isinstance(fetch.client(), httpx2.Client)
+    before = hub.served[BIG]
+    hub.faults[BIG] = ["hang:1.0"]
+    hub.repos["owner/set"] = FILES
+    body = len(FILES[BIG])
+    hub.faults[BIG] = ["short:4000", "hang:0.5"]
+    assert rows(source(tmp_path)) == on_disk
+    fetch.client.cache_clear()
+    assert hub.served[BIG] - before == body
+
+
+def test_what_is_there_is_not_fetched_again_in_bytes(hub, tmp_path, on_disk):
+    survey([source(tmp_path)])
+    looked = sum(hub.served.values())
+    assert rows(source(tmp_path)) == on_disk
+    taken = sum(len(data) for path, data in FILES.items() if path.startswith("en/"))
+    assert sum(hub.served.values()) == looked + taken
+    before = len(hub.requests)
+    assert rows(source(tmp_path)) == on_disk
+    assert len(hub.requests) == before
+
+
+def test_after_a_break_only_what_is_missing_is_fetched(hub, tmp_path, on_disk, monkeypatch):
+    survey([source(tmp_path)])
+    before = hub.served[BIG]
+    monkeypatch.setattr(fetch, "FAILURES", 1)
+    hub.faults[BIG] = ["reset:7000"]
+    with pytest.raises(FetchError, match=f"source s: {BIG}: "):
+        rows(source(tmp_path))
+    (part,) = (tmp_path / "downloads").rglob("*.part")
+    there = part.stat().st_size
+    assert 0 < there <= 7000
+    assert rows(source(tmp_path)) == on_disk
+    assert hub.served[BIG] - before == 7000 + len(FILES[BIG]) - there
+
+
+FETCH_ONE = """
+import sys
+from data_engine.download import HuggingFace
+from data_engine.fetch import Place
+source = HuggingFace("s", "owner/set", sys.argv[1], files="big.txt", place=Place(sys.argv[2]))
+print(sum(len(kept) for job in source.jobs(1 << 20) for kept, _ in source.read(job)))
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_download_the_next_process_fetches_what_is_missing(tmp_path, monkeypatch):
+    big = random.Random(1).randbytes(3_000_000)
+    with Hub({"owner/set": {"big.txt": big}}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        survey([source(tmp_path, files="big.txt")])
+        hub.faults["big.txt"] = ["drip:0.002"]
+        command = [sys.executable, "-c", FETCH_ONE, COMMIT, str(tmp_path / "downloads")]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        while not [p for p in tmp_path.rglob("*.part") if p.stat().st_size > 500_000]:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        (part,) = tmp_path.rglob("*.part")
+        there = part.stat().st_size
+        assert 500_000 < there < len(big)
+        time.sleep(0.2)  # what the server still had in hand for the dead
+        before = hub.served["big.txt"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.stdout == "1\n", done.stderr
+        assert hub.served["big.txt"] - before == len(big) - there
+        assert next(tmp_path.rglob("big.txt*")).read_bytes() == big
+
+
+@pytest.mark.parametrize(
+    "fault", ["wrong", *(pytest.param(f, marks=pytest.mark.slow) for f in ("html", "reset:0", "500", "other:100"))]
+)
+def test_a_file_that_never_comes_whole_is_one_sentence_and_no_success(hub, tmp_path, fault):
+    survey([source(tmp_path)])
+    hub.faults[BIG] = [fault] * 50
+    with pytest.raises(FetchError) as caught:
+        rows(source(tmp_path))
+    said = str(caught.value)
+    assert said.startswith(f"source s: {BIG}: ") and "8 times in a row" in said and "\n" not in said and "Signature" not in said
+    assert not [p for p in (tmp_path / "downloads" / "s").iterdir() if p.name.startswith("en-a") and p.suffix != ".part"]
+
+
+@pytest.mark.slow
+def test_a_rate_limit_is_respected(monkeypatch, tmp_path, on_disk):
+    with Hub({"owner/set": FILES}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        survey([source(tmp_path)])
+        hub.rate, start, begin = 0.12, time.time(), len(hub.requests)
+        place = source(tmp_path)
+        jobs = place.jobs(1 << 20)
+        found = []
+        threads = [threading.Thread(target=lambda job=job: found.append(rows(place, [job]))) for job in jobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        asked = hub.requests[begin:]
+        spent = time.time() - start
+    refused = sum(status == 429 for *_, status in asked)
+    allowed = len(asked) - refused
+    assert sorted((r for kept, _ in found for r in kept), key=lambda r: r["id"]) == on_disk[0]
+    assert allowed <= 8 + refused and refused <= 8, (allowed, refused)  # four files, each behind a redirect
+    assert spent >= 0.12 * 3
+
+
+@pytest.mark.slow
+def test_connections_to_a_host_are_bounded(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "PER_HOST", 2)
+    survey([source(tmp_path)])
+    for path in (BIG, SMALL, TABLE, PLAIN):
+        hub.faults[path] = ["drip:0.05"]
+    most, now, lock, opened = [0], [0], threading.Lock(), fetch._check
+
+    def check(*args):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        try:
+            return opened(*args)
+        finally:
+            time.sleep(0.02)
+            with lock:
+                now[0] -= 1
+
+    monkeypatch.setattr(fetch, "_check", check)
+    place = source(tmp_path)
+    threads = [threading.Thread(target=rows, args=(place, [job])) for job in place.jobs(1 << 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= most[0] <= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"repo": "owner/gone"}, "owner/gone is not on the Hub, or is private and HF_TOKEN is not set"),
+        ({"revision": "abcdef1"}, "has no commit abcdef1"),
+        ({"files": "fr/*"}, "has no 'fr/\\*'"),
+        ({"files": "*.zip"}, "no file '\\*.zip'"),
+        ({"files": "en/a*", "text": "body"}, "has no field 'body'; it has id, metadata, text, url"),
+        ({"files": "en/deep/*", "text": "body"}, "c.parquet has no field 'body'; it has text, title"),
+    ],
+)
+def test_what_has_moved_is_one_sentence_before_anything_is_fetched(hub, tmp_path, change, words):
+    moved = dataclasses.replace(source(tmp_path), **change)
+    with pytest.raises(UserError, match=words) as caught:
+        survey([moved])
+    assert "\n" not in str(caught.value) and "source s: " in str(caught.value)
+
+
+def test_every_source_that_moved_has_its_sentence(hub, tmp_path):
+    gone = [dataclasses.replace(source(tmp_path), name=f"s{i}", repo=f"owner/gone{i}") for i in range(2)]
+    with pytest.raises(UserError) as caught:
+        survey([gone[0], source(tmp_path), gone[1]])
+    assert str(caught.value).count("is not on the Hub") == 2 and len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("revision", "word"), [("main", "a branch or a tag moves"), ("v1.0", "hex digits"), (COMMIT.upper(), "hex digits")]
+)
+def test_a_revision_is_a_commit(tmp_path, revision, word):
+    with pytest.raises(UserError, match=word):
+        dataclasses.replace(source(tmp_path), revision=revision).check()
+
+
+def test_a_gated_set_says_which_token_is_missing_and_opens_with_it(hub, tmp_path, monkeypatch, on_disk):
+    hub.gated.add("owner/set")
+    with pytest.raises(UserError, match=r"is gated: accept its terms at .*owner/set; HF_TOKEN is not set"):
+        survey([source(tmp_path)])
+    monkeypatch.setenv("HF_TOKEN", "hf_bad_token")
+    with pytest.raises(UserError, match=r"the token in HF_TOKEN .* has no access") as caught:
+        survey([source(tmp_path)])
+    assert "hf_bad_token" not in str(caught.value)
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    assert rows(source(tmp_path)) == on_disk
+
+
+def test_the_token_stays_with_the_hub_and_out_of_every_message(hub, tmp_path, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    with caplog.at_level(logging.INFO):
+        hub.faults[BIG] = ["500", "reset:100"]
+        rows(source(tmp_path))
+        hub.faults[SMALL] = ["wrong"] * 50
+        (tmp_path / "downloads" / "s").joinpath(next(p.name for p in (tmp_path / "downloads" / "s").glob("en-b*"))).unlink()
+        with pytest.raises(FetchError) as caught:
+            rows(source(tmp_path))
+    shown = {host for _, host, _, headers, _ in hub.requests if "authorization" in {name.lower() for name in headers}}
+    assert shown == {"api"}
+    written = b"".join(p.read_bytes() for p in (tmp_path / "downloads").rglob("*") if p.is_file())
+    assert "Signature" not in caplog.text
+    assert "hf_good" not in str(caught.value) + caplog.text + "".join(capfd.readouterr()) and b"hf_good" not in written
+
+
+def test_offline_takes_what_is_here(hub, tmp_path, on_disk):
+    offline = source(tmp_path, {"offline": True})
+    with pytest.raises(UserError, match="run once without --offline"):
+        survey([offline])
+    survey([source(tmp_path)])
+    assert offline.jobs(1 << 20) == []
+    (first, *_) = source(tmp_path).jobs(1 << 20)
+    rows(source(tmp_path), [first])
+    before = len(hub.requests)
+    assert [job.name for job in offline.jobs(1 << 20)] == [first.name]
+    assert rows(offline)[0] == rows(source(tmp_path), [first])[0]
+    assert len(hub.requests) == before
+
+
+def test_a_download_that_is_not_kept_goes_when_it_has_been_cut(hub, tmp_path):
+    passing = source(tmp_path, {"keep": False})
+    job = passing.jobs(1 << 20)[0]
+    rows(passing, [job])
+    (remote,) = passing.remotes(job)
+    assert fetch.is_whole(remote.file(passing.place), remote)
+    passing.committed(job)
+    assert not remote.file(passing.place).exists() and fetch.is_here(passing.place, remote)
+    assert source(tmp_path, {"offline": True}).jobs(1 << 20) == [job], "what was made of it is here"
+    kept = source(tmp_path)
+    rows(kept, [job])
+    kept.committed(job)
+    assert remote.file(kept.place).exists()
+
+
+def test_the_cache_of_huggingface_hub_is_used(hub, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+    from huggingface_hub import hf_hub_download
+
+    cache = tmp_path / "hub-cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    folder = cache / "datasets--owner--set" / "snapshots" / COMMIT / "en"
+    folder.mkdir(parents=True)
+    (folder / "a.json.gz").write_bytes(FILES[BIG])
+    (folder / "b.json.gz").write_bytes(FILES[SMALL][:-1] + b"x")
+    assert hf_hub_download
+    mine = source(tmp_path)
+    jobs = [job for job in mine.jobs(1 << 20) if job.spec[1] in (BIG, SMALL)]
+    hub.served.clear()
+    assert len(rows(mine, jobs)[0]) == 33
+    assert hub.served[BIG] == 0 and hub.served[SMALL] == len(FILES[SMALL]), "the damaged one alone is fetched"
+
+
+def test_a_file_that_no_reader_reads_is_in_the_ledger(hub, tmp_path):
+    kept, lost = rows(source(tmp_path, files="*"))
+    assert [(r["uri"], r["reason"]) for r in lost] == [("README.md", "unknown_type")] and len(kept) == 55
+
+
+def test_a_job_changes_with_the_content_of_its_file_and_not_with_the_commit(hub, tmp_path):
+    before = {job.name: job.state for job in source(tmp_path).jobs(1 << 20)}
+    hub.repos["owner/set"] = FILES | {PLAIN: b"another text"}
+    after = {job.name: job.state for job in source(tmp_path / "fresh").jobs(1 << 20)}
+    assert before.keys() == after.keys() and sum(before[name] != after[name] for name in before) == 1
+
+
+IN_A_STORE = """
+import json, sys
+from data_engine.download import Local
+source = Local("s", sys.argv[1], id=None, licence="ODC-BY")
+source.check()
+print(sorted(i for job in source.jobs(1 << 20) for kept, _ in source.read(job) for i in kept["id"].to_pylist()))
+"""
+
+
+@pytest.mark.slow
+def test_local_reads_the_hub_as_a_store(hub, on_disk):
+    command = [sys.executable, "-c", IN_A_STORE, f"hf://datasets/owner/set@{COMMIT}"]
+    for path, wanted in (("", None), ("/en/b.json.gz", 3)):
+        done = subprocess.run([*command[:3], command[3] + path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        found = ast.literal_eval(done.stdout)
+        assert len(found) == wanted if wanted else {r["id"] for r in on_disk[0]} < set(found), done.stderr
+
+
+# ---------------------------------------------------------------------------------------------------------------------------
+# the budget
+
+
+def many(n):
+    some = texts()
+    parts = [[json.dumps({"text": some[(7 * i + k) % len(some)]}) for k in range(5)] for i in range(n)]
+    return {f"part-{i:03d}.jsonl": "\n".join(part).encode() for i, part in enumerate(parts)}
+
+
+def test_the_budget_decides_how_many_files_are_taken(monkeypatch, tmp_path):
+    with Hub({"owner/set": many(40)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        taken = {}
+        for tokens in (None, 3_000, 20_000, 10**9):
+            chosen = source(tmp_path, {"tokens": tokens}, files="*.jsonl")
+            taken[tokens] = [remote.path for job in chosen.jobs(1 << 20) for remote in chosen.remotes(job)]
+        assert len(taken[None]) == len(taken[10**9]) == 40
+        assert 1 <= len(taken[3_000]) < len(taken[20_000]) < 30 and set(taken[3_000]) < set(taken[20_000])
+        other = source(tmp_path, {"tokens": 20_000, "seed": 2}, files="*.jsonl")
+        assert {r.path for j in other.jobs(1 << 20) for r in other.remotes(j)} != set(taken[20_000])
+        for path in taken[20_000]:
+            assert hub.served[path] <= len(many(40)[path])
+
+
+def test_a_run_that_ran_short_takes_the_next_files_and_none_twice(monkeypatch, tmp_path):
+    with Hub({"owner/set": many(40)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        mine = source(tmp_path, {"tokens": 20_000}, files="*.jsonl")
+
+        def taken():
+            return {job.name for job in mine.jobs(1 << 20)}
+
+        first = taken()
+        mine.learn(20_500)
+        assert taken() == first, "enough: the same files"
+        mine.learn(15_000)
+        second = taken()
+        assert first < second and len(second) < 2 * len(first)
+        mine.learn(19_999)
+        assert second < taken(), "still short: at least one more"
+        smaller = dataclasses.replace(mine, place=dataclasses.replace(mine.place, tokens=5_000))
+        assert {job.name for job in smaller.jobs(1 << 20)} < second
+
+
+def test_files_are_taken_from_the_front_of_one_order():
+    files = [(f"f{i}", 100) for i in range(50)]
+    order = budget.in_order(files, 1)
+    assert sorted(order) == sorted(files) and order != files and budget.in_order(files, 2) != order
+    assert [f for f in budget.in_order([*files, ("new", 100)], 1) if f[0] != "new"] == order
+    assert [budget.take(order, n, 0.5) for n in (1, 50, 51, 100, 10**6)] == [1, 1, 2, 2, 50]
