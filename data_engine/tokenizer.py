@@ -35,7 +35,7 @@ TOKENS = pa.schema(
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    sample_bytes: int = 1_000_000_000  # text the tokenizer is trained on; about ten times this is used in memory
+    sample_bytes: int = 1_000_000_000  # text the tokenizer is trained on; up to 3.5 bytes of memory for each: dev/LOG.md
     document_bytes: int = 1_000_000  # no document gives more to the sample; cut at the end of a paragraph
 
 
