@@ -16,6 +16,7 @@ import torch
 
 import eval_tasks
 import evaluate
+import loglikelihood
 import train
 from config import UserError
 from data_engine import shards
@@ -150,6 +151,12 @@ REQUESTS = [
     ("A man", " naïve 東京"),
 ]
 
+ITEMS = [Item(REQUESTS[:4]), Item(REQUESTS[4:6]), Item(REQUESTS[6:9]), Item(REQUESTS[9:])]
+
+
+def loglikelihoods(lm):
+    return [ll for item in evaluate.answer(lm, "piqa", ITEMS) for ll, _ in item]
+
 
 def one_by_one(logits_of, tokenizer, context_size, context, continuation):
     """The rule of section 2 in plain words: one sequence, no batch, no shared context."""
@@ -181,9 +188,9 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
     path = make_run(tmp_path, qk_norm=qk_norm)
     lm, (phoenix, _) = evaluate.load_model(evaluate.Evaluate(str(path))), from_checkpoint(path)
     assert lm.shares and lm.headed
-    requests = [*REQUESTS, likeliest_request(phoenix, lm.tokenizer)]
-    answers = evaluate.answer(lm, "piqa", [Item(requests)])[0]
-    for request, (ll, likeliest) in zip(requests, answers, strict=True):
+    items = [*ITEMS, Item([likeliest_request(phoenix, lm.tokenizer)])]
+    answers = [given for item in evaluate.answer(lm, "piqa", items) for given in item]
+    for request, (ll, likeliest) in zip([request for item in items for request in item.requests], answers, strict=True):
         for logits_of in (phoenix, lambda tokens: lm.model(tokens).logits):
             want, want_likeliest = one_by_one(logits_of, lm.tokenizer, lm.context, *request)
             assert ll == pytest.approx(want, abs=1e-4)
@@ -192,10 +199,35 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
 
 
 def test_the_size_of_a_batch_changes_no_score(lm):
-    want = evaluate.answer(lm, "piqa", [Item(REQUESTS)])
+    want = loglikelihoods(lm)
     for batch_tokens in (1, 60):
-        found = evaluate.answer(replace(lm, batch_tokens=batch_tokens), "piqa", [Item(REQUESTS)])
-        assert np.allclose([ll for ll, _ in found[0]], [ll for ll, _ in want[0]], rtol=0, atol=1e-5)
+        found = loglikelihoods(replace(lm, batch_tokens=batch_tokens))
+        assert found == pytest.approx(want, rel=0, abs=3e-5)  # a few steps of float32 at 100 nats
+
+
+def test_a_batch_too_large_for_memory_is_halved_until_it_fits(lm, monkeypatch):
+    want, small, plain = loglikelihoods(lm), replace(lm, batch_tokens=10_000), loglikelihood.score_batch
+
+    def small_memory(lm, rows):
+        if sum(map(loglikelihood.inputs_of, rows)) > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(lm, rows)
+
+    monkeypatch.setattr(loglikelihood, "score_batch", small_memory)
+    assert loglikelihoods(small) == pytest.approx(want, rel=0, abs=3e-5)
+    assert small.batch_tokens <= 60
+    monkeypatch.setattr(loglikelihood, "inputs_of", lambda row: 61)
+    with pytest.raises(torch.OutOfMemoryError):  # one row alone is too much
+        loglikelihoods(small)
+
+
+def test_what_an_items_sequences_begin_with_goes_through_the_model_once(lm):
+    assert loglikelihood.rows_of([([5, 6, 7, 8], 1), ([5, 6, 9], 1)], 48) == [(2, [([5, 6, 7, 8], 1), ([5, 6, 9], 1)])]
+    assert loglikelihood.rows_of([([5, 6, 7], 2), ([5, 6, 7], 1)], 48) == [(2, [([5, 6, 7], 2), ([5, 6, 7], 1)])]
+    assert [common for common, _ in loglikelihood.rows_of([([5, 6], 1), ([6, 6], 1)], 48)] == [1, 1]  # nothing in common
+    assert len(loglikelihood.rows_of([([5] * 9, 1), ([5] * 8, 1)], 7)) == 2  # longer than may be shared
+    shared = [loglikelihood.rows_of(evaluate.encode_requests(lm, item.requests), lm.shares) for item in ITEMS]
+    assert [len(rows) for rows in shared[:2]] == [1, 1] and all(common > 5 for ((common, _),) in shared[:2])
 
 
 def test_a_page_scores_the_sum_of_its_windows(lm, run):
@@ -229,9 +261,10 @@ def test_a_shortcut_that_is_not_exact_for_a_model_is_not_taken(lm, kind):
         for p in model.parameters():
             p.mul_(4)
     other = replace(lm, model=model)
-    evaluate.check_shortcuts(other)
-    assert (other.shares, other.headed) == {"Bloom": (False, True), "Gemma2": (True, False), "GPT2": (True, True)}[kind]
-    for request, (ll, _) in zip(REQUESTS, evaluate.answer(other, "piqa", [Item(REQUESTS)])[0], strict=True):
+    loglikelihood.check_shortcuts(other)
+    assert (other.shares > 0, other.headed) == {"Bloom": (False, True), "Gemma2": (True, False), "GPT2": (True, True)}[kind]
+    answers = [given for item in evaluate.answer(other, "piqa", ITEMS) for given in item]
+    for request, (ll, _) in zip(REQUESTS, answers, strict=True):
         want, _ = one_by_one(lambda tokens: model(tokens).logits, lm.tokenizer, lm.context, *request)
         assert ll == pytest.approx(want, abs=1e-4)
 
@@ -304,7 +337,7 @@ def test_a_run_writes_every_items_loglikelihoods_and_names_what_is_missing(run, 
     assert report["weights_sha256"]["ckpt.pt"] == hashlib.sha256(run.read_bytes()).hexdigest()
     assert evaluate.main([*argv, "--tasks=piqa,winogrande"]) == 1  # asked for by name, and not scored
     assert evaluate.main([*argv, "--tasks=bits_per_byte"]) == 0
-    assert list(json.loads(out.read_text())["results"]) == ["bits_per_byte"]
+    assert set(json.loads(out.read_text())["results"]) == {"bits_per_byte", "piqa"}  # what the file had stays
 
 
 def test_a_run_that_scores_nothing_fails_and_leaves_the_scores_before_it(run, no_network, tmp_path, capsys):
@@ -322,7 +355,7 @@ def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tm
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = tmp_path / "snapshot" / "plain_text" / "validation" / "0000.parquet"
+    file = tmp_path / "snapshot" / "piqa_validation.parquet"
     file.parent.mkdir(parents=True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path / "snapshot"))
     pq.write_table(pa.Table.from_pylist(ROWS), file)
@@ -332,7 +365,7 @@ def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tm
         with pytest.raises(Unavailable, match="is not the data of piqa"):
             items_of("piqa", None)
     file.unlink()
-    with pytest.raises(Unavailable, match=r"baber/piqa has no \*/validation"):
+    with pytest.raises(Unavailable, match=r"baber/piqa has no \*validation\*\.parquet at revision 142f6d73"):
         items_of("piqa", None)
 
 
