@@ -72,7 +72,7 @@ def prefix_token(lm):
 def encode_requests(lm, requests):
     """
     (context, continuation) texts -> (tokens of both, how many of them are the continuation's), cut from the left to the model's
-    context and the one token that it need not read. UserError where a continuation alone is longer.
+    context and the one token that it need not read. Unavailable where a continuation alone is longer.
 
     The two are encoded as one text and then told apart: the continuation alone would be cut into other tokens, and a space at the
     end of the context belongs to the next word's token.
@@ -86,7 +86,7 @@ def encode_requests(lm, requests):
         tokens = whole if context or whole[0] == before[0] else before + whole
         scored = len(tokens) - len(before)
         if scored > lm.context:
-            raise UserError(f"a continuation of {scored} tokens does not fit a context of {lm.context}")
+            raise Unavailable(f"a continuation of {scored} tokens does not fit the model's context of {lm.context}")
         sequences.append((tokens[-(lm.context + 1) :], scored))
     return sequences
 

@@ -27,7 +27,7 @@ from export_hf import as_transformers, sha256_file
 from model import from_checkpoint
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 4096}  # to begin with; halved where memory does not take it
-HEAD_LOGITS = 2**22  # logits that exist at a time: 16 MB
+HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # logits that exist at a time: 128 MB fill a GPU, 4 MB stay in a cache
 
 
 @dataclass
@@ -216,12 +216,15 @@ def score_batch(lm, rows):
         states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
     else:
         states, head = lm.model(**inputs).logits, torch.nn.Identity()
-    chunk = max(1, HEAD_LOGITS // lm.model.config.get_text_config().vocab_size)
+    chunk = max(1, HEAD_LOGITS.get(device.type, 2**20) // lm.model.config.get_text_config().vocab_size)
     logps, likeliest = [], []
     for state, target in zip(states[row_P, column_P].split(chunk), torch.tensor(targets, device=device).split(chunk), strict=True):
-        logits_PV = head(state).float()
-        likeliest.append(logits_PV.argmax(-1) == target)
-        logps.append(torch.log_softmax(logits_PV, -1).gather(-1, target[:, None]).squeeze(-1))
+        logps_PV = torch.log_softmax(head(state).float(), -1)
+        logp = logps_PV.gather(-1, target[:, None]).squeeze(-1)
+        hit = logp == logps_PV.amax(-1)
+        hit[hit.clone()] = logps_PV[hit].argmax(-1) == target[hit]  # of equals the first; argmax is slow, few rows need it
+        logps.append(logp)
+        likeliest.append(hit)
     lengths = [scored for _, sequences in rows for _, scored in sequences]
     logps, likeliest = (torch.cat(chunks).cpu().split(lengths) for chunks in (logps, likeliest))
     results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
