@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 
 from config import UserError
 from eval_report import progress
-from export_hf import as_transformers, sha256_file
+from export_hf import as_transformers
 from model import from_checkpoint
+from model_card import sha256_file
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 4096}  # to begin with; halved where memory does not take it
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # logits that exist at a time: 128 MB fill a GPU, 4 MB stay in a cache
