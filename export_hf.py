@@ -267,9 +267,10 @@ def push(folder, repo):
         return False
     try:
         api.create_repo(repo, repo_type="model", exist_ok=True)
-        done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Export of Phoenix", delete_patterns="*")
+        done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Export of Phoenix")
     except (OSError, ValueError) as error:  # no network, no token, not allowed, not a name: all of them one of the two
-        raise UserError(f"the export is in {folder}, and could not be uploaded to {repo}: {str(error).splitlines()[0]}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the export is in {folder}, and could not be uploaded to {repo}: {reason}") from error
     print(f"uploaded: {done.commit_url}")
     return True
 
