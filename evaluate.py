@@ -211,9 +211,12 @@ def bits_per_byte(lm, cut, windows):
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
-def score_task(lm, name, items, limit, source):
-    """A task's entry in the JSON."""
-    taken = items[:limit]
+def score_task(lm, name, items, count, source):
+    """The entry in the JSON of a task, of its first `count` items, or of bits_per_byte, of so many windows."""
+    if name == "bits_per_byte":
+        values, counts = bits_per_byte(lm, items, count)
+        return {"metrics": values, **counts, "chance": None, **source}
+    taken = items[:count]
     answers = answer(lm, name, taken)
     choices = np.array([len(item.requests) for item in taken])
     return {
@@ -285,11 +288,11 @@ def main(argv):
             if all(before.get(key) == value for key, value in same.items()):
                 print(f"{name}: {taken:,} items, scored before")
             else:
-                if name == "bits_per_byte":
-                    values, counts = bits_per_byte(lm, items, cfg.windows)
-                    result = {"metrics": values, **counts, "chance": None, **source}
-                else:
-                    result = score_task(lm, name, items, cfg.limit, source)
+                try:
+                    result = score_task(lm, name, items, taken, source)
+                except Unavailable as error:
+                    missing[name] = str(error)
+                    continue
                 results[name] = result | {"secs": time.monotonic() - start}
                 write_json(path, report)
                 print(f"{name}: {taken:,} items in {results[name]['secs']:.1f} s", flush=True)

@@ -5,7 +5,10 @@ import json
 import math
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +19,14 @@ import torch
 
 import eval_tasks
 import evaluate
+import export_hf
 import loglikelihood
 import train
 from config import UserError
 from data_engine import shards
 from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
 from model import from_checkpoint
+from tests import loopback_hub
 from tests.tiny_run import TEXT, make_run
 from windows import Windows
 
@@ -243,7 +248,7 @@ def test_a_page_scores_the_sum_of_its_windows(lm, run):
 
 
 def test_a_continuation_longer_than_the_context_is_refused(lm):
-    with pytest.raises(UserError, match="does not fit a context of 48"):
+    with pytest.raises(Unavailable, match="does not fit the model's context of 48"):
         evaluate.answer(lm, "piqa", [Item([("a", " 1" * 60)])])
 
 
@@ -267,6 +272,21 @@ def test_a_shortcut_that_is_not_exact_for_a_model_is_not_taken(lm, kind):
     for request, (ll, _) in zip(REQUESTS, answers, strict=True):
         want, _ = one_by_one(lambda tokens: model(tokens).logits, lm.tokenizer, lm.context, *request)
         assert ll == pytest.approx(want, abs=1e-4)
+
+
+@genuine
+@pytest.mark.slow
+def test_the_harness_gives_the_same_to_every_request(tmp_path):
+    """A small part of `make parity`: an export of ours and a GPT-2, the first items of each task."""
+    root = Path(evaluate.__file__).parent
+    if not (root / ".venv-lm-eval" / "bin" / "python").exists():
+        pytest.skip("needs .venv-lm-eval: run `make peers`")
+    export = tmp_path / "hf"
+    assert export_hf.main([str(make_run(tmp_path, context=512)), f"--out={export}"]) == 0
+    command = [sys.executable, root / "benchmarks" / "bench_eval.py", f"--ours={export}", f"--data={SHARED / 'eval'}", "--limit=2"]
+    done = subprocess.run([*command, f"--scratch={tmp_path / 'parity'}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ours: equal" in done.stdout and "gpt2: equal" in done.stdout and done.stdout.count("| wikitext | 2 |") == 2
 
 
 # ---- bits per byte ---------------------------------------------------------------------------------------------------
@@ -349,6 +369,80 @@ def test_a_run_that_scores_nothing_fails_and_leaves_the_scores_before_it(run, no
     assert evaluate.main([str(path)]) == 1
     assert scores.read_text() == "before"
     assert "not scored: bits_per_byte: gone/shards/shards.json" in capsys.readouterr().out
+
+
+def test_a_stopped_run_is_taken_up_at_the_first_task_that_it_had_not_finished(run, five_items, tmp_path, monkeypatch, capsys):
+    shutil.copytree(five_items / "piqa", tmp_path / "eval" / "arc_easy")
+    monkeypatch.setitem(TASKS, "arc_easy", replace(TASKS["piqa"], file="arc_easy/valid.jsonl"))
+    out = tmp_path / "scores.json"
+    argv = [str(run), f"--data={five_items}", f"--json={out}", "--tasks=bits_per_byte,piqa,arc_easy"]
+    plain, asked = evaluate.answer, []
+
+    def stopped_at_arc_easy(lm, name, items):
+        asked.append(name)
+        if name == "arc_easy" and asked.count(name) == 1:
+            raise KeyboardInterrupt
+        return plain(lm, name, items)
+
+    monkeypatch.setattr(evaluate, "answer", stopped_at_arc_easy)
+    assert evaluate.main(argv) == 130
+    assert f"stopped; the scores of bits_per_byte, piqa are in {out}" in capsys.readouterr().err
+    first = json.loads(out.read_text())["results"]
+    assert set(first) == {"bits_per_byte", "piqa"}
+    assert evaluate.main(argv) == 0
+    assert asked == ["piqa", "arc_easy", "arc_easy"]
+    said = capsys.readouterr().out
+    assert "piqa: 5 items, scored before" in said and "arc_easy: 5 items in" in said
+    last = json.loads(out.read_text())["results"]
+    assert {name: last[name] for name in first} == first and "arc_easy" in last
+    assert evaluate.main([*argv, "--limit=3"]) == 0  # other items are scored anew
+    assert asked == ["piqa", "arc_easy", "arc_easy", "piqa", "arc_easy"]
+    report = json.loads(out.read_text())
+    out.write_text(json.dumps(report | {"weights_sha256": {"ckpt.pt": "another model's"}}))
+    assert evaluate.main([*argv, "--limit=3"]) == 0
+    assert asked[5:] == ["piqa", "arc_easy"]
+    out.write_text("{")  # what is not a result is no obstacle
+    assert evaluate.main([*argv, "--limit=3"]) == 0
+    assert asked[7:] == ["piqa", "arc_easy"]
+
+
+def test_a_task_that_does_not_fit_the_model_is_named_and_the_rest_goes_on(run, five_items, tmp_path, monkeypatch, capsys):
+    long = tmp_path / "eval" / "arc_easy"
+    long.mkdir()
+    row = {"goal": "1", "sol1": "1 " * 60, "sol2": "2", "label": 0}
+    (long / "valid.jsonl").write_text(json.dumps(row) + "\n")
+    (long / "valid-labels.lst").write_text("0\n")
+    item = eval_tasks.piqa(row)
+    known = {"items": 1, "requests_sha256": sha256_json(item.requests), "gold_sha256": sha256_json([0])}
+    monkeypatch.setitem(TASKS, "arc_easy", replace(TASKS["piqa"], file="arc_easy/valid.jsonl", **known))
+    argv = [str(run), f"--data={five_items}", f"--json={tmp_path / 'scores.json'}", "--tasks=arc_easy,piqa"]
+    assert evaluate.main(argv) == 1
+    said = capsys.readouterr().out
+    assert "piqa: 5 items in" in said
+    assert re.search(r"not scored: arc_easy: a continuation of \d+ tokens does not fit the model's context of 48", said)
+
+
+def test_data_of_the_hub_come_at_their_revision_and_once(five_items, monkeypatch, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    repo, revision, _ = TASKS["piqa"].hub
+    table = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(ROWS), table)
+    data = table.getvalue().to_pybytes()
+    with loopback_hub.running(monkeypatch, tmp_path / "cache") as hub:
+        hub.datasets[repo, revision] = {"piqa_validation.parquet": data, "piqa_train.parquet": b"never asked for"}
+        items, source = items_of("piqa", None)
+        assert items == items_of("piqa", five_items)[0] and source == f"{repo} on the Hub at {revision}"
+        assert not any("train" in path for _, path, _ in hub.requests)
+        hub.datasets.clear()  # the Hub no longer answers for it: the cache has it, at this revision
+        assert items_of("piqa", None)[0] == items
+        with pytest.raises(Unavailable, match="Rowan/hellaswag cannot be had from the Hub: "):
+            items_of("hellaswag", None)
+        shutil.rmtree(tmp_path / "cache")
+        hub.datasets[repo, revision] = {"piqa_validation.parquet": data[:-1]}
+        with pytest.raises(Unavailable, match="is not the data of piqa"):
+            items_of("piqa", None)
 
 
 def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tmp_path):
