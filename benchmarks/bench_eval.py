@@ -11,8 +11,8 @@ the CPU time of the process: encoding and forward passes, no imports, loading or
 given, and take turns.
 
 Exit code 1 where a log-likelihood differs by more than 1e-4 (by two steps of float32 where that is more: both are sums of it,
-and two steps are 1.2e-4 above 512 nats), or a metric or its standard error in the four decimals that the harness prints (in six
-digits where four decimals are more: perplexities above 100).
+and two steps are 1.2e-4 above 512 nats), or a metric or its standard error in the four decimals that the harness prints (in five
+digits where four decimals are more: perplexities above 10).
 """
 
 import argparse
@@ -167,7 +167,7 @@ def compare(mine, theirs, their_lls):
         for metric, (value, stderr) in mine[name]["metrics"].items():
             printed = [(value, theirs[name][f"{metric},none"]), (stderr, theirs[name][f"{metric}_stderr,none"])]
             printed = [(a, b) for a, b in printed if a is not None and f"{a:.4f}" != f"{b:.4f}"]
-            unequal += [f"{metric} {a:.4f} for {b:.4f}" for a, b in printed if abs(a - b) > 1e-6 * abs(b)]
+            unequal += [f"{metric} {a:.4f} for {b:.4f}" for a, b in printed if abs(a - b) > 1e-5 * abs(b)]
         items = f"{len(mine[name]['lls']):,}"
         rows.append((name, items, f"{len(pairs):,}", f"{worst:.1e}", f"{above:,}", ", ".join(unequal) or "equal"))
         equal &= not wrong and not unequal
