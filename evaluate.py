@@ -301,6 +301,7 @@ def main(argv):
         print(f"\nstopped; the scores of {', '.join(done) or 'no task'} are in {path}, and are taken up there", file=sys.stderr)
         return 130
     if done:
+        write_json(path, report)
         print_table({name: results[name] for name in done})
         print(f"every item's log-likelihoods: {path}")
     for name, reason in missing.items():

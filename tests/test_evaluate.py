@@ -419,7 +419,7 @@ def test_a_task_that_does_not_fit_the_model_is_named_and_the_rest_goes_on(run, f
     argv = [str(run), f"--data={five_items}", f"--json={tmp_path / 'scores.json'}", "--tasks=arc_easy,piqa"]
     assert evaluate.main(argv) == 1
     said = capsys.readouterr().out
-    assert "piqa: 5 items in" in said
+    assert "piqa: 5 items in" in said and set(json.loads((tmp_path / "scores.json").read_text())["missing"]) == {"arc_easy"}
     assert re.search(r"not scored: arc_easy: a continuation of \d+ tokens does not fit the model's context of 48", said)
 
 
