@@ -16,7 +16,7 @@ PYTHON = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "{name}"
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder{trust})
 model = AutoModelForCausalLM.from_pretrained(folder{trust})
 tokens = tokenizer("The history of", return_tensors="pt")
 text = model.generate(**tokens, max_new_tokens=50, do_sample=True, temperature=0.8, top_k=50)
