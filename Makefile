@@ -2,11 +2,13 @@
 # make setup       .venv with the pinned requirements
 # make quickstart  corpus, tiny model, scores and export from nothing; no network beyond pip
 # make test        lint and the whole test suite
+# make parity      evaluate.py against lm-evaluation-harness, all items: hours on two cores
+# make peers       what some tests hold us against, in venvs of their own; else they skip (builds llama.cpp: a quarter of an hour)
 
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: check setup quickstart test
+.PHONY: check setup quickstart test parity peers
 
 check: .venv/ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -39,3 +41,23 @@ out/quickstart/hf/config.json: out/quickstart/eval.json
 test: .venv/ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m pytest
+
+parity: .venv/ready out/parity_model/hf/config.json
+	$(PY) benchmarks/bench_eval.py
+
+# the quickstart's model with a context that the longest item fits
+out/parity_model/hf/config.json:
+	$(PY) -m data_engine.run
+	$(PY) train.py configs/quickstart.py --out=out/parity_model --seq_len=1024 --micro_batch=1 --steps=400 --warmup=40 --eval_every=400
+	$(PY) export_hf.py out/parity_model/ckpt.pt --out=out/parity_model/hf
+
+peers: .venv-lm-eval/pins.txt .venv-transformers-4/pins.txt .venv-llama-cpp/pins.txt
+
+.venv-lm-eval/pins.txt: benchmarks/peers_eval.txt
+.venv-transformers-4/pins.txt: benchmarks/peers_transformers4.txt
+.venv-llama-cpp/pins.txt: benchmarks/peers_llama_cpp.txt
+
+.venv-%/pins.txt:
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -q --disable-pip-version-check -r $<
+	cp $< $@

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from config import UserError
@@ -116,41 +117,53 @@ class Task:
 
     build: Callable
     file: str  # below --data
-    hub: tuple[str, str, str]  # repository, configuration, split; the Hub keeps every data set as Parquet under HUB_BRANCH
+    hub: tuple[str, str, str]  # data set on the Hub, its revision, the Parquet files in it
     items: int
     requests_sha256: str  # of json.dumps(requests): those that lm-eval 0.4.13 makes of the same data
     gold_sha256: str  # of json.dumps(gold of each item)
     metrics: tuple[str, ...] = ("acc", "acc_norm")
 
 
-HUB_BRANCH = "refs/convert/parquet"  # moves when the Hub converts anew: what is pinned is the number of items and two hashes
+ARC = ("allenai/ai2_arc", "210d026faf9955653af8916fad021475a3f00453")
 TASKS = {
     "hellaswag": Task(
-        hellaswag, "hellaswag/hellaswag_val.jsonl", ("Rowan/hellaswag", "*", "validation"), 10042,
+        hellaswag, "hellaswag/hellaswag_val.jsonl",
+        ("Rowan/hellaswag", "218ec52e09a7e7462a5400043bb9a69a41d06b76", "data/*validation*.parquet"),
+        10042,
         "61c897e8f259419a1bfceedf3cb7b9095813a744589f93f8d1be5d813f2f48b0",
         "db4c5fb38a362b0eb3601e6f68a78f859524b8191975975de9ebc2b69d72f86e"),
     "winogrande": Task(
-        winogrande, "winogrande/dev.jsonl", ("allenai/winogrande", "winogrande_xl", "validation"), 1267,
+        winogrande, "winogrande/dev.jsonl",
+        ("allenai/winogrande", "01e74176c63542e6b0bcb004dcdea22d94fb67b5", "winogrande_xl/*validation*.parquet"),
+        1267,
         "2cc3cecbcee61b541a4e75ca0e270c190016b847772717936d51154c5100f834",
         "4b03d28fbfd34471ccf24179da663f01b739aa4ae3e720e791ccba2e11125a98", ("acc",)),
     "arc_easy": Task(
-        arc_easy, "arc_easy/ARC-Easy-Test.jsonl", ("allenai/ai2_arc", "ARC-Easy", "test"), 2376,
+        arc_easy, "arc_easy/ARC-Easy-Test.jsonl", (*ARC, "ARC-Easy/*test*.parquet"),
+        2376,
         "17efe5cb96db0a727c2cf0b15d07d94781fcd7319e4e1f0161751289fee21026",
         "77a65d97110a140921701d841670c65daf626f2d885ac5bb6a789219225bd8ad"),
     "arc_easy:validation": Task(
-        arc_easy, "arc_easy/ARC-Easy-Dev.jsonl", ("allenai/ai2_arc", "ARC-Easy", "validation"), 570,
+        arc_easy, "arc_easy/ARC-Easy-Dev.jsonl", (*ARC, "ARC-Easy/*validation*.parquet"),
+        570,
         "c00bc9192769924360b4a61ce0d6fd4005461211beab239f6f5ed0022c45ad09",
         "6a5379356c3412a92ca3fc2ebcebebc8f64de90430a29477b63593b78462d766"),
     "lambada_openai": Task(
-        lambada_openai, "lambada_openai/lambada_test.jsonl", ("EleutherAI/lambada_openai", "default", "test"), 5153,
+        lambada_openai, "lambada_openai/lambada_test.jsonl",
+        ("EleutherAI/lambada_openai", "900124bf3b8235c6daf21033af9948b3f07346c4", "default/*test*.parquet"),
+        5153,
         "2b24fc3bf1b68cdcb6b69ef6ba562d70592b1d2ff83181ba567e9a5ceab37234",
         "c97129c6f3dfdf23736284b9936cf20c50b808c0fc0bf95fb844377121af703e", ("acc", "perplexity")),
     "piqa": Task(
-        piqa, "piqa/valid.jsonl", ("baber/piqa", "*", "validation"), 1838,
+        piqa, "piqa/valid.jsonl",
+        ("baber/piqa", "142f6d7367fd9877f0fb3b5734ea6a545f54cdd1", "*validation*.parquet"),
+        1838,
         "5a782cd449aa875a7f837e15268fac2d27005e1d030c5124e3bec88cdb8a5977",
         "61cc395cb4baf17a165668eae19a1d823962c210e7ae471eaf2aa896a51831a1"),
     "wikitext": Task(
-        wikitext, "wikitext/wiki.test.raw", ("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", "test"), 62,
+        wikitext, "wikitext/wiki.test.raw",
+        ("EleutherAI/wikitext_document_level", "647234772b9554e208af6c826f23b99e3cac88c8", "wikitext-2-raw-v1/*test*.parquet"),
+        62,
         "f28ddbaf39d8872571fe9b9d5ae02f1775adefda7f41a8c04eca63274a050b33",
         "0a46aff4f5d49d90971828d5299346cdcfb9e76241356b260eb42d095d92c34f",
         ("word_perplexity", "byte_perplexity", "bits_per_byte")),
@@ -193,15 +206,14 @@ def hub_rows(task):
     import pyarrow.parquet as pq
     from huggingface_hub import snapshot_download
 
-    repo, configuration, split = task.hub
-    wanted = f"{configuration}/{split}/*.parquet"
+    repo, revision, wanted = task.hub
     try:
-        folder = snapshot_download(repo, repo_type="dataset", revision=HUB_BRANCH, allow_patterns=wanted, etag_timeout=5)
+        folder = Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted, etag_timeout=5))
     except OSError as error:  # no network, no such data set, gated, a full disk: all of them OSError in huggingface_hub
         raise Unavailable(f"{repo} cannot be had from the Hub: {str(error.__cause__ or error).splitlines()[0]}") from error
-    files = sorted(Path(folder).glob(wanted))
+    files = sorted(file for file in folder.rglob("*.parquet") if fnmatch(file.relative_to(folder).as_posix(), wanted))
     if not files:
-        raise Unavailable(f"{repo} has no {wanted} in its branch {HUB_BRANCH}")
+        raise Unavailable(f"{repo} has no {wanted} at revision {revision}")
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
@@ -214,7 +226,7 @@ def items_of(name, data):
     task = TASKS[name]
     file = Path(data, task.file) if data else None
     local = file is not None and file.is_file()
-    source = str(file) if local else f"{task.hub[0]} on the Hub"
+    source = str(file) if local else f"{task.hub[0]} on the Hub at {task.hub[1]}"
     try:
         items = [task.build(row) for row in (local_rows(file) if local else hub_rows(task))]
         if len(items) != task.items:

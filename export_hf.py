@@ -1,18 +1,20 @@
 """
-Exports a checkpoint as a folder that transformers loads, and proves it by loading it again in a fresh process.
+Exports a checkpoint as a folder that transformers or llama.cpp loads, and proves it by loading it again.
 
     python export_hf.py out/125m/ckpt.pt --out=out/125m/hf                     PhoenixForCausalLM, with trust_remote_code=True
     python export_hf.py out/125m/ckpt.pt --out=out/125m/llama --format=llama   the same weight file as Llama: no code needed
+    python export_hf.py out/125m/ckpt.pt --out=out/125m/gguf --format=gguf     f16 and q8_0 for llama.cpp: export_gguf.py
+    python export_hf.py out/125m/ckpt.pt --out=out/125m/hf --push=user/repo    and to the Hub, after asking
 
 model.safetensors (fp32; the head is the embedding and stored once), config.json, generation_config.json, the tokenizer's files,
-a README.md with the numbers of this model, and for phoenix the classes. The folder appears whole or not at all: it is written
+for phoenix the classes, and README.md, the model card (model_card.py). The folder appears whole or not at all: it is written
 beside, reloaded (logits equal to model.py's within 1e-4, the tokenizer equal to the one trained with) and only then renamed, in
 place of an earlier export. Exit code 1 where the reloaded model differs, 2 for a mistake in the arguments.
 """
 
-import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from tokenizers import Tokenizer
 
 from config import UserError, load, main_guard
 from model import from_checkpoint
+from model_card import model_card, sha256_file
 
 HERE = Path(__file__).parent
 MOST_LOGIT_DIFFERENCE = 1e-4  # fp32; another order of the same sums gives about 1e-5
@@ -41,7 +44,8 @@ HARD_TEXTS = (  # what tokenizers are known to lose: white space, controls, comp
 class Export:
     checkpoint: str  # ckpt.pt of a run of train.py; the folder tokenizer/ stands beside it
     out: str  # the folder to make; an earlier export there is replaced
-    format: str = "phoenix"  # phoenix: own name and classes; llama: Llama's name (Qwen3's with qk_norm), no code
+    format: str = "phoenix"  # phoenix: own name and classes; llama: Llama's name (Qwen3's with qk_norm), no code; gguf: llama.cpp
+    push: str | None = None  # user/repo on the Hub to upload to, after asking; its token as `hf auth login` keeps it
 
 
 # ---- the model under transformers' names -----------------------------------------------------------------------------
@@ -129,6 +133,7 @@ def write_tokenizer(source, target, context):
     special = {f"{role}_token": "<|endoftext|>" for role in ("bos", "eos", "pad")}
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", **special, "padding_side": "left", "model_max_length": context}
     settings |= {"clean_up_tokenization_spaces": False, "add_bos_token": False}
+    settings["model_input_names"] = ["input_ids", "attention_mask"]  # transformers 4 adds token_type_ids, which generate refuses
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
@@ -137,15 +142,29 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format):
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True)
-    save_file({name: p.contiguous() for name, p in phoenix.state_dict().items()}, folder / "model.safetensors", {"format": "pt"})
     config = hf_config(phoenix.cfg, format, eot)
     config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"]}  # by which is_export knows it
     config.save_pretrained(folder)
-    GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
-    write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
+    described = json.loads((folder / "config.json").read_text())
+    described["rope_theta"] = phoenix.cfg.rope_theta  # where transformers before 5 looks for it
+    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    files = []
+    if format == "gguf":
+        import export_gguf
+
+        for kind in export_gguf.KINDS:
+            files.append(f"{name}-{kind}.gguf")
+            export_gguf.write_gguf(folder / files[-1], phoenix, path.parent / "tokenizer" / "tokenizer.json", eot, name, kind)
+    else:
+        weights = {name: p.contiguous() for name, p in phoenix.state_dict().items()}
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
+        write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
     if format == "phoenix":
         shutil.copyfile(HERE / "modeling_phoenix.py", folder / "modeling_phoenix.py")
-    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format))
+    if (path.parent / "loss.png").is_file():
+        shutil.copyfile(path.parent / "loss.png", folder / "loss.png")
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files))
 
 
 def is_export(folder):
@@ -156,76 +175,6 @@ def is_export(folder):
         return "phoenix" in json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return False
-
-
-CARD = """---
-license: apache-2.0
-library_name: transformers
-pipeline_tag: text-generation
-tags: [phoenix]
----
-# {name}
-
-A language model of {parameters:.1f} M parameters, trained with Phoenix on {tokens:,} tokens in {step:,} steps.
-
-Architecture: {cfg.n_layer} layers, {cfg.n_head} heads, width {cfg.d_model}, SwiGLU of {cfg.d_ff}, {qk_norm}rotary positions, tied
-embedding of {cfg.vocab_size:,} tokens, context {cfg.context:,}; weights in fp32.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "{name}"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(folder{trust})
-tokens = tokenizer("The history of", return_tensors="pt")
-text = model.generate(**tokens, max_new_tokens=50, do_sample=True, temperature=0.8, top_k=50)
-print(tokenizer.decode(text[0]))
-```
-"""
-
-
-def model_card(name, path, phoenix, checkpoint, format):
-    """README.md of the export; its numbers come from the checkpoint, shards/sources.json and eval.json, where they are there."""
-    card = CARD.format(
-        name=name,
-        parameters=phoenix.parameter_count() / 1e6,
-        tokens=checkpoint["tokens"],
-        step=checkpoint["step"],
-        cfg=phoenix.cfg,
-        qk_norm="RMSNorm on queries and keys, " if phoenix.cfg.qk_norm else "",
-        trust=", trust_remote_code=True" if format == "phoenix" else "",
-    )
-    sources, scores = Path(checkpoint["settings"]["data"], "shards", "sources.json"), path.parent / "eval.json"
-    if sources.is_file():
-        rows = json.loads(sources.read_text())["sources"]
-        licences = [", ".join(sorted(row["licences"], key=row["licences"].get, reverse=True)) for row in rows]
-        rows = [row | {"licences": text} for row, text in zip(rows, licences, strict=True)]
-        card += "\n## Training data\n\n" + markdown_table(rows, ("name", "documents", "tokens", "share", "licences"))
-    report = json.loads(scores.read_text()) if scores.is_file() else {}
-    if report.get("weights_sha256", {}).get(path.name) == sha256_file(path):  # else they are another checkpoint's scores
-        card += "\n## Scores\n\nZero-shot, fp32, by Phoenix' evaluate.py (lm-evaluation-harness 0.4.13's tasks and rules).\n\n"
-        card += markdown_table([row for task, result in report["results"].items() for row in score_rows(task, result)])
-    return card
-
-
-def score_rows(task, result):
-    """The table's rows of one task of eval.json."""
-    items = f"{result['items']:,} of {result['of']:,}"
-    for metric, (value, stderr) in result["metrics"].items():
-        error = "" if stderr is None else f" ± {stderr:.4f}"
-        yield {"task": task, "metric": metric, "value": f"{value:.4f}{error}", "items": items}
-
-
-def sha256_file(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def markdown_table(rows, names=None):
-    """[{column: value}, ...] -> text; the columns are `names`, or those of the first row."""
-    names = list(names or (rows[0] if rows else ()))
-    lines = [names, ["---"] * len(names), *([str(row.get(name, "")) for name in names] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 # ---- the proof -------------------------------------------------------------------------------------------------------
@@ -250,14 +199,18 @@ print(json.dumps(found))
 """
 
 
+def random_tokens(cfg):
+    """(1, T): what the logits are compared on."""
+    return torch.randint(cfg.vocab_size, (1, min(cfg.context, 256)), generator=torch.Generator().manual_seed(0))
+
+
 def reload(folder, phoenix, tokenizer, format):
     """
     What a fresh process finds in the folder: without this checkout on its path, without the Hub, with no cached classes.
 
     RuntimeError where it does not load, where its logits differ from model.py's or its tokenizer from tokenizers'.
     """
-    draw = torch.Generator().manual_seed(0)
-    tokens = torch.randint(phoenix.cfg.vocab_size, (1, min(phoenix.cfg.context, 256)), generator=draw)
+    tokens = random_tokens(phoenix.cfg)
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
         reference = {"tokens": tokens, "logits": phoenix(tokens).float(), "texts": list(HARD_TEXTS)}
         torch.save(reference, Path(scratch, "reference.pt"))
@@ -281,13 +234,56 @@ def reload(folder, phoenix, tokenizer, format):
     return found
 
 
+def prove(folder, phoenix, tokenizer, format):
+    """Reloads the export and says what was found; RuntimeError where it is not the model."""
+    if format == "gguf":
+        import export_gguf
+
+        for kind in export_gguf.KINDS:
+            (file,) = folder.glob(f"*-{kind}.gguf")
+            found = export_gguf.check_gguf(file, phoenix, kind, random_tokens(phoenix.cfg), MOST_LOGIT_DIFFERENCE)
+            yield f"{file.name}: read again, equal to the weights rounded; logits differ from fp32's by at most {found:.1e}"
+        return
+    found = reload(folder, phoenix, tokenizer, format)
+    yield f"reloaded in a fresh process as {found['model']}"
+    yield f"logits differ from model.py's by at most {found['difference']:.1e} (fp32)"
+    yield f"tokenizer: {len(HARD_TEXTS)} hard texts encoded and decoded as by the trained one"
+    yield f"sample: {found['sample']}"
+
+
+# ---- the Hub ---------------------------------------------------------------------------------------------------------
+
+
+def push(folder, repo):
+    """Uploads the folder as the model `repo`, after asking; whether it did. UserError where the Hub does not take it."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(f"upload {len(files)} files, {size:,.1f} MB, to {api.endpoint}/{repo}? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        print("not uploaded")
+        return False
+    try:
+        api.create_repo(repo, repo_type="model", exist_ok=True)
+        done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Export of Phoenix")
+    except (OSError, ValueError) as error:  # no network, no token, not allowed, not a name: all of them one of the two
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the export is in {folder}, and could not be uploaded to {repo}: {reason}") from error
+    print(f"uploaded: {done.commit_url}")
+    return True
+
+
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
 def main(argv):
     cfg = load(Export, argv, positional="checkpoint")
-    if cfg.format not in ("phoenix", "llama"):
-        raise UserError(f"unknown format {cfg.format!r}: there are phoenix and llama")
+    if cfg.format not in ("phoenix", "llama", "gguf"):
+        raise UserError(f"unknown format {cfg.format!r}: there are phoenix, llama and gguf")
+    if cfg.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", cfg.push):
+        raise UserError(f"--push={cfg.push} is not of the form user/repo")
     path, out = Path(cfg.checkpoint), Path(os.path.abspath(cfg.out))
     if out.exists() and not is_export(out):
         raise UserError(f"{out} exists and is not an earlier export: give a new folder, nothing else is overwritten")
@@ -301,8 +297,10 @@ def main(argv):
         write_export(partial, out.name, path, phoenix, checkpoint, eot, cfg.format)
     except (OSError, SafetensorError) as error:
         raise UserError(f"the export cannot be written to {partial}: {error}") from error
+    print(f"{out}: {phoenix.parameter_count() / 1e6:.1f} M parameters, {cfg.format}")
     try:
-        found = reload(partial, phoenix, tokenizer, cfg.format)
+        for line in prove(partial, phoenix, tokenizer, cfg.format):
+            print(line)
     except RuntimeError as error:
         print(f"error: {error}\nnot exported; what was written is in {partial}", file=sys.stderr)
         return 1
@@ -310,11 +308,8 @@ def main(argv):
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
-
-    print(f"{out}: {found['model']}, {phoenix.parameter_count() / 1e6:.1f} M parameters, {cfg.format}")
-    print(f"reloaded in a fresh process: logits differ from model.py's by at most {found['difference']:.1e} (fp32)")
-    print(f"tokenizer: {len(HARD_TEXTS)} hard texts encoded and decoded as by the trained one")
-    print(f"sample: {found['sample']}")
+    if cfg.push and not push(out, cfg.push):
+        return 1
     return 0
 
 

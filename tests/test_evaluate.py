@@ -5,7 +5,10 @@ import json
 import math
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +19,14 @@ import torch
 
 import eval_tasks
 import evaluate
+import export_hf
+import loglikelihood
 import train
 from config import UserError
 from data_engine import shards
 from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
 from model import from_checkpoint
+from tests import loopback_hub
 from tests.tiny_run import TEXT, make_run
 from windows import Windows
 
@@ -150,6 +156,12 @@ REQUESTS = [
     ("A man", " naïve 東京"),
 ]
 
+ITEMS = [Item(REQUESTS[:4]), Item(REQUESTS[4:6]), Item(REQUESTS[6:9]), Item(REQUESTS[9:])]
+
+
+def loglikelihoods(lm):
+    return [ll for item in evaluate.answer(lm, "piqa", ITEMS) for ll, _ in item]
+
 
 def one_by_one(logits_of, tokenizer, context_size, context, continuation):
     """The rule of section 2 in plain words: one sequence, no batch, no shared context."""
@@ -181,9 +193,9 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
     path = make_run(tmp_path, qk_norm=qk_norm)
     lm, (phoenix, _) = evaluate.load_model(evaluate.Evaluate(str(path))), from_checkpoint(path)
     assert lm.shares and lm.headed
-    requests = [*REQUESTS, likeliest_request(phoenix, lm.tokenizer)]
-    answers = evaluate.answer(lm, "piqa", [Item(requests)])[0]
-    for request, (ll, likeliest) in zip(requests, answers, strict=True):
+    items = [*ITEMS, Item([likeliest_request(phoenix, lm.tokenizer)])]
+    answers = [given for item in evaluate.answer(lm, "piqa", items) for given in item]
+    for request, (ll, likeliest) in zip([request for item in items for request in item.requests], answers, strict=True):
         for logits_of in (phoenix, lambda tokens: lm.model(tokens).logits):
             want, want_likeliest = one_by_one(logits_of, lm.tokenizer, lm.context, *request)
             assert ll == pytest.approx(want, abs=1e-4)
@@ -192,10 +204,35 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
 
 
 def test_the_size_of_a_batch_changes_no_score(lm):
-    want = evaluate.answer(lm, "piqa", [Item(REQUESTS)])
+    want = loglikelihoods(lm)
     for batch_tokens in (1, 60):
-        found = evaluate.answer(replace(lm, batch_tokens=batch_tokens), "piqa", [Item(REQUESTS)])
-        assert np.allclose([ll for ll, _ in found[0]], [ll for ll, _ in want[0]], rtol=0, atol=1e-5)
+        found = loglikelihoods(replace(lm, batch_tokens=batch_tokens))
+        assert found == pytest.approx(want, rel=0, abs=3e-5)  # a few steps of float32 at 100 nats
+
+
+def test_a_batch_too_large_for_memory_is_halved_until_it_fits(lm, monkeypatch):
+    want, small, plain = loglikelihoods(lm), replace(lm, batch_tokens=10_000), loglikelihood.score_batch
+
+    def small_memory(lm, rows):
+        if sum(map(loglikelihood.inputs_of, rows)) > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(lm, rows)
+
+    monkeypatch.setattr(loglikelihood, "score_batch", small_memory)
+    assert loglikelihoods(small) == pytest.approx(want, rel=0, abs=3e-5)
+    assert small.batch_tokens <= 60
+    monkeypatch.setattr(loglikelihood, "inputs_of", lambda row: 61)
+    with pytest.raises(torch.OutOfMemoryError):  # one row alone is too much
+        loglikelihoods(small)
+
+
+def test_what_an_items_sequences_begin_with_goes_through_the_model_once(lm):
+    assert loglikelihood.rows_of([([5, 6, 7, 8], 1), ([5, 6, 9], 1)], 48) == [(2, [([5, 6, 7, 8], 1), ([5, 6, 9], 1)])]
+    assert loglikelihood.rows_of([([5, 6, 7], 2), ([5, 6, 7], 1)], 48) == [(2, [([5, 6, 7], 2), ([5, 6, 7], 1)])]
+    assert [common for common, _ in loglikelihood.rows_of([([5, 6], 1), ([6, 6], 1)], 48)] == [1, 1]  # nothing in common
+    assert len(loglikelihood.rows_of([([5] * 9, 1), ([5] * 8, 1)], 7)) == 2  # longer than may be shared
+    shared = [loglikelihood.rows_of(evaluate.encode_requests(lm, item.requests), lm.shares) for item in ITEMS]
+    assert [len(rows) for rows in shared[:2]] == [1, 1] and all(common > 5 for ((common, _),) in shared[:2])
 
 
 def test_a_page_scores_the_sum_of_its_windows(lm, run):
@@ -211,7 +248,7 @@ def test_a_page_scores_the_sum_of_its_windows(lm, run):
 
 
 def test_a_continuation_longer_than_the_context_is_refused(lm):
-    with pytest.raises(UserError, match="does not fit a context of 48"):
+    with pytest.raises(Unavailable, match="does not fit the model's context of 48"):
         evaluate.answer(lm, "piqa", [Item([("a", " 1" * 60)])])
 
 
@@ -229,11 +266,28 @@ def test_a_shortcut_that_is_not_exact_for_a_model_is_not_taken(lm, kind):
         for p in model.parameters():
             p.mul_(4)
     other = replace(lm, model=model)
-    evaluate.check_shortcuts(other)
-    assert (other.shares, other.headed) == {"Bloom": (False, True), "Gemma2": (True, False), "GPT2": (True, True)}[kind]
-    for request, (ll, _) in zip(REQUESTS, evaluate.answer(other, "piqa", [Item(REQUESTS)])[0], strict=True):
+    loglikelihood.check_shortcuts(other)
+    assert (other.shares > 0, other.headed) == {"Bloom": (False, True), "Gemma2": (True, False), "GPT2": (True, True)}[kind]
+    answers = [given for item in evaluate.answer(other, "piqa", ITEMS) for given in item]
+    for request, (ll, _) in zip(REQUESTS, answers, strict=True):
         want, _ = one_by_one(lambda tokens: model(tokens).logits, lm.tokenizer, lm.context, *request)
         assert ll == pytest.approx(want, abs=1e-4)
+
+
+@genuine
+@pytest.mark.slow
+def test_the_harness_gives_the_same_to_every_request(tmp_path):
+    """A small part of `make parity`: the first items of each task."""
+    root = Path(evaluate.__file__).parent
+    if not (root / ".venv-lm-eval" / "bin" / "python").exists():
+        pytest.skip("needs .venv-lm-eval: run `make peers`")
+    export = tmp_path / "hf"
+    assert export_hf.main([str(make_run(tmp_path, context=512, std=0.1)), f"--out={export}"]) == 0
+    command = [sys.executable, root / "benchmarks" / "bench_eval.py", f"--ours={export}", f"--data={SHARED / 'eval'}", "--limit=2"]
+    command.append("--models=ours")
+    done = subprocess.run([*command, f"--scratch={tmp_path / 'parity'}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ours: equal" in done.stdout and all(f"| {name} | 2 |" in done.stdout for name in SIX)
 
 
 # ---- bits per byte ---------------------------------------------------------------------------------------------------
@@ -304,7 +358,7 @@ def test_a_run_writes_every_items_loglikelihoods_and_names_what_is_missing(run, 
     assert report["weights_sha256"]["ckpt.pt"] == hashlib.sha256(run.read_bytes()).hexdigest()
     assert evaluate.main([*argv, "--tasks=piqa,winogrande"]) == 1  # asked for by name, and not scored
     assert evaluate.main([*argv, "--tasks=bits_per_byte"]) == 0
-    assert list(json.loads(out.read_text())["results"]) == ["bits_per_byte"]
+    assert set(json.loads(out.read_text())["results"]) == {"bits_per_byte", "piqa"}  # what the file had stays
 
 
 def test_a_run_that_scores_nothing_fails_and_leaves_the_scores_before_it(run, no_network, tmp_path, capsys):
@@ -318,11 +372,85 @@ def test_a_run_that_scores_nothing_fails_and_leaves_the_scores_before_it(run, no
     assert "not scored: bits_per_byte: gone/shards/shards.json" in capsys.readouterr().out
 
 
+def test_a_stopped_run_is_taken_up_at_the_first_task_that_it_had_not_finished(run, five_items, tmp_path, monkeypatch, capsys):
+    shutil.copytree(five_items / "piqa", tmp_path / "eval" / "arc_easy")
+    monkeypatch.setitem(TASKS, "arc_easy", replace(TASKS["piqa"], file="arc_easy/valid.jsonl"))
+    out = tmp_path / "scores.json"
+    argv = [str(run), f"--data={five_items}", f"--json={out}", "--tasks=bits_per_byte,piqa,arc_easy"]
+    plain, asked = evaluate.answer, []
+
+    def stopped_at_arc_easy(lm, name, items):
+        asked.append(name)
+        if name == "arc_easy" and asked.count(name) == 1:
+            raise KeyboardInterrupt
+        return plain(lm, name, items)
+
+    monkeypatch.setattr(evaluate, "answer", stopped_at_arc_easy)
+    assert evaluate.main(argv) == 130
+    assert f"stopped; the scores of bits_per_byte, piqa are in {out}" in capsys.readouterr().err
+    first = json.loads(out.read_text())["results"]
+    assert set(first) == {"bits_per_byte", "piqa"}
+    assert evaluate.main(argv) == 0
+    assert asked == ["piqa", "arc_easy", "arc_easy"]
+    said = capsys.readouterr().out
+    assert "piqa: 5 items, scored before" in said and "arc_easy: 5 items in" in said
+    last = json.loads(out.read_text())["results"]
+    assert {name: last[name] for name in first} == first and "arc_easy" in last
+    assert evaluate.main([*argv, "--limit=3"]) == 0  # other items are scored anew
+    assert asked == ["piqa", "arc_easy", "arc_easy", "piqa", "arc_easy"]
+    report = json.loads(out.read_text())
+    out.write_text(json.dumps(report | {"weights_sha256": {"ckpt.pt": "another model's"}}))
+    assert evaluate.main([*argv, "--limit=3"]) == 0
+    assert asked[5:] == ["piqa", "arc_easy"]
+    out.write_text("{")  # what is not a result is no obstacle
+    assert evaluate.main([*argv, "--limit=3"]) == 0
+    assert asked[7:] == ["piqa", "arc_easy"]
+
+
+def test_a_task_that_does_not_fit_the_model_is_named_and_the_rest_goes_on(run, five_items, tmp_path, monkeypatch, capsys):
+    long = tmp_path / "eval" / "arc_easy"
+    long.mkdir()
+    row = {"goal": "1", "sol1": "1 " * 60, "sol2": "2", "label": 0}
+    (long / "valid.jsonl").write_text(json.dumps(row) + "\n")
+    (long / "valid-labels.lst").write_text("0\n")
+    item = eval_tasks.piqa(row)
+    known = {"items": 1, "requests_sha256": sha256_json(item.requests), "gold_sha256": sha256_json([0])}
+    monkeypatch.setitem(TASKS, "arc_easy", replace(TASKS["piqa"], file="arc_easy/valid.jsonl", **known))
+    argv = [str(run), f"--data={five_items}", f"--json={tmp_path / 'scores.json'}", "--tasks=arc_easy,piqa"]
+    assert evaluate.main(argv) == 1
+    said = capsys.readouterr().out
+    assert "piqa: 5 items in" in said and set(json.loads((tmp_path / "scores.json").read_text())["missing"]) == {"arc_easy"}
+    assert re.search(r"not scored: arc_easy: a continuation of \d+ tokens does not fit the model's context of 48", said)
+
+
+def test_data_of_the_hub_come_at_their_revision_and_once(five_items, monkeypatch, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    repo, revision, _ = TASKS["piqa"].hub
+    table = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(ROWS), table)
+    data = table.getvalue().to_pybytes()
+    with loopback_hub.running(monkeypatch, tmp_path / "cache") as hub:
+        hub.datasets[repo, revision] = {"piqa_validation.parquet": data, "piqa_train.parquet": b"never asked for"}
+        items, source = items_of("piqa", None)
+        assert items == items_of("piqa", five_items)[0] and source == f"{repo} on the Hub at {revision}"
+        assert not any("train" in path for _, path, _ in hub.requests)
+        hub.datasets.clear()  # the Hub no longer answers for it: the cache has it, at this revision
+        assert items_of("piqa", None)[0] == items
+        with pytest.raises(Unavailable, match="Rowan/hellaswag cannot be had from the Hub: "):
+            items_of("hellaswag", None)
+        shutil.rmtree(tmp_path / "cache")
+        hub.datasets[repo, revision] = {"piqa_validation.parquet": data[:-1]}
+        with pytest.raises(Unavailable, match="is not the data of piqa"):
+            items_of("piqa", None)
+
+
 def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = tmp_path / "snapshot" / "plain_text" / "validation" / "0000.parquet"
+    file = tmp_path / "snapshot" / "piqa_validation.parquet"
     file.parent.mkdir(parents=True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path / "snapshot"))
     pq.write_table(pa.Table.from_pylist(ROWS), file)
@@ -332,7 +460,7 @@ def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tm
         with pytest.raises(Unavailable, match="is not the data of piqa"):
             items_of("piqa", None)
     file.unlink()
-    with pytest.raises(Unavailable, match=r"baber/piqa has no \*/validation"):
+    with pytest.raises(Unavailable, match=r"baber/piqa has no \*validation\*\.parquet at revision 142f6d73"):
         items_of("piqa", None)
 
 

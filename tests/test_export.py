@@ -1,19 +1,26 @@
 """Laws of the export: the same logits and tokens in a fresh process, one weight file for both formats, whole or not at all."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 
+import gguf
+import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
+import eval_tasks
 import evaluate
+import export_gguf
 import export_hf
 from config import UserError
 from model import from_checkpoint
+from tests import loopback_hub
 from tests.tiny_run import make_run
 
 torch.set_num_threads(1)
@@ -62,34 +69,41 @@ def test_both_formats_hold_the_same_weight_file_and_what_travels_with_it(exports
     assert [config["architectures"] for config in configs] == [["PhoenixForCausalLM"], ["LlamaForCausalLM"]]
     assert configs[0]["auto_map"]["AutoModelForCausalLM"] == "modeling_phoenix.PhoenixForCausalLM"
     assert "auto_map" not in configs[1]
+    assert [config["rope_theta"] for config in configs] == [500.0, 500.0]  # where transformers before 5 looks for it
     assert len(list(exports.iterdir())) == 2  # no temporary folder stays behind
 
 
 @pytest.mark.slow
-def test_a_fresh_process_writes_the_same_text_alone_and_in_a_padded_batch(exports, run, tmp_path):
-    script = """
-import json, sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
-prompts = ["A man is", "Sarah was a much better surgeon than"]
-found = []
-for texts in ([prompts[0]], [prompts[1]], prompts):
-    tokens = tokenizer(texts, return_tensors="pt", padding=len(texts) > 1)
-    found += model.generate(**tokens, max_new_tokens=12, do_sample=False)[:, -12:].tolist()
-print(json.dumps([type(model).__name__, model.dtype == torch.float32, found]))
-"""
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path)}
-    command = [sys.executable, "-P", "-c", script, str(exports / "phoenix")]
+@pytest.mark.parametrize("venv", [".venv", ".venv-lm-eval", ".venv-transformers-4"])
+def test_an_export_does_in_a_fresh_process_what_people_do_with_models(exports, run, tmp_path, venv):
+    python = sys.executable if venv == ".venv" else peer(venv)
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""}
+    script = export_hf.HERE / "tests" / "hf_behaviour.py"
+    command = [python, "-P", str(script), str(exports / "phoenix"), str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    name, fp32, (first, second, *batch) = json.loads(done.stdout.splitlines()[-1])
-    assert (name, fp32) == ("PhoenixForCausalLM", True)
-    assert batch == [first, second]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["model"] == "PhoenixForCausalLM"
+    assert found["trained"] or venv == ".venv"
+    assert venv != ".venv-transformers-4" or found["transformers"].startswith("4.")
     phoenix, _ = from_checkpoint(run)
-    tokenizer, _ = export_hf.read_tokenizer(run.parent / "tokenizer", {"model_config": {"vocab_size": 320}} | hashes(run))
-    ids = tokenizer.encode("A man is").ids
-    assert phoenix.generate(torch.tensor([ids]), 12, temperature=0)[0, -12:].tolist() == first
+    ids = tokenizer_of(run).encode("A man is").ids
+    assert phoenix.generate(torch.tensor([ids]), 12, temperature=0)[0, -12:].tolist() == found["text"]
+    with torch.no_grad():
+        logits = phoenix(torch.tensor([tokenizer_of(run).encode("Sarah was a much better surgeon than").ids]))[0, -1, :8]
+    assert found["logits"] == pytest.approx(logits.tolist(), abs=1e-4)
+
+
+def peer(venv):
+    """The Python of a venv that `make peers` makes."""
+    python = export_hf.HERE / venv / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"needs {venv}: run `make peers`")
+    return str(python)
+
+
+def tokenizer_of(run):
+    return export_hf.read_tokenizer(run.parent / "tokenizer", {"model_config": {"vocab_size": 320}} | hashes(run))[0]
 
 
 def hashes(run):
@@ -154,7 +168,7 @@ def test_weights_that_the_config_asks_for_and_the_file_lacks_are_not_drawn_at_ra
     weights = load_file(out / "model.safetensors")
     save_file({name: w for name, w in weights.items() if "layers.1.mlp" not in name}, out / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lacks weights .*layers\.1\.mlp"):
-        evaluate.main([str(out), "--tasks=wikitext", f"--data={tmp_path}"])
+        evaluate.main([str(out), "--tasks=bits_per_byte", f"--shards={run.parents[1] / 'data' / 'shards'}"])
 
 
 def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
@@ -167,20 +181,178 @@ def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
     assert export_hf.main([str(path), f"--out={out}"]) == 0
     card = (out / "README.md").read_text()
     parameters = sum(p.numel() for p in from_checkpoint(path)[0].parameters())
-    assert f"{parameters / 1e6:.1f} M parameters, trained with Phoenix on 1,234 tokens in 7 steps" in card
-    assert "Scores" not in card and "Training data" not in card
+    assert f"{parameters / 1e6:.1f} M parameters, trained from scratch with Phoenix on 1,234 tokens in 7 steps" in card
+    assert "| energy | not measured |" in card
+    for absent in ("## Scores", "## Training data", "loss.png", "model-index", "language:"):
+        assert absent not in card
 
-    python = {"name": "python", "documents": 7, "tokens": 123, "share": 0.7, "licences": {"MIT": 2, "PSF": 5}, "revision": None}
-    (data / "shards" / "sources.json").write_text(json.dumps({"tokens": 123, "sources": [python]}))
+    python = {"name": "python", "documents": 1007, "tokens": 123, "share": 0.7, "target_share": 0.75, "epochs": 1.5}
+    web = {"name": "web", "repo": "someone/web", "documents": 1, "tokens": 5, "share": 0.3, "licences": {"ODC": 1}}
+    sources = [python | {"revision": "abc", "licences": {"MIT": 2, "PSF": 5}}, web]
+    (data / "shards" / "sources.json").write_text(json.dumps({"tokens": 128, "sources": sources}))
+    (data / "report.json").write_text(json.dumps({"settings": {"language": {"keep": ["en"]}}}))
+    (path.parent / "loss.png").write_bytes(b"a picture")
+    about = {"device": "cuda (RTX 3080 Ti), bfloat16", "commit": "abc123", "arguments": "configs/tiny.py --lr=1e-3"}
+    (path.parent / "log.jsonl").write_text(json.dumps({"step": 0, "about": about}) + "\n{")
+    torch.save(checkpoint | {"secs": 5400.0, "kwh": 0.525, "val_loss": 3.25, "val_bpb": 1.1, "shards_sha256": "5" * 64}, path)
     assert evaluate.main([str(path), "--tasks=bits_per_byte"]) == 0
-    value = json.loads((path.parent / "eval.json").read_text())["results"]["bits_per_byte"]["metrics"]["bits_per_byte"][0]
+    report = json.loads((path.parent / "eval.json").read_text())
+    value = report["results"]["bits_per_byte"]["metrics"]["bits_per_byte"][0]
+    piqa = {"metrics": {"acc": [0.625, 0.0113]}, "items": 1838, "of": 1838}
+    report["results"]["piqa"] = piqa
+    (path.parent / "eval.json").write_text(json.dumps(report))
     assert export_hf.main([str(path), f"--out={out}"]) == 0
     card = (out / "README.md").read_text()
-    assert "| python | 7 | 123 | 0.7 | PSF, MIT |" in card
-    assert f"| bits_per_byte | bits_per_byte | {value:.4f} |" in card
+    for row in (
+        "| python | abc | 1,007 | 123 | 1.5 | 70.0% (asked 75.0%) | PSF (5), MIT (2) |",
+        f"| bits_per_byte | bits_per_byte | {value:.4f} |",
+        "| piqa | acc | 0.6250 ± 0.0113 | 1,838 of 1,838 |",
+        "| hardware | cuda (RTX 3080 Ti), bfloat16 |",
+        "| hours | 1.50 |",
+        "| energy | 0.525 kWh |",
+        "| validation loss | 3.2500 nats per token |",
+        "python train.py configs/tiny.py --lr=1e-3",
+        f"| shards.json | {'5' * 64} |",
+        "![Loss over the tokens of the run](loss.png)",
+    ):
+        assert row in card
+    assert (out / "loss.png").read_bytes() == b"a picture"
+    described = ModelCard(card).data
+    assert (described.license, described.language, described.datasets) == ("apache-2.0", ["en"], ["someone/web"])
+    scored = {result.dataset_name: result for result in described.eval_results if result.metric_type in ("acc", "bits_per_byte")}
+    assert (scored["piqa"].dataset_type, scored["piqa"].metric_value) == ("baber/piqa", 0.625)
+    assert scored["piqa"].dataset_revision == eval_tasks.TASKS["piqa"].hub[1]
+    assert scored["bits_per_byte"].metric_value == value
     torch.save(checkpoint | {"step": 8}, path)  # trained on: the scores are another checkpoint's
     assert export_hf.main([str(path), f"--out={out}"]) == 0
-    assert "Scores" not in (out / "README.md").read_text()
+    assert "## Scores" not in (out / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_cards_own_examples_run(exports):
+    card = (exports / "phoenix" / "README.md").read_text()
+    examples = [block.split("```")[0] for block in card.split("```python\n")[1:]]
+    assert len(examples) == 2
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exports / "modules"), "PYTHONPATH": ""}
+    command = [sys.executable, "-P", "-c", "\n".join(examples).replace("max_new_tokens=50", "max_new_tokens=5")]
+    done = subprocess.run(command, cwd=exports, env=env, capture_output=True, text=True, check=False)
+    shutil.rmtree(exports / "modules", ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The history of") == 2
+
+
+# ---- llama.cpp -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["llama", "qwen3"])
+def gguf_run(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gguf")
+    path = make_run(folder, qk_norm=request.param)
+    assert export_hf.main([str(path), f"--out={folder / 'tiny'}", "--format=gguf"]) == 0
+    return path, folder / "tiny"
+
+
+def test_gguf_files_hold_the_model_and_its_tokenizer(gguf_run):
+    path, out = gguf_run
+    assert {file.name for file in out.iterdir()} == {"config.json", "README.md", "tiny-f16.gguf", "tiny-q8_0.gguf"}
+    phoenix, _ = from_checkpoint(path)
+    reader = gguf.GGUFReader(out / "tiny-q8_0.gguf")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    assert len(kinds) == len(phoenix.state_dict())
+    assert (kinds["token_embd.weight"], kinds["output_norm.weight"]) == ("Q8_0", "F32")
+    assert kinds["blk.1.ffn_down.weight"] == "F16"  # rows of 48: no multiple of 32
+    field = {name: reader.fields[name].contents() for name in reader.fields}
+    assert field["general.architecture"] == ("qwen3" if phoenix.cfg.qk_norm else "llama")
+    assert field["tokenizer.ggml.pre"] == "gpt-2" and field["tokenizer.ggml.eos_token_id"] == 0
+    assert field["tokenizer.ggml.tokens"] == [tokenizer_of(path).id_to_token(i) for i in range(320)]
+    weight = phoenix.state_dict()["model.layers.0.self_attn.q_proj.weight"].half().float()
+    read = export_gguf.read_gguf(out / "tiny-f16.gguf", phoenix.cfg)
+    assert torch.equal(read.state_dict()["model.layers.0.self_attn.q_proj.weight"], weight)
+
+
+def test_rotary_pairs_become_neighbours_and_come_back():
+    weight = np.arange(8 * 3).reshape(8, 3)  # 2 heads of 4 rows: pairs (0, 2), (1, 3)
+    assert export_gguf.interleaved(weight, 2)[:, 0].tolist() == [0, 6, 3, 9, 12, 18, 15, 21]
+    assert (export_gguf.half_split(export_gguf.interleaved(weight, 2), 2) == weight).all()
+
+
+def test_a_gguf_file_of_another_model_and_a_tokenizer_that_llama_cpp_does_not_know_are_refused(run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "gguf"
+    with monkeypatch.context() as patch:
+        patch.setattr(export_gguf, "half_split", lambda weight, n_head: weight)
+        assert export_hf.main([str(run), f"--out={out}", "--format=gguf"]) == 1
+    assert "gives logits that differ by" in capsys.readouterr().err and not out.exists()
+    described = json.loads((run.parent / "tokenizer" / "tokenizer.json").read_text())
+    described["pre_tokenizer"]["add_prefix_space"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"llama\.cpp knows byte-level BPE with GPT-2's pre-tokenizer"):
+        export_gguf.vocabulary(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.slow
+def test_llama_cpp_writes_the_same_greedy_text(gguf_run):
+    path, out = gguf_run
+    script = """
+import json, sys
+from llama_cpp import Llama
+llm = Llama(sys.argv[1], n_ctx=48, n_threads=1, verbose=False)
+found = []
+for text in json.loads(sys.argv[2]):
+    ids = llm.tokenize(text.encode(), add_bos=False, special=False)
+    llm.reset()
+    llm.eval(ids)
+    written = []
+    for _ in range(12):
+        written.append(llm.sample(temp=0.0, top_k=1, repeat_penalty=1.0))
+        llm.eval(written[-1:])
+    found.append([ids, written])
+print(json.dumps(found))
+"""
+    texts = ["A man is", "naïve café, 東京, don't 12345.678", "def f(x):\n    return  x\n\n"]
+    phoenix, _ = from_checkpoint(path)
+    for kind in ("f16", "q8_0"):
+        model = export_gguf.rounded(phoenix, kind)
+        command = [peer(".venv-llama-cpp"), "-P", "-c", script, str(out / f"tiny-{kind}.gguf"), json.dumps(texts)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        for text, (ids, written) in zip(texts, json.loads(done.stdout.splitlines()[-1]), strict=True):
+            assert ids == tokenizer_of(path).encode(text).ids
+            with torch.no_grad():
+                logits = model(torch.tensor([ids + written[:-1]]))[0, len(ids) - 1 :]
+            short = logits.amax(-1) - logits.gather(-1, torch.tensor(written)[:, None])[:, 0]
+            # with q8_0 llama.cpp rounds the activations to 8 bits, too: a tie of these large random logits may fall the other way
+            assert short.max() <= (0.0 if kind == "f16" else 0.5), (kind, short)
+
+
+# ---- the Hub ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_export_is_uploaded_after_asking_and_only_then(run, tmp_path, not_reloaded, monkeypatch, capsys):
+    argv = [str(run), f"--out={tmp_path / 'hf'}", "--push=someone/tiny"]
+    with loopback_hub.running(monkeypatch, tmp_path / "cache") as hub:
+        for answer in ("n\n", ""):
+            monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+            assert export_hf.main(argv) == 1
+            assert "not uploaded" in capsys.readouterr().out and not hub.requests
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+        assert export_hf.main(argv) == 0
+        assert {name: hashlib.sha256(data).hexdigest() for name, data in hub.uploaded.items()} == {
+            file.name: sha256(file) for file in (tmp_path / "hf").iterdir()
+        }
+        said = capsys.readouterr()
+        assert "uploaded: http://127.0.0.1" in said.out and "hf_secret" not in said.out + said.err
+        assert all(authorization == "Bearer hf_secret" for method, _, authorization in hub.requests if method == "POST")
+        hub.refuses = True
+        monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+        with pytest.raises(UserError, match=r"could not be uploaded to someone/tiny: .*401") as refused:
+            export_hf.main(argv)
+        assert "hf_secret" not in str(refused.value)
+    assert (tmp_path / "hf" / "model.safetensors").is_file()
+    with pytest.raises(UserError, match="is not of the form user/repo"):
+        export_hf.main([str(run), f"--out={tmp_path / 'hf'}", "--push=tiny"])
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------------------
 
 
 def test_a_users_mistake_is_one_sentence(run, tmp_path):
@@ -189,7 +361,7 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path):
     for argv, sentence in (
         (["no/ckpt.pt", f"--out={out}"], "no/ckpt.pt does not exist"),
         ([str(run)], "out must be given"),
-        ([str(run), f"--out={out}", "--format=gguf"], "unknown format 'gguf': there are phoenix and llama"),
+        ([str(run), f"--out={out}", "--format=onnx"], "unknown format 'onnx': there are phoenix, llama and gguf"),
         ([str(run), f"--out={run}/below/a/file"], "the export cannot be written to"),
     ):
         with pytest.raises(UserError, match=sentence):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from checkpoint import FORMAT, FORMAT_VERSION, save_checkpoint
+from checkpoint import FORMAT, FORMAT_VERSION
 from data_engine import shards
 from model import ModelConfig, Phoenix
 
@@ -19,7 +19,7 @@ Answer. Sarah was a much better surgeon than Maria so Sarah always got the easie
 SPECIAL = ["<|endoftext|>", "<|reserved_0|>"]
 
 
-def make_run(folder, qk_norm=False, context=48, vocab_size=320):
+def make_run(folder, qk_norm=False, context=48, vocab_size=320, std=0.3):
     """`folder` with data/ (shards, tokenizer) and run/ (ckpt.pt, tokenizer) -> the path of ckpt.pt; random, large weights."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -54,8 +54,8 @@ def make_run(folder, qk_norm=False, context=48, vocab_size=320):
     model = Phoenix(cfg)
     with torch.no_grad():  # so that every part counts: at the initial scale attention hardly matters
         for p in model.parameters():
-            p.copy_(torch.rand_like(p) + 0.5 if p.dim() == 1 else torch.randn_like(p) * 0.3)
+            p.copy_(torch.rand_like(p) + 0.5 if p.dim() == 1 else torch.randn_like(p) * std)
     state = {"format": FORMAT, "version": FORMAT_VERSION, "model": model.state_dict(), "model_config": dataclasses.asdict(cfg)}
     state |= {"settings": {"data": str(folder / "data")}, "step": 7, "tokens": 1234, "tokenizer_sha256": tokenizer_sha256}
-    save_checkpoint(folder / "run", state)
+    torch.save(state, folder / "run" / "ckpt.pt")
     return folder / "run" / "ckpt.pt"

@@ -1,0 +1,261 @@
+"""
+evaluate.py beside lm-evaluation-harness 0.4.13: the same model, items and device in one run; parity item by item, and speed.
+
+    make parity                                                   all items of the six tasks, two models; hours on two cores
+    python benchmarks/bench_eval.py --limit=100 --rounds=5        a trial: the first 100 items of each task
+
+The models differ in their tokenizer: an export of ours, and a GPT-2 of random weights with GPT-2's own tokenizer. The harness
+runs in a venv of its own, made from peers_eval.txt, as its command line (`python -P -m lm_eval`) with its own task files, but for
+the data, which are the local files. A stopwatch around its two methods that score requests, and around evaluate.answer, counts
+the CPU time of the process: encoding and forward passes, no imports, loading or bootstrap. Both use as many threads, one unless
+given, and take turns.
+
+Exit code 1 where a log-likelihood differs by more than 1e-4 (by two steps of float32 where that is more: both are sums of it,
+and two steps are 1.2e-4 above 512 nats), or a metric or its standard error in the four decimals that the harness prints (in five
+digits where four decimals are more: perplexities above 10).
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TASKS = ("hellaswag", "winogrande", "arc_easy", "lambada_openai", "piqa", "wikitext")
+YAML = {  # of lm_eval/tasks
+    "hellaswag": "hellaswag/hellaswag.yaml",
+    "winogrande": "winogrande/default.yaml",
+    "arc_easy": "arc/arc_easy.yaml",
+    "lambada_openai": "lambada/lambada_openai.yaml",
+    "piqa": "piqa/piqa.yaml",
+    "wikitext": "wikitext/wikitext.yaml",
+}
+TOLERANCE = 1e-4  # nats
+
+
+# ---- what runs in a process of its own -------------------------------------------------------------------------------
+
+
+def peer(out, arguments):
+    """lm_eval's command line with a stopwatch around the methods that score; runs in the harness's venv."""
+    from lm_eval.__main__ import cli_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    secs = {}
+
+    def timed(name, method):
+        def run(*args, **kwargs):
+            start = time.process_time()
+            result = method(*args, **kwargs)
+            secs[name] = secs.get(name, 0.0) + time.process_time() - start
+            return result
+
+        return run
+
+    for name, kind in (("loglikelihood", "choices"), ("loglikelihood_rolling", "pages")):
+        setattr(HFLM, name, timed(kind, getattr(HFLM, name)))
+    sys.argv = ["lm_eval", *arguments]
+    cli_evaluate()
+    Path(out).write_text(json.dumps(secs))
+
+
+def ours(out, model, data, limit, names):
+    """evaluate.py's own functions with a stopwatch around `answer`."""
+    sys.path.insert(0, str(ROOT))
+    import evaluate
+    from eval_tasks import items_of
+
+    lm = evaluate.load_model(evaluate.Evaluate(model, device="cpu"))
+    found, secs = {}, {"choices": 0.0, "pages": 0.0}
+    for name in names:
+        items = items_of(name, data)[0][:limit]
+        start = time.process_time()
+        answers = evaluate.answer(lm, name, items)
+        secs["pages" if name == "wikitext" else "choices"] += time.process_time() - start
+        found[name] = {"metrics": evaluate.metrics_of(name, items, answers), "lls": [[ll for ll, _ in a] for a in answers]}
+    Path(out).write_text(json.dumps({"secs": secs, "tasks": found}))
+
+
+# ---- models, data, venv ----------------------------------------------------------------------------------------------
+
+
+def python_of_peers(folder):
+    """The Python of the harness's venv, which is made when its pins have changed."""
+    pins, done = (HERE / "peers_eval.txt").read_bytes(), folder / "pins.txt"
+    python = folder / "bin" / "python"
+    if not done.is_file() or done.read_bytes() != pins:
+        print(f"installing the harness into {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        install = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", HERE / "peers_eval.txt"]
+        subprocess.run([python, *install], check=True)
+        done.write_bytes(pins)
+    return python
+
+
+def random_gpt2(folder, bpe):
+    """A GPT-2 of random weights, small, with the tokenizer of `bpe` (encoder.json, vocab.bpe)."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+
+    torch.manual_seed(0)
+    sizes = {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 1024}
+    GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(folder)
+    for name, copy in (("encoder.json", "vocab.json"), ("vocab.bpe", "merges.txt")):
+        shutil.copyfile(bpe / name, folder / copy)
+    GPT2Tokenizer.from_pretrained(folder).save_pretrained(folder)
+
+
+def task_files(scratch, data, python):
+    """The harness's own task files, loc_NAME, reading local data."""
+    sys.path.insert(0, str(ROOT))
+    from eval_tasks import TASKS as known
+    from eval_tasks import local_rows
+
+    where = "import lm_eval, pathlib; print(pathlib.Path(lm_eval.__file__).parent / 'tasks')"
+    installed = Path(subprocess.run([python, "-P", "-c", where], check=True, capture_output=True, text=True).stdout.strip())
+    for name in TASKS:
+        rows = local_rows(data / known[name].file)
+        if name == "hellaswag":
+            rows = [row | {"label": str(row["label"])} for row in rows]
+        folder, file = scratch / name, scratch / name / "data.jsonl"
+        shutil.copytree((installed / YAML[name]).parent, folder, ignore=shutil.ignore_patterns("*.yaml", "*.md"))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        split = "test" if "test_split: test" in (text := (installed / YAML[name]).read_text()) else "validation"
+        lines = [line for line in text.splitlines() if not line.startswith(("dataset_", "training_split", "task:"))]
+        lines = [line for line in lines if not line.startswith("validation_split") or split == "validation"]
+        lines += [f"task: loc_{name}", "dataset_path: json", f"dataset_kwargs: {{data_files: {{{split}: {file}}}}}"]
+        (folder / f"loc_{name}.yaml").write_text("\n".join(lines) + "\n")
+
+
+# ---- the comparison --------------------------------------------------------------------------------------------------
+
+
+def harness_results(folder, names):
+    """({task: results}, {task: log-likelihoods of each item}) of what lm_eval wrote."""
+    results = json.loads(next(folder.rglob("results_*.json")).read_text())["results"]
+    lls = {}
+    for name in names:
+        rows = [json.loads(line) for line in next(folder.rglob(f"samples_loc_{name}_*.jsonl")).open()]
+        answers = [row["resps"] for row in sorted(rows, key=lambda row: row["doc_id"])]
+        lls[name] = [[float(a[0] if name == "wikitext" else a[0][0]) for a in answer] for answer in answers]
+    return {name: results[f"loc_{name}"] for name in names}, lls
+
+
+def float32_step(x):
+    import numpy as np
+
+    return float(np.spacing(np.float32(abs(x))))
+
+
+def compare(mine, theirs, their_lls):
+    """Rows of the table, and whether all is equal."""
+    rows, equal = [], True
+    for name in mine:
+        pairs = [(a, b) for x, y in zip(mine[name]["lls"], their_lls[name], strict=True) for a, b in zip(x, y, strict=True)]
+        worst = max(abs(a - b) for a, b in pairs)
+        above = sum(abs(a - b) > TOLERANCE for a, b in pairs)
+        wrong = sum(abs(a - b) > max(TOLERANCE, 2.001 * float32_step(b)) for a, b in pairs)
+        unequal = []
+        for metric, (value, stderr) in mine[name]["metrics"].items():
+            printed = [(value, theirs[name][f"{metric},none"]), (stderr, theirs[name][f"{metric}_stderr,none"])]
+            printed = [(a, b) for a, b in printed if a is not None and f"{a:.4f}" != f"{b:.4f}"]
+            unequal += [f"{metric} {a:.4f} for {b:.4f}" for a, b in printed if abs(a - b) > 1e-5 * abs(b)]
+        items = f"{len(mine[name]['lls']):,}"
+        rows.append((name, items, f"{len(pairs):,}", f"{worst:.1e}", f"{above:,}", ", ".join(unequal) or "equal"))
+        equal &= not wrong and not unequal
+    return rows, equal
+
+
+def run_both(model, scratch, python, args):
+    """One round: (seconds of the harness, seconds of ours, both results)."""
+    env = os.environ | {"OMP_NUM_THREADS": str(args.threads), "GOMP_SPINCOUNT": "1000", "HF_DATASETS_OFFLINE": "1"}
+    env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(scratch / "cache")}
+    out, stopwatch = scratch / "harness", scratch / "harness.json"
+    shutil.rmtree(out, ignore_errors=True)
+    limit = [f"--limit={args.limit}"] if args.limit else []
+    command = ["run", "--model=hf", f"--model_args=pretrained={model},dtype=float32,trust_remote_code=True", "--device=cpu"]
+    command += ["--tasks", *(f"loc_{name}" for name in args.tasks), f"--include_path={scratch / 'tasks'}", *limit]
+    command += [f"--batch_size={args.batch_size}", f"--output_path={out}", "--log_samples"]
+    with (scratch / "harness.log").open("w") as log:
+        subprocess.run(
+            [python, "-P", HERE / "bench_eval.py", "--peer", stopwatch, *command],
+            cwd=scratch,
+            env=env,
+            stdout=log,
+            stderr=log,
+            check=True,
+        )
+        mine = scratch / "ours.json"
+        call = [sys.executable, HERE / "bench_eval.py", "--ours", mine, model, args.data, str(args.limit or 0), *args.tasks]
+        subprocess.run(call, cwd=scratch, env=env, stdout=log, stderr=log, check=True)
+    found = json.loads(mine.read_text())
+    return json.loads(stopwatch.read_text()), found["secs"], harness_results(out, args.tasks), found["tasks"]
+
+
+def table(names, rows):
+    return "\n".join("| " + " | ".join(row) + " |" for row in (names, ["---"] * len(names), *rows))
+
+
+def main():
+    if sys.argv[1:2] == ["--peer"]:
+        return peer(sys.argv[2], sys.argv[3:])
+    if sys.argv[1:2] == ["--ours"]:
+        out, model, data, limit, *names = sys.argv[2:]
+        return ours(out, model, data, int(limit) or None, names)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ours", type=Path, default=ROOT / "out" / "parity_model" / "hf", help="an export of ours")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "eval", help="the tasks' files, and gpt2_bpe/")
+    parser.add_argument("--models", default="ours,gpt2")
+    parser.add_argument("--tasks", type=lambda text: text.split(","), default=TASKS)
+    parser.add_argument("--limit", type=int, help="the first so many items of each task; all unless given")
+    parser.add_argument("--rounds", type=int, default=1, help="of which the median is taken")
+    parser.add_argument("--threads", type=int, default=1, help="of both")
+    parser.add_argument("--batch-size", default="1", help="the harness's, 1 as it comes")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv-lm-eval", help="the harness's venv, made at need")
+    parser.add_argument("--scratch", type=Path, default=ROOT / "out" / "parity", help="what both write")
+    args = parser.parse_args()
+    args.data, args.ours, scratch = args.data.resolve(), args.ours.resolve(), args.scratch.resolve()
+    if not (args.data / "hellaswag").is_dir():
+        sys.exit(f"error: {args.data} does not hold the tasks' files: give --data")
+    python = python_of_peers(args.venv.absolute())
+    shutil.rmtree(scratch, ignore_errors=True)
+    task_files(scratch / "tasks", args.data, python)
+
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False)
+    print(f"{date.today()}, commit {commit.stdout.strip()}, {platform.processor() or platform.machine()}, {args.threads} threads")
+    all_equal = True
+    for name in args.models.split(","):
+        model = args.ours if name == "ours" else scratch / "gpt2"
+        if name == "gpt2":
+            random_gpt2(model, args.data / "gpt2_bpe")
+        rounds = []
+        for _ in range(args.rounds):
+            harness, mine, (theirs, their_lls), tasks = run_both(model, scratch, python, args)
+            rounds.append((harness, mine))
+        rows, equal = compare(tasks, theirs, their_lls)
+        all_equal &= equal
+        print(f"\n{name}: {'equal' if equal else 'NOT EQUAL'}")
+        print(table(("task", "items", "requests", "largest difference", "above 1e-4", "metrics, 4 digits"), rows))
+        speeds = []
+        for what, kinds in (("five tasks", ["choices"]), ("wikitext", ["pages"]), ("together", ["choices", "pages"])):
+            pairs = [(sum(h.get(k, 0.0) for k in kinds), sum(m[k] for k in kinds)) for h, m in rounds]
+            if not all(m for _, m in pairs):
+                continue
+            ratios = [h / m for h, m in pairs]
+            middle = [f"{statistics.median(column):,.1f}" for column in zip(*pairs, strict=True)]
+            spread = f"{statistics.median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f})"
+            speeds.append((what, *middle, spread))
+        print(table(("", "harness, CPU s", "ours, CPU s", f"ours is, {len(rounds)} rounds"), speeds), flush=True)
+    return 0 if all_equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

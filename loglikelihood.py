@@ -1,0 +1,232 @@
+"""
+A language model as a function: token sequences -> the log-probability of their last tokens, with as little work as possible.
+
+    lm = load_model("out/125m/ckpt.pt")
+    score(lm, [[(tokens, 3)]])            # the last 3 of the tokens -> [[(log-probabilities (3,), were they all the likeliest?)]]
+
+Three things make it fast, none of them changes a score: the sequences of one item share the forward pass of what they have in
+common at the start, rows of like length share a batch, and the head is left out where no token is scored.
+
+Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
+"""
+
+import os
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+# Threads that wait for each other spin for milliseconds by default, which on busy cores costs several times the work itself. Read
+# by OpenMP when torch is imported; it changes no result.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+import torch
+from safetensors import SafetensorError
+
+from config import UserError
+from eval_report import progress
+from export_hf import as_transformers
+from model import from_checkpoint
+from model_card import sha256_file
+
+BATCH_TOKENS = {"cuda": 32768, "cpu": 4096}  # to begin with; halved where memory does not take it
+HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # logits that exist at a time: 128 MB fill a GPU, 4 MB stay in a cache
+
+
+@dataclass
+class LanguageModel:
+    model: torch.nn.Module  # of transformers, fp32
+    tokenizer: object
+    context: int  # the most tokens that the model reads
+    batch_tokens: int  # of a forward pass
+    about: dict  # what the JSON says of it
+    shares: int  # inputs up to which sequences may share their beginning: 0 where the model's positions forbid it
+    headed: bool = True  # the logits are the head's product with the last hidden state, no more
+
+
+# ---- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load_model(path, device=None, batch_tokens=None):
+    """
+    A checkpoint's weights in transformers' class of the same architecture (their names are the same), or a folder's model.
+
+    So one scorer serves every model, and what is scored is what export_hf.py exports. UserError where neither can be loaded.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    path = Path(path)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if path.is_dir():
+        model, tokenizer = load_folder(path)
+        weights, tokens = sorted([*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]), path / "tokenizer.json"
+        about = {"model": str(path), "checkpoint": None}
+    else:
+        phoenix, checkpoint = from_checkpoint(path)
+        model, weights, tokens = as_transformers(phoenix), [path], path.parent / "tokenizer" / "tokenizer.json"
+        if not tokens.is_file() or sha256_file(tokens) != checkpoint["tokenizer_sha256"]:
+            raise UserError(f"{tokens} is not the tokenizer that {path} was trained with: copy it from the run's data")
+        tokenizer = AutoTokenizer.from_pretrained(tokens.parent)
+        about = {"model": str(path), "checkpoint": {k: checkpoint[k] for k in ("step", "tokens", "settings", "model_config")}}
+    about |= {
+        "parameters": model.num_parameters(),
+        "weights_sha256": {file.name: sha256_file(file) for file in weights},
+        "tokenizer_sha256": sha256_file(tokens) if tokens.is_file() else None,
+    }
+    cfg = model.config.get_text_config()
+    context = getattr(cfg, "max_position_embeddings", None) or 2048
+    window = getattr(cfg, "sliding_window", None) or context  # a mask of our own would forget it
+    try:
+        batch_tokens = batch_tokens or BATCH_TOKENS.get(torch.device(device).type, 4096)
+        lm = LanguageModel(model.eval().to(device), tokenizer, context, batch_tokens, about, shares=min(context, window))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    check_shortcuts(lm)
+    return lm
+
+
+def load_folder(path):
+    """(model, tokenizer) of a folder of transformers; no code of the folder is run, our own exports' classes are known here."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from modeling_phoenix import PhoenixConfig, PhoenixForCausalLM, PhoenixQKNormConfig, PhoenixQKNormForCausalLM
+
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path} is a folder without config.json: give a checkpoint (ckpt.pt) or a folder of transformers")
+    for config, model in ((PhoenixConfig, PhoenixForCausalLM), (PhoenixQKNormConfig, PhoenixQKNormForCausalLM)):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModelForCausalLM.register(config, model, exist_ok=True)
+    try:
+        closed = {"trust_remote_code": False, "local_files_only": True}
+        model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **closed)
+        tokenizer = AutoTokenizer.from_pretrained(path, **closed)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
+    if report["missing_keys"]:  # transformers only warns, and draws them at random
+        raise UserError(f"{path} lacks weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}")
+    return model, tokenizer
+
+
+def check_shortcuts(lm):
+    """
+    Tries on random tokens whether the shortcuts are exact for this model, and leaves them off where not: positions that do not
+    come from position_ids (ALiBi, recurrence) forbid a shared beginning, a softcap forbids the bare head.
+    """
+    draw = torch.Generator().manual_seed(0)
+    start, *ends = torch.randint(lm.model.config.get_text_config().vocab_size, (4, 8), generator=draw).tolist()
+    item, lm.headed = [(start + end, 8) for end in ends], False
+    want = [scored for row in score(lm, [[sequence] for sequence in item], shared=0) for scored in row]
+    lm.headed = True
+    lm.headed = agrees(lm, [[sequence] for sequence in item], 0, want)
+    lm.shares = lm.shares if agrees(lm, [item], lm.shares, want) else 0
+
+
+def agrees(lm, items, shared, want):
+    """Whether the items get the log-probabilities of `want`; no, too, where the model does not take its inputs."""
+    try:
+        got = [scored for item in score(lm, items, shared=shared) for scored in item]
+    except (TypeError, ValueError, AttributeError, RuntimeError):
+        return False
+    return all(torch.allclose(a[0], b[0], rtol=0, atol=1e-4) for a, b in zip(got, want, strict=True))
+
+
+# ---- rows: what goes through the model -------------------------------------------------------------------------------
+
+
+def rows_of(item, shared):
+    """
+    The sequences of an item as rows (length of the common beginning, sequences): one row, or one a sequence where nothing is
+    common or one has more than `shared` inputs. A sequence's last token is no input, so it is never in the beginning.
+
+    [([5, 6, 7, 8], 1), ([5, 6, 9], 1)] -> [(2, both)], which is 2 + 1 + 0 inputs in place of 3 + 2
+    """
+    inputs = [tokens[:-1] for tokens, _ in item]
+    common = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*inputs, strict=False)))
+    if len(item) == 1 or not common or max(map(len, inputs)) > shared:
+        return [(len(tokens) - 1, [(tokens, scored)]) for tokens, scored in item]
+    return [(common, item)]
+
+
+def inputs_of(row):
+    """Inputs of a row."""
+    common, sequences = row
+    return common + sum(len(tokens) - 1 - common for tokens, _ in sequences)
+
+
+def score(lm, items, label=None, shared=None):
+    """
+    Items of sequences (tokens, how many at the end are scored) -> for each item and sequence (log-probability of each scored
+    token, an fp32 tensor on the CPU; whether each was the likeliest). `shared` is lm.shares unless given.
+
+    Rows of like length share a batch, so little is padded; the longest go first, so that a batch too large fails at once.
+    """
+    rows = [(i, row) for i, item in enumerate(items) for row in rows_of(item, lm.shares if shared is None else shared)]
+    order = sorted(range(len(rows)), key=lambda r: -inputs_of(rows[r][1]))
+    advance = progress(label, sum(inputs_of(row) for _, row in rows))
+    scored = [None] * len(rows)
+    while order:
+        count = max(1, lm.batch_tokens // max(1, inputs_of(rows[order[0]][1])))
+        batch = [rows[r][1] for r in order[:count]]
+        try:
+            results = score_batch(lm, batch)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises it bare
+            if count == 1 or not ("out of memory" in str(error) or "can't allocate" in str(error)):
+                raise
+            lm.batch_tokens = max(1, sum(map(inputs_of, batch)) // 2)
+            continue
+        for r, result in zip(order[:count], results, strict=True):
+            scored[r] = result
+        order = order[count:]
+        advance(sum(map(inputs_of, batch)))
+    found = [[] for _ in items]
+    for (i, _), result in zip(rows, scored, strict=True):
+        found[i] += result
+    return found
+
+
+@torch.inference_mode()
+def score_batch(lm, rows):
+    """
+    What `score` says of these rows, in one forward pass.
+
+    A row's inputs are the common beginning (branch 0) and behind it the rest of every sequence (branch 1, 2, ...). Each sees the
+    beginning and its own branch, and its position is counted as if the other branches were not there.
+    """
+    columns, places, targets = [], [], []  # (token, position, branch) of each input; (row, column) that predicts each target
+    for b, (common, sequences) in enumerate(rows):
+        row = [(token, t, 0) for t, token in enumerate(sequences[0][0][:common])]
+        for branch, (tokens, scored) in enumerate(sequences, 1):
+            moved = len(row) - common  # columns that earlier branches take
+            places += [(b, t if t < common else t + moved) for t in range(len(tokens) - 1 - scored, len(tokens) - 1)]
+            targets += tokens[-scored:]
+            row += [(token, t, branch) for t, token in enumerate(tokens[common:-1], common)]
+        columns.append(row)
+    longest = max(map(len, columns))
+    device = lm.model.device
+    padded = torch.tensor([row + [(0, 0, -1)] * (longest - len(row)) for row in columns], device=device)
+    tokens_BT, positions_BT, branch_BT = padded.unbind(-1)
+    inputs = {"input_ids": tokens_BT, "use_cache": False}
+    if any(len(sequences) > 1 for _, sequences in rows):  # else plain causal: padding behind a token does not touch it
+        same_BTT = branch_BT[:, None, :] == branch_BT[:, :, None]
+        sees_BTT = (same_BTT | (branch_BT[:, None, :] == 0)).tril()
+        mask_BTT = torch.zeros(sees_BTT.shape, device=device).masked_fill(~sees_BTT, torch.finfo(torch.float32).min)
+        inputs |= {"attention_mask": mask_BTT[:, None], "position_ids": positions_BT}
+
+    row_P, column_P = torch.tensor(places, device=device).T
+    if lm.headed:  # most positions only carry context: the head, a fifth of a small model's work, is left out there
+        states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
+    else:
+        states, head = lm.model(**inputs).logits, torch.nn.Identity()
+    chunk = max(1, HEAD_LOGITS.get(device.type, 2**20) // lm.model.config.get_text_config().vocab_size)
+    logps, likeliest = [], []
+    for state, target in zip(states[row_P, column_P].split(chunk), torch.tensor(targets, device=device).split(chunk), strict=True):
+        logps_PV = torch.log_softmax(head(state).float(), -1)
+        logp = logps_PV.gather(-1, target[:, None]).squeeze(-1)
+        hit = logp == logps_PV.amax(-1)
+        hit[hit.clone()] = logps_PV[hit].argmax(-1) == target[hit]  # of equals the first; argmax is slow, few rows need it
+        logps.append(logp)
+        likeliest.append(hit)
+    lengths = [scored for _, sequences in rows for _, scored in sequences]
+    logps, likeliest = (torch.cat(chunks).cpu().split(lengths) for chunks in (logps, likeliest))
+    results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
+    return [[next(results) for _ in sequences] for _, sequences in rows]
