@@ -22,9 +22,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from checkpoint import load_checkpoint
 from config import UserError
-
-IGNORED = -100  # a target that is not scored; F.cross_entropy's value
-CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**25}  # logits that exist at a time: 4 MB stay in a cache, 128 MB fill a GPU
+from cross_entropy import IGNORED, ChunkedCrossEntropy, nats_of_each
 
 
 @dataclass(frozen=True)
@@ -141,48 +139,6 @@ class Decoder(nn.Module):
         return self.norm(x_BTD)
 
 
-# ---- the loss --------------------------------------------------------------------------------------------------------
-
-
-def nats(logp_NV, targets_N):
-    """-log p of each target; 0 where the target is IGNORED."""
-    return -logp_NV.gather(-1, targets_N.clamp(min=0)[:, None]).squeeze(-1).masked_fill(targets_N == IGNORED, 0.0)
-
-
-def chunk_rows(weight_VD):
-    return max(1, CHUNK_LOGITS.get(weight_VD.device.type, 2**25) // len(weight_VD))
-
-
-class ChunkedCrossEntropy(torch.autograd.Function):
-    """
-    sum(nats) of softmax(h @ weight.T), a few rows at a time. The gradients are made on the way, while a chunk's logits exist:
-    nothing is computed twice and what is kept for the backward pass is h's gradient and the weight's.
-    """
-
-    @staticmethod
-    def forward(ctx, h_ND, weight_VD, targets_N, dtype):
-        w_VD = weight_VD.to(dtype)
-        total = torch.zeros((), device=h_ND.device)
-        grad_h_ND, grad_w_VD = torch.empty_like(h_ND), torch.zeros_like(weight_VD)
-        rows = chunk_rows(weight_VD)
-        for h, targets, grad_h in zip(h_ND.split(rows), targets_N.split(rows), grad_h_ND.split(rows), strict=True):
-            h = h.to(dtype)
-            logp = F.log_softmax(h @ w_VD.T, dim=-1, dtype=torch.float32)
-            total += nats(logp, targets).sum()
-            grad = logp.exp_()  # d(nats)/d(logits) = softmax - one_hot(target), in the memory of log p
-            grad[torch.arange(len(targets), device=grad.device), targets.clamp(min=0)] -= 1.0
-            grad = grad.masked_fill_((targets == IGNORED)[:, None], 0.0).to(dtype)
-            grad_h.copy_(grad @ w_VD)
-            grad_w_VD += grad.T @ h
-        ctx.save_for_backward(grad_h_ND, grad_w_VD)
-        return total
-
-    @staticmethod
-    def backward(ctx, grad_total):
-        grad_h_ND, grad_w_VD = ctx.saved_tensors
-        return grad_h_ND * grad_total, grad_w_VD * grad_total, None, None
-
-
 # ---- the model -------------------------------------------------------------------------------------------------------
 
 
@@ -215,21 +171,29 @@ class Phoenix(nn.Module):
         Cross-entropy in nats; targets of -100 do not count. reduction: "mean" of the counted targets, their "sum", or "none"
         for the nats of each target (B, T), which is for scoring and has no gradient.
         """
-        h_ND, targets_N, weight_VD = self.model(tokens_BT).flatten(0, 1), targets_BT.flatten(), self.model.embed_tokens.weight
-        kind = h_ND.device.type
+        if reduction != "none" and torch.is_grad_enabled():
+            total, _ = self.objective(tokens_BT, targets_BT)
+        else:
+            with torch.no_grad():
+                h_ND, weight_VD, dtype = self._head(tokens_BT)
+                with torch.autocast(h_ND.device.type, enabled=False):  # the dtypes of a chunk are said outright
+                    nats_N = nats_of_each(h_ND, weight_VD, targets_BT.flatten(), dtype)
+            if reduction == "none":
+                return nats_N.view_as(targets_BT)
+            total = nats_N.sum()
+        return total if reduction == "sum" else total / (targets_BT != IGNORED).sum()
+
+    def objective(self, tokens_BT, targets_BT, z_loss=0.0):
+        """What training minimises, the cross-entropy + z_loss * log(Z)^2, and the cross-entropy alone; sums over the targets."""
+        h_ND, weight_VD, dtype = self._head(tokens_BT)
+        with torch.autocast(h_ND.device.type, enabled=False):
+            return ChunkedCrossEntropy.apply(h_ND, weight_VD, targets_BT.flatten(), dtype, z_loss)
+
+    def _head(self, tokens_BT):
+        """Hidden states (N, D), the head's weight (V, D) and the dtype of their product."""
+        h_ND, kind = self.model(tokens_BT).flatten(0, 1), tokens_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else h_ND.dtype
-        with torch.autocast(kind, enabled=False):  # the dtypes of a chunk are said outright
-            if reduction != "none" and torch.is_grad_enabled():
-                total = ChunkedCrossEntropy.apply(h_ND, weight_VD, targets_N, dtype)
-            else:
-                with torch.no_grad():
-                    w_DV, rows = weight_VD.to(dtype).T, chunk_rows(weight_VD)
-                    chunks = zip(h_ND.split(rows), targets_N.split(rows), strict=True)
-                    losses_N = torch.cat([nats(F.log_softmax(h.to(dtype) @ w_DV, -1, dtype=torch.float32), t) for h, t in chunks])
-                if reduction == "none":
-                    return losses_N.view_as(targets_BT)
-                total = losses_N.sum()
-        return total if reduction == "sum" else total / (targets_N != IGNORED).sum()
+        return h_ND, self.model.embed_tokens.weight, dtype
 
     @torch.no_grad()
     def generate(self, tokens_BT, max_new_tokens, temperature=1.0, top_k=None, generator=None):

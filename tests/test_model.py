@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import checkpoint
-import model as model_module
 from config import UserError
-from model import IGNORED, ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+from cross_entropy import CHUNK_LOGITS, IGNORED
+from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it brings, ten times more on a busy machine
 TINY = ModelConfig(vocab_size=97, n_layer=3, n_head=4, d_model=32, d_ff=48, context=24)
@@ -95,7 +95,7 @@ def test_residual_projections_start_smaller():
 @pytest.mark.parametrize("rows", [1, 7, 40, 1000])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_the_chunked_loss_equals_cross_entropy_in_value_and_gradient(rows, reduction, monkeypatch):
-    monkeypatch.setitem(model_module.CHUNK_LOGITS, "cpu", rows * TINY.vocab_size)
+    monkeypatch.setitem(CHUNK_LOGITS, "cpu", rows * TINY.vocab_size)
     model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
     y_BT[1, 3], y_BT[3, :] = IGNORED, IGNORED
     loss = model.loss(x_BT, y_BT, reduction)
@@ -110,7 +110,7 @@ def test_the_chunked_loss_equals_cross_entropy_in_value_and_gradient(rows, reduc
 
 
 def test_the_loss_of_each_target_equals_cross_entropy(monkeypatch):
-    monkeypatch.setitem(model_module.CHUNK_LOGITS, "cpu", 7 * TINY.vocab_size)
+    monkeypatch.setitem(CHUNK_LOGITS, "cpu", 7 * TINY.vocab_size)
     model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
     y_BT[2, 5] = IGNORED
     with torch.no_grad():
