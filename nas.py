@@ -13,6 +13,7 @@ for every connection, so it may be corrected while the run goes on, and is never
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ import threading
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import fsspec
 
 import checkpoint
 from config import UserError
@@ -37,6 +40,8 @@ def check_settings(url, password_file):
     """UserError for what is wrong with them whatever the network does."""
     if url is not None:
         parts = urlsplit(url)
+        if parts.scheme not in ("", "smb") and parts.scheme not in fsspec.available_protocols():
+            raise UserError(f"{url} is of no kind that fsspec knows: smb://user@host/share/path, or {parts.scheme} is misspelt")
         if parts.password is not None:
             raise UserError(f"a password does not belong into the address of a NAS: put it into {PASSWORD} or nas_password_file")
         if parts.scheme == "smb" and (not parts.hostname or not parts.path.strip("/")):
@@ -58,9 +63,19 @@ def read_password(password_file):
     return text.rstrip("\r\n")
 
 
+PLAINLY = {  # what the server's answers mean to the one who can mend it
+    "STATUS_LOGON_FAILURE": "the user or the password is wrong",
+    "STATUS_ACCESS_DENIED": "access is denied, or the share is read-only",
+    "STATUS_MEDIA_WRITE_PROTECTED": "the share is read-only",
+    "STATUS_DISK_FULL": "the share is full",
+    "[Errno 28]": "the share is full",
+}
+
+
 def reason_of(error, password_file):
     """One line that never holds the password, whatever the library's message does."""
     text, password = " ".join(f"{type(error).__name__}: {error}".split()), None
+    text = next((f"{plainly} ({text})" for answer, plainly in PLAINLY.items() if answer in text), text)
     with contextlib.suppress(UserError):
         password = read_password(password_file)
     return (text.replace(password, "***") if password else text)[:300]
@@ -70,8 +85,6 @@ class Share:
     """One connection to the folder at `url`. Whatever goes wrong with it raises: OSError, ValueError or one of the protocol's."""
 
     def __init__(self, url, password_file=None):
-        import fsspec
-
         options = {}
         if urlsplit(url).scheme == "smb":
             os.environ.setdefault("SMB_EXPERIMENTAL_TRANSPORT_RECEIVE_TIMEOUT", str(SILENCE))
@@ -87,16 +100,23 @@ class Share:
     def path(self, name):
         return f"{self.root}/{name}"
 
-    def names(self):
-        """The files of the folder."""
-        return {entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in self.fs.ls(self.root, detail=True)}
+    def names(self, below=None):
+        """What lies in the folder, or in one below it; nothing where there is none."""
+        try:
+            entries = self.fs.ls(self.path(below) if below else self.root, detail=True)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return set()
+        return {entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries}
 
     def read(self, name):
         """bytes, or None where there is no such file."""
         try:
-            with self.fs.open(self.path(name), "rb") as file:
-                return file.read()
-        except FileNotFoundError:
+            return b"".join(self.chunks(name))
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # smbprotocol's errors are no FileNotFoundError
+                raise
             return None
 
     def chunks(self, name):
@@ -131,8 +151,11 @@ class Share:
             self.fs.mv(old, new)
 
     def remove(self, name):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self.fs.rm_file(self.path(name))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
 
 
 def local_chunks(path):
@@ -217,6 +240,8 @@ class Mirror:
                 if self.trouble != reason:
                     self.say(f"nas: {reason}; tried again until it works, training goes on")
                 self.trouble = reason
+                if "STATUS_LOGON_FAILURE" in reason:
+                    wait = LAST_RETRY  # many wrong passwords in a row lock an account
                 (self.ending if self.closing.is_set() else self.closing).wait(min(wait, 10.0) if self.closing.is_set() else wait)
                 wait = min(2 * wait, LAST_RETRY)
                 self.news.set()
@@ -297,9 +322,11 @@ def fetch(url, out, password_file=None, say=print):
                 checkpoint.write_manifest(out, manifest | {"checkpoints": [row], "abandoned": []})
                 (out / (row["file"] + ".tmp")).replace(out / row["file"])
                 checkpoint.link_newest(out, out / row["file"])
-                log = share.read("log.jsonl")
-                if log is not None:
-                    checkpoint.write_atomically(out / "log.jsonl", log)
+                for name in ["log.jsonl", *(f"tensorboard/{n}" for n in sorted(share.names("tensorboard")))]:
+                    data = share.read(name)
+                    if data is not None and not name.endswith(".partial"):
+                        (out / name).parent.mkdir(exist_ok=True)
+                        checkpoint.write_atomically(out / name, data)
                 return
             say(f"{folder}/{row['file']} does not have the sha256 in {checkpoint.MANIFEST}: refused")
     except UserError:
@@ -320,7 +347,9 @@ def _fetch_one(share, row, out):
                 arrived.update(data)
             file.flush()
             os.fsync(file.fileno())
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno != errno.ENOENT or not temporary.is_file():
+            raise
         return False
     if arrived.hexdigest() != row["sha256"]:
         temporary.unlink()

@@ -10,6 +10,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,8 @@ class RunLog:
         if self.events is None:
             from tensorboardX import SummaryWriter  # a part of a second that --help and --plan need not pay
 
-            self.events = SummaryWriter(str(self.folder), purge_step=self.purge_step, flush_secs=10)
+            suffix = f".{time.time_ns() % 10**9:09d}"  # its names have seconds: a rollback within one would write over the file
+            self.events = SummaryWriter(str(self.folder), purge_step=self.purge_step, flush_secs=10, filename_suffix=suffix)
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "step":
                 kind = "validation" if name.startswith("val_") else "zero_shot" if "/" in name else "training"

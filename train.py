@@ -148,7 +148,8 @@ def check_settings(cfg):
     for name, known in (("dtype", (None, "bfloat16", "float32")), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         if getattr(cfg, name) not in known:
             raise UserError(f"{name} must be {' or '.join(str(k) for k in known)}, not {getattr(cfg, name)!r}")
-    nas.check_settings(cfg.nas, cfg.nas_password_file)
+    for url in (cfg.nas, cfg.resume_from):
+        nas.check_settings(url, cfg.nas_password_file)
     wrong = cfg.zero_shot_every and zero_shot.problem(cfg.zero_shot_tasks, cfg.zero_shot_data)
     if wrong:
         raise UserError(wrong)
@@ -375,7 +376,8 @@ def main(argv):
                 said_at = time.perf_counter()
             if step % cfg.eval_every == 0 or last:
                 check_val()
-                draw()
+                if not last:
+                    draw()
             score_it = cfg.zero_shot_every and (step % cfg.zero_shot_every == 0 or last)
             if step % cfg.ckpt_every == 0 or last or stops or score_it or time.perf_counter() - saved_at > 60 * cfg.ckpt_minutes:
                 save()

@@ -1,9 +1,6 @@
 """Laws of the trainer: the order of the data, accumulation, and runs stopped in every way that end with the same weights."""
 
 import contextlib
-import hashlib
-import itertools
-import json
 import math
 import os
 import random
@@ -12,103 +9,38 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 import checkpoint
-import machine
 import train
 from config import UserError, main_guard
 from data_engine import shards
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+from tests.training import PLAIN, ROOT, STEPS, TEXT, arguments, at_step, losses, make_data, once, quick, run, weights_hash
 from windows import Windows, epoch_order, windows_of_step
 
 torch.set_num_threads(1)  # as in test_model.py
-ROOT = Path(__file__).resolve().parent.parent
-TEXT = "the cat sat on the mat; the dog sat on the log. ünïcödé 猫 🐈\n"
-STEPS = 24
-SETTINGS = dict(n_layer=2, n_head=2, d_model=16, d_ff=32, seq_len=16, micro_batch=2, tokens_per_step=64, steps=STEPS, lr=1e-2)
-SETTINGS |= dict(warmup=4, eval_every=12, eval_tokens=128, ckpt_every=5, sample_tokens=20, cpu_threads=1, dtype="float32")
-
-
-def make_data(folder, documents=120, seed=0):
-    """A tiny run folder of the data engine: a byte-level BPE, and shards of uneven sizes, one of them empty."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<|endoftext|>", "<|reserved_0|>"]
-    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([TEXT], trainer)
-    (folder / "tokenizer").mkdir(parents=True)
-    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
-    rng = random.Random(seed)
-    words = TEXT.split()
-    texts = [" ".join(rng.choices(words, k=rng.randrange(1, 20))) for _ in range(documents)]
-    ids = np.array([i for text in texts for i in [*tokenizer.encode(text).ids, 0]], np.uint16)
-    (folder / "shards").mkdir()
-    val, parts = len(ids) // 5, {"train": [0.0, 0.1, 0.1, 0.7, 1.0], "val": [0.0, 0.4, 1.0]}
-    described = {"train": [], "val": []}
-    for split, tokens in (("train", ids[val:]), ("val", ids[:val])):
-        cuts = [int(f * len(tokens)) for f in parts[split]]
-        for n, (begin, end) in enumerate(itertools.pairwise(cuts)):
-            data, name = tokens[begin:end].tobytes(), f"{split}-{n:05d}.bin"
-            (folder / "shards" / name).write_bytes(data)
-            described[split].append({"file": name, "tokens": end - begin, "sha256": hashlib.sha256(data).hexdigest()})
-    meta = {"format": shards.FORMAT, "version": shards.FORMAT_VERSION, "dtype": "<u2", "eot": 0, "shards": described}
-    meta |= {"vocab_size": tokenizer.get_vocab_size(), "tokens": {"train": len(ids) - val, "val": val}}
-    meta["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer" / "tokenizer.json").read_bytes()).hexdigest()
-    (folder / "shards" / "shards.json").write_text(json.dumps(meta))
-    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_fsync():
-    """Only a power cut tells whether it was called, and on a busy disk it is most of these tests' time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
+def quickly():
+    with quick():
         yield
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data") / "tiny")
-
-
-PLAIN = machine.Machine(torch.device("cpu"), "float32", "cpu", 1, None)
-
-
-def arguments(data, out, **settings):
-    return [f"--{name}={value}" for name, value in (SETTINGS | settings | {"data": data, "out": out}).items()]
-
-
-def run(data, out, **settings):
-    return train.main(arguments(data, out, **settings))
-
-
-def weights_hash(out):
-    saved = load_checkpoint(out / "ckpt.pt")
-    assert saved["step"] == STEPS
-    return hashlib.sha256(b"".join(p.numpy().tobytes() for p in saved["model"].values())).hexdigest()
-
-
-def losses(out):
-    """(step, loss or val_loss) of every row of the log, in its order."""
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [(row["step"], row.get("loss", row.get("val_loss"))) for row in rows if "about" not in row]
+def data(tiny_data):
+    return tiny_data
 
 
 @pytest.fixture(scope="module")
-def straight(data, tmp_path_factory):
-    """The folder of a run that was never stopped."""
-    out = tmp_path_factory.mktemp("straight") / "out"
-    assert run(data, out) == 0
-    return out
+def straight(straight_run):
+    return straight_run
 
 
 # ---- the order of the data -----------------------------------------------------------------------------------------
@@ -231,26 +163,6 @@ def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
     assert run(data, straight) == 0  # once more: nothing left to do
     assert "is done already" in capsys.readouterr().out
     assert ((straight / "ckpt.pt").read_bytes(), (straight / "log.jsonl").read_bytes()) == before
-
-
-def at_step(monkeypatch, step, act):
-    """Calls act(loss) with the loss of the second micro-batch of that step, counted from now, and uses what it returns."""
-    calls, objective_of = [], Phoenix.objective
-
-    def objective(self, tokens_BT, targets_BT, z_loss):
-        minimised, nats = objective_of(self, tokens_BT, targets_BT, z_loss)
-        calls.append(1)
-        if len(calls) == 2 * step:  # tokens_per_step / (micro_batch * seq_len) = 2 micro-batches
-            return act(minimised), act(nats)
-        return minimised, nats
-
-    monkeypatch.setattr(Phoenix, "objective", objective)
-
-
-def once(act):
-    """A function of a loss that gives it back as it is, and acts on its first call: a second Ctrl-C would be another matter."""
-    calls = []
-    return lambda loss: calls.append(1) or (act() if len(calls) == 1 else None) or loss
 
 
 # after the first step, before a validation, and with one
