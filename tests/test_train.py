@@ -1,6 +1,7 @@
 """Laws of the trainer: the order of the data, accumulation, and runs stopped in every way that end with the same weights."""
 
 import contextlib
+import hashlib
 import math
 import os
 import random
@@ -21,7 +22,7 @@ import train
 from config import UserError, main_guard
 from data_engine import shards
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
-from tests.training import PLAIN, ROOT, STEPS, TEXT, arguments, at_step, losses, make_data, once, quick, run, weights_hash
+from tests.training import PLAIN, ROOT, STEPS, TEXT, Launcher, arguments, at_step, losses, make_data, once, quick, run, weights_hash
 from windows import Windows, epoch_order, windows_of_step
 
 torch.set_num_threads(1)  # as in test_model.py
@@ -338,46 +339,62 @@ def test_the_configs_hold_settings_only(config):
 # ---- killed for real -----------------------------------------------------------------------------------------------
 
 
-def process(data, out, **settings):
-    command = [sys.executable, str(ROOT / "train.py"), *arguments(data, out, **settings)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory):
+    found = Launcher(tmp_path_factory.mktemp("launcher"))
+    yield found
+    found.close()
 
 
 @pytest.mark.slow
-def test_killed_at_seeded_steps_a_run_ends_as_the_straight_run(data, tmp_path):
-    steps, settings = 150, dict(steps=150, ckpt_every=4, eval_every=150)
-    out, rng = tmp_path / "killed", random.Random(2)
+def test_killed_at_ten_seeded_steps_a_run_ends_as_the_straight_run(data, tmp_path, launcher):
+    steps, settings = 150, dict(steps=150, ckpt_every=4, eval_every=75)
+    out, rng, resumed = tmp_path / "killed", random.Random(2), 0
     assert run(data, tmp_path / "straight", **settings) == 0
-    resumed = 0
-    for target in sorted(rng.sample(range(3, steps - 30), 4)):
-        running, log = process(data, out, **settings), out / "log.jsonl"
-        while running.poll() is None:
-            if log.exists() and f'"step": {target},' in log.read_text():
-                running.kill()
-            time.sleep(0.002)
-        said = running.communicate()[0]
-        assert running.returncode == -signal.SIGKILL, said
-        found, _ = checkpoint.newest_checkpoint(out)
-        assert (found["step"] if found else 0) < steps
+    for target in sorted(rng.sample(range(3, steps - 10), 10)):
+        pid, log, delay = launcher.start(data, out, **settings), out / "log.jsonl", rng.uniform(0, 0.02)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (log.exists() and f'"step": {target},' in log.read_text()):
+            time.sleep(0.001)
+        time.sleep(delay)  # in the middle of a step, a checkpoint, a manifest
+        os.kill(pid, signal.SIGKILL)
+        code, _, said = launcher.wait()
+        assert code == -signal.SIGKILL, said
         resumed += "going on from step" in said
-    running = process(data, out, **settings)
-    assert "going on from step" in running.communicate()[0] and running.returncode == 0
-    assert resumed >= 2
-    ends = [load_checkpoint(folder / "ckpt.pt") for folder in (tmp_path / "straight", out)]
-    assert ends[0]["step"] == ends[1]["step"] == steps
-    for a, b in zip(ends[0]["model"].values(), ends[1]["model"].values(), strict=True):
-        assert torch.equal(a, b)
+    launcher.start(data, out, **settings)
+    code, _, said = launcher.wait()
+    assert code == 0 and "going on from step" in said and resumed >= 8
+    ends = [checkpoint.newest_checkpoint(folder)[0] for folder in (tmp_path / "straight", out)]
+    digests = [hashlib.sha256(b"".join(p.numpy().tobytes() for p in end["model"].values())).hexdigest() for end in ends]
+    assert ends[0]["step"] == ends[1]["step"] == steps and digests[0] == digests[1]
     assert losses(out) == losses(tmp_path / "straight")
+    assert [row["step"] for row in checkpoint.read_manifest(out)["checkpoints"]] == [144, 148, 150]
+
+
+@pytest.mark.slow
+def test_going_on_needs_no_more_memory_than_training(data, tmp_path, launcher):
+    sizes = dict(n_layer=4, d_model=384, d_ff=1536, micro_batch=1, tokens_per_step=16, eval_tokens=16)  # 113 MB of state
+    peaks = []
+    for steps in (3, 6):
+        launcher.start(data, tmp_path / "out", **sizes, steps=steps)
+        code, peak, said = launcher.wait()
+        assert code == 0 and ("going on from step 3" in said) == (steps == 6)
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 5e6, peaks
 
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_is_exit_code_130_and_a_typo_is_2(data, tmp_path):
-    running = process(data, tmp_path / "out", steps=100_000)
+    def process(**settings):
+        command = [sys.executable, str(ROOT / "train.py"), *arguments(data, tmp_path / "out", **settings)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    running = process(steps=100_000)
     while not (tmp_path / "out" / "log.jsonl").exists() and running.poll() is None:
         time.sleep(0.02)
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=60)[0]
     assert running.returncode == 130 and said.splitlines()[-1].startswith("stopped by SIGINT after step"), said
-    running = process(data, tmp_path / "out", stepz=1)
+    running = process(stepz=1)
     assert running.communicate()[0] == "error: unknown setting 'stepz'; did you mean 'steps'?\n" and running.returncode == 2

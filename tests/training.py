@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import random
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,3 +115,48 @@ def once(act):
     """A function of a loss that gives it back as it is, and acts on its first call: a second Ctrl-C would be another matter."""
     calls = []
     return lambda loss: calls.append(1) or (act() if len(calls) == 1 else None) or loss
+
+
+LAUNCHER = """
+import json, os, sys
+import matplotlib.figure, tensorboardX, tokenizers, train  # once: it is most of the time of so short a run
+for line in sys.stdin:
+    said, argv = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1), os.dup2(out, 2)
+        code = 1
+        try:
+            code = train.main(argv)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    print(pid, flush=True)
+    _, status, usage = os.wait4(pid, 0)
+    print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, flush=True)
+"""
+
+
+class Launcher:
+    """Starts runs of train.py in processes of their own, one at a time, that can be killed: forks of one that has imported it."""
+
+    def __init__(self, folder):
+        self.said = folder / "said"
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, "-c", LAUNCHER], cwd=ROOT, **pipes)
+
+    def start(self, data, out, **settings):
+        """-> pid"""
+        self.process.stdin.write(json.dumps([str(self.said), arguments(data, out, **settings)]) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def wait(self):
+        """-> (exit code, or minus the signal; greatest resident memory in bytes; what was said)"""
+        code, kib = self.process.stdout.readline().split()
+        return int(code), int(kib) * 1024, self.said.read_text()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
