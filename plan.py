@@ -62,7 +62,7 @@ CARDS = [
     geforce("RTX 5070 Ti", 70, 2.452, 16, 300),
     geforce("RTX 5080", 84, 2.617, 16, 360),
     geforce("RTX 5090", 170, 2.407, 32, 575),
-    Card("A100", 312, 40, 400, "data centre"),
+    Card("A100", 312, 40, 400, "data centre"),  # -SXM4-40GB, -PCIE-40GB
     Card("A100-SXM4-80GB", 312, 80, 400, "data centre"),
     Card("A100 80GB", 312, 80, 300, "data centre"),
     Card("H100 PCIe", 756, 80, 350, "data centre"),
@@ -74,28 +74,28 @@ CARDS = [
 
 def card_named(text):
     """The card that a driver's or a person's name means, or None; a laptop's is another chip under the same name."""
-    words = f" {text.lower()} "
-    found = [card for card in CARDS if f" {card.name.lower()} " in words.replace("_", " ")]
+    words = f" {text.lower().replace('-', ' ')} "
+    found = [card for card in CARDS if f" {card.name.lower().replace('-', ' ')} " in words]
     return None if "laptop" in words else max(found, key=lambda card: len(card.name), default=None)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def static_gb(params, matrices, optimizer):
+def static_gb(params, matrices, optimizer, compiled):
     """
-    Weights and gradients in fp32, the weights of the products once more in bfloat16; AdamW's two moments, of which Muon keeps one
-    for the layers' matrices. params, matrices: how many there are.
+    Weights and gradients in fp32; AdamW's two moments, of which Muon keeps one for the layers' matrices; uncompiled, autocast's
+    copy of the weights in bfloat16. params, matrices: how many there are.
     """
     moments = 8 * params - (4 * matrices if optimizer == "muon" else 0)
-    return (4 * params + 4 * params + 2 * params + moments) / 1e9
+    return (4 * params + 4 * params + moments + (0 if compiled else 2 * params)) / 1e9
 
 
 def activation_bytes(cfg, compiled, checkpointing):
     """
     Bytes that a token leaves for the backward pass, all layers (bfloat16). Compiled: the residual stream twice, q, k, v and what
-    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also the norms' results in fp32 and
-    rounded, q and k before the rotation, silu(gate) and its product.
+    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also the norms' inputs and results
+    in fp32 and rounded, what goes into the products, silu(gate) and its product with up.
     """
     D, F, H = cfg.d_model, cfg.d_ff, cfg.n_head
     compiled_bytes = 2 * (2 * D + 4 * D + 2 * F) + 4 * H
@@ -104,7 +104,7 @@ def activation_bytes(cfg, compiled, checkpointing):
     return cfg.n_layer * 2 * D + layer if checkpointing else cfg.n_layer * layer
 
 
-EAGER_D, EAGER_F = 36, 10  # bytes a layer, token and unit of width that the uncompiled model keeps: tests/test_plan.py counts them
+EAGER_D, EAGER_F = 28, 8  # bytes a layer, token and unit of width that the uncompiled model keeps: tests/test_plan.py counts them
 
 
 def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, checkpointing=False):
@@ -114,7 +114,7 @@ def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, check
     head = vocab_size * D * (4 + 2) + tokens * D * (2 + 2)  # the head's gradient of a micro-batch, its weight; h, its gradient
     layer = tokens * (6 * cfg.d_ff + 8 * D)  # gradients inside the layer that is being gone back through
     activations = tokens * activation_bytes(cfg, compiled, checkpointing)
-    return CONTEXT_GB + static_gb(params, matrices, cfg.optimizer) + (activations + max(chunk + head, head + layer)) / 1e9
+    return CONTEXT_GB + static_gb(params, matrices, cfg.optimizer, compiled) + (activations + max(chunk + head, head + layer)) / 1e9
 
 
 def checkpoint_gb(params, matrices, optimizer):

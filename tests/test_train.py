@@ -90,20 +90,6 @@ def test_windows_cover_the_shards_end_to_end(data, seq_len):
 # ---- the arithmetic ------------------------------------------------------------------------------------------------
 
 
-def test_the_learning_rate_rises_then_falls_to_its_minimum():
-    cfg = train.Train(data="", out="", lr=1.0, min_lr=0.1, warmup=4, steps=104)
-    assert [train.lr_at(step, cfg) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert train.lr_at(53, cfg) == pytest.approx(0.55)  # half of the cosine's way
-    assert train.lr_at(103, cfg) == pytest.approx(0.1)
-
-
-def test_weight_decay_is_on_matrices_only():
-    model = Phoenix(ModelConfig(50, 1, 2, 8, 16, 4))
-    groups = train.make_optimizer(model, train.Train(data="", out="")).param_groups
-    assert [(g["weight_decay"], {p.dim() for p in g["params"]}) for g in groups] == [(0.1, {2}), (0.0, {1})]
-    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
-
-
 def test_many_small_micro_batches_give_the_gradient_of_one_large():
     torch.manual_seed(0)
     model = Phoenix(ModelConfig(50, 2, 2, 16, 32, 8))
