@@ -48,18 +48,18 @@ class ModelConfig:
 
 
 def rotary(cfg):
-    """cos and sin of every position and frequency, each (context, K), fp32; the frequencies stand twice, for both halves."""
+    """cos and sin of every position and frequency, each (context, K/2), fp32."""
     K = cfg.d_model // cfg.n_head
     frequency_K2 = cfg.rope_theta ** (-torch.arange(0, K, 2, dtype=torch.float32) / K)
     angle_TK2 = torch.arange(cfg.context, dtype=torch.float32)[:, None] * frequency_K2
-    angle_TK = torch.cat([angle_TK2, angle_TK2], dim=-1)
-    return angle_TK.cos(), angle_TK.sin()
+    return angle_TK2.cos(), angle_TK2.sin()
 
 
-def rotate(x_BHTK, cos_TK, sin_TK):
+def rotate(x_BTHK, cos_TK2, sin_TK2):
     """Turns the pairs (i, i + K/2) by their position's angle: Llama's half-split layout, not the paper's interleaved one."""
-    left, right = x_BHTK.chunk(2, dim=-1)
-    return x_BHTK * cos_TK + torch.cat([-right, left], dim=-1) * sin_TK
+    (left, right), cos, sin = x_BTHK.float().chunk(2, dim=-1), cos_TK2[:, None], sin_TK2[:, None]
+    turned = torch.addcmul(left * cos, right, sin, value=-1), torch.addcmul(right * cos, left, sin)
+    return torch.cat(turned, dim=-1).type_as(x_BTHK)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -81,13 +81,14 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
             self.k_norm = RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
 
-    def forward(self, x_BTD, cos_TK, sin_TK, seen=0, kv=None):
+    def forward(self, x_BTD, cos_TK2, sin_TK2, seen=0, kv=None):
         """`kv` (2, B, H, context, K) keeps keys and values; `seen` of its positions are filled before this call."""
         B, T, D = x_BTD.shape
-        q, k, v = (p(x_BTD).view(B, T, self.n_head, -1).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (p(x_BTD).view(B, T, self.n_head, -1) for p in (self.q_proj, self.k_proj, self.v_proj))
         if hasattr(self, "q_norm"):
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, cos_TK, sin_TK).type_as(v), rotate(k, cos_TK, sin_TK).type_as(v)
+        q, k = rotate(q, cos_TK2, sin_TK2), rotate(k, cos_TK2, sin_TK2)
+        q, k, v = (x_BTHK.transpose(1, 2) for x_BTHK in (q, k, v))
         if kv is not None:
             kv[0, :, :, seen : seen + T], kv[1, :, :, seen : seen + T] = k, v
             k, v = kv[:, :, :, : seen + T]
@@ -114,8 +115,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(cfg.d_model, eps=cfg.norm_eps)
         self.mlp = MLP(cfg)
 
-    def forward(self, x_BTD, cos_TK, sin_TK, seen=0, kv=None):
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TK, sin_TK, seen, kv)
+    def forward(self, x_BTD, cos_TK2, sin_TK2, seen=0, kv=None):
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TK2, sin_TK2, seen, kv)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
@@ -128,23 +129,23 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.d_model)
         self.layers = nn.ModuleList(Layer(cfg) for _ in range(cfg.n_layer))
         self.norm = RMSNorm(cfg.d_model, eps=cfg.norm_eps)
-        cos_TK, sin_TK = rotary(cfg)
-        self.register_buffer("cos_TK", cos_TK, persistent=False)
-        self.register_buffer("sin_TK", sin_TK, persistent=False)
+        cos_TK2, sin_TK2 = rotary(cfg)
+        self.register_buffer("cos_TK2", cos_TK2, persistent=False)
+        self.register_buffer("sin_TK2", sin_TK2, persistent=False)
 
     def forward(self, tokens_BT, seen=0, kv_L=None):
         T = tokens_BT.shape[1]
-        assert seen + T <= len(self.cos_TK), f"{seen + T} positions, the context is {len(self.cos_TK)}"
+        assert seen + T <= len(self.cos_TK2), f"{seen + T} positions, the context is {len(self.cos_TK2)}"
         assert seen == 0 or T == 1, "a filled cache takes one position at a time: there is no mask for more"
-        cos_TK, sin_TK = self.cos_TK[seen : seen + T], self.sin_TK[seen : seen + T]
+        cos_TK2, sin_TK2 = self.cos_TK2[seen : seen + T], self.sin_TK2[seen : seen + T]
         x_BTD, kind = self.embed_tokens(tokens_BT), tokens_BT.device.type
         if torch.is_autocast_enabled(kind):  # else the stream would be fp32: a tenth more memory, and the norms twice as slow
             x_BTD = x_BTD.to(torch.get_autocast_dtype(kind))
         for i, layer in enumerate(self.layers):
             if self.checkpointing and torch.is_grad_enabled():
-                x_BTD = recomputed(layer, x_BTD, cos_TK, sin_TK, use_reentrant=False)
+                x_BTD = recomputed(layer, x_BTD, cos_TK2, sin_TK2, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, cos_TK, sin_TK, seen, None if kv_L is None else kv_L[i])
+                x_BTD = layer(x_BTD, cos_TK2, sin_TK2, seen, None if kv_L is None else kv_L[i])
         return self.norm(x_BTD)
 
 
