@@ -149,7 +149,8 @@ def save_checkpoint(out, state, keep_last=2, keep_every=None):
         row = {"file": path.name, "step": state["step"], "tokens": state["tokens"], "bytes": temporary.stat().st_size}
         row |= {"sha256": sha256_of(temporary), "saved_at": time.time()}
         manifest = read_manifest(out) or new_manifest(state.get("run", ""))
-        manifest["checkpoints"] = [r for r in manifest["checkpoints"] if r["step"] != row["step"]] + [row]
+        there = [r for r in manifest["checkpoints"] if r["step"] != row["step"] and (out / r["file"]).is_file()]
+        manifest["checkpoints"] = [*there, row]
         write_manifest(out, manifest)  # before the rename: a checkpoint that is there is always listed
         temporary.replace(path)
         sync_folder(out)

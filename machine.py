@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch._functorch.config
 
 import cross_entropy
 from config import UserError

@@ -2,17 +2,23 @@
 
 import torch
 
+from run_log import say
+
 
 def score(path, tasks, limit, data, device):
     """{"hellaswag/acc": ..., ...} of a checkpoint on the first `limit` items of each task; the run's random state is as before."""
     import evaluate  # transformers is seconds of import, for those who want it
-    from eval_tasks import items_of
+    from eval_tasks import Unavailable, items_of
 
     found = {}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.compiler.set_stance("force_eager"):
         lm = evaluate.load_model(evaluate.Evaluate(str(path), device=str(device)))
         for name in tasks:
-            items = items_of(name, data)[0][:limit]
+            try:
+                items = items_of(name, data)[0][:limit]
+            except Unavailable as error:  # the Hub was there when the run began: no reason to end it
+                say(f"{name} is not scored: {error}")
+                continue
             for metric, (value, _) in evaluate.metrics_of(name, items, evaluate.answer(lm, name, items)).items():
                 found[f"{name}/{metric}"] = float(value)
     return found
