@@ -74,7 +74,8 @@ PLAINLY = {  # what the server's answers mean to the one who can mend it
 
 def reason_of(error, password_file):
     """One line that never holds the password, whatever the library's message does."""
-    text, password = " ".join(f"{type(error).__name__}: {error}".split()), None
+    text, password = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}", None
+    text = " ".join(text.split())
     text = next((f"{plainly} ({text})" for answer, plainly in PLAINLY.items() if answer in text), text)
     with contextlib.suppress(UserError):
         password = read_password(password_file)
@@ -100,15 +101,15 @@ class Share:
     def path(self, name):
         return f"{self.root}/{name}"
 
-    def names(self, below=None):
-        """What lies in the folder, or in one below it; nothing where there is none."""
+    def sizes(self, below=None):
+        """{name: bytes} of what lies in the folder, or in one below it; nothing where there is none."""
         try:
             entries = self.fs.ls(self.path(below) if below else self.root, detail=True)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
-            return set()
-        return {entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries}
+            return {}
+        return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry["size"] for entry in entries}
 
     def read(self, name):
         """bytes, or None where there is no such file."""
@@ -177,15 +178,16 @@ class Mirror:
         self.keep_last, self.keep_every = keep_last, keep_every
         self.sent = {}  # sha256 of what lies over there, by name, as far as this process has verified it
         self.trouble = None
-        self.news, self.idle = threading.Event(), threading.Event()
+        self.news, self.idle, self.lock = threading.Event(), threading.Event(), threading.Lock()
         self.closing, self.ending = threading.Event(), threading.Event()  # being waited for; over
         self.share = None
         self.thread = threading.Thread(target=self._run, name="nas", daemon=True)  # a hanging share does not keep a run from ending
         self.thread.start()
 
     def changed(self):
-        self.idle.clear()
-        self.news.set()
+        with self.lock:  # else news that come just as a pass ends would be taken for sent
+            self.idle.clear()
+            self.news.set()
 
     def lag(self):
         """(checkpoints that are here and not yet verified over there, seconds since the oldest of them was saved)"""
@@ -249,8 +251,9 @@ class Mirror:
                 if self.trouble is not None:
                     self.say("nas: works again, the copy is complete")
                 self.trouble, wait = None, FIRST_RETRY
-                if not self.news.is_set():
-                    self.idle.set()
+                with self.lock:
+                    if not self.news.is_set():
+                        self.idle.set()
 
     def _sync(self):
         """All that the local manifest lists and the share lacks, the newest first; the logs; then what need not be kept goes."""
@@ -264,8 +267,8 @@ class Mirror:
         there = checkpoint.parse_manifest(data, f"{self.url}/{checkpoint.MANIFEST}") if data else None
         if there is not None and there["run"] != local["run"]:
             raise UserError(f"{self.url} holds the checkpoints of another run: give another nas=, or empty that folder")
-        names = self.share.names()
-        listed = {row["file"]: row for row in there["checkpoints"] if row["file"] in names} if there else {}
+        sizes = self.share.sizes()
+        listed = {row["file"]: row for row in there["checkpoints"] if sizes.get(row["file"]) == row["bytes"]} if there else {}
         for name in [name for name, row in listed.items() if row["sha256"] in local["abandoned"]]:
             del listed[name]
         for row in sorted(local["checkpoints"], key=lambda row: -row["step"]):
@@ -287,7 +290,7 @@ class Mirror:
                 self.sent[name] = self.share.put(name, [data])
         kept = checkpoint.steps_to_keep([row["step"] for row in listed.values()], self.keep_last, self.keep_every)
         self._list(local, {name: row for name, row in listed.items() if row["step"] in kept})
-        for name in self.share.names():
+        for name in self.share.sizes():
             listed_no_more = name.startswith("ckpt-") and name.endswith(".pt") and name not in listed
             if listed_no_more or listed.get(name, {}).get("step") not in {None, *kept} or name.endswith(".partial"):
                 self.share.remove(name)
@@ -322,7 +325,7 @@ def fetch(url, out, password_file=None, say=print):
                 checkpoint.write_manifest(out, manifest | {"checkpoints": [row], "abandoned": []})
                 (out / (row["file"] + ".tmp")).replace(out / row["file"])
                 checkpoint.link_newest(out, out / row["file"])
-                for name in ["log.jsonl", *(f"tensorboard/{n}" for n in sorted(share.names("tensorboard")))]:
+                for name in ["log.jsonl", *(f"tensorboard/{n}" for n in sorted(share.sizes("tensorboard")))]:
                     data = share.read(name)
                     if data is not None and not name.endswith(".partial"):
                         (out / name).parent.mkdir(exist_ok=True)

@@ -124,17 +124,8 @@ def check_settings(cfg):
     for name in ("lr", "clip", "ckpt_minutes", "spike_z", "gpu_memory_gb"):
         if getattr(cfg, name) is not None and not 0 < getattr(cfg, name) < math.inf:
             raise UserError(f"{name}={getattr(cfg, name)} must be above 0")
-    for name in (
-        "min_lr",
-        "warmup",
-        "seed",
-        "weight_decay",
-        "sample_tokens",
-        "eval_tokens",
-        "z_loss",
-        "rollback_margin",
-        "nas_wait",
-    ):
+    at_least_0 = "min_lr warmup seed weight_decay sample_tokens eval_tokens z_loss rollback_margin nas_wait"
+    for name in at_least_0.split():
         if not 0 <= getattr(cfg, name) < math.inf:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0")
     for name in ("beta1", "beta2"):
