@@ -117,6 +117,7 @@ def test_a_poisoned_batch_sends_the_run_back_and_is_left_out(long_data, tmp_path
     assert weights_hash(tmp_path / "blind") != weights_hash(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [38, 44])  # before the poison, and between the rollback and the next checkpoint
 def test_stopped_around_a_rollback_it_ends_as_the_straight_run(long_data, tmp_path, monkeypatch, step):
     _, poison = long_data

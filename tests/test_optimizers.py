@@ -50,6 +50,7 @@ def test_muon_has_the_layers_matrices_and_adamw_the_embedding_and_the_norms():
     assert adamw == {name for name in names.values() if "norm" in name} | {"model.embed_tokens.weight"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"optimizer": "muon", "schedule": "wsd"}, {"qk_norm": True, "z_loss": 1e-3}])
 def test_each_choice_trains_and_is_gone_on_with_to_the_bit(tiny_data, tmp_path, monkeypatch, settings):
     with quick():
