@@ -112,12 +112,13 @@ def difference(ones, others):
 
 def compile_checked(model, tokens_BT, targets_BT, machine, z_loss=0.0):
     """
-    Compiles the decoder and the loss, and compares with the plain model on this micro-batch: loss within 2 %, gradients within 5 %
-    in bfloat16, which keeps 8 bits; a hundredth of that in fp32. -> None, or the reason why the model stays as it was.
+    Compiles the decoder and the loss, and compares with the plain model on this micro-batch: loss within 2 %, gradients within
+    10 % in bfloat16, which keeps 8 bits (1 % apart on a CPU); a tenth of that in TF32, a hundredth in fp32. -> None, or the reason
+    why the model stays as it was.
     """
     if machine.cuda and importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    as_set, exact = model.model.checkpointing, 1.0 if machine.dtype == "bfloat16" else 0.01
+    as_set, exact = model.model.checkpointing, 1.0 if machine.dtype == "bfloat16" else 0.1 if machine.cuda else 0.01
     model.model.checkpointing = True  # plain and whole, the activations of a full micro-batch may not fit
     plain_loss, plain = gradients(model, tokens_BT, targets_BT, machine, z_loss)
     model.model.checkpointing = as_set
@@ -130,7 +131,10 @@ def compile_checked(model, tokens_BT, targets_BT, machine, z_loss=0.0):
     try:
         loss, grads = gradients(model, tokens_BT, targets_BT, machine, z_loss)
         apart, loss_apart = difference(plain, grads), abs(loss - plain_loss) / abs(plain_loss)
-        if apart <= 0.05 * exact and loss_apart <= 0.02 * exact:  # NaN is not
+        if machine.cuda:
+            torch.cuda.empty_cache()  # the memory of the check is not that of the run
+            torch.cuda.reset_peak_memory_stats(machine.device)
+        if apart <= 0.1 * exact and loss_apart <= 0.02 * exact:  # NaN is not
             return None
         reason = f"compiled and plain differ: loss {loss:.5f} and {plain_loss:.5f}, gradients by {apart:.2%}"
     except Exception as error:  # whatever a compiler raises: there is a way without it

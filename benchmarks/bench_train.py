@@ -154,9 +154,6 @@ def ours(cfg, here, file, compiled):
         problem = machine.compile_checked(model, tokens_BT, targets_BT, here)
         if problem:
             raise RuntimeError(problem)
-        if here.cuda:  # the check's plain pass is not the training's memory
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
     reader = train.ThreadPoolExecutor(1)
     ahead = reader.submit(fetch, 0)
 
