@@ -22,9 +22,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from checkpoint import load_checkpoint
 from config import UserError
-
-IGNORED = -100  # a target that is not scored; F.cross_entropy's value
-CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**25}  # logits that exist at a time: 4 MB stay in a cache, 128 MB fill a GPU
+from cross_entropy import IGNORED, ChunkedCrossEntropy, nats_of_each
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,25 @@ class ModelConfig:
 
 
 def rotary(cfg):
-    """cos and sin of every position and frequency, each (context, K), fp32; the frequencies stand twice, for both halves."""
+    """cos and sin of every position and frequency, each (context, K/2), fp32."""
     K = cfg.d_model // cfg.n_head
     frequency_K2 = cfg.rope_theta ** (-torch.arange(0, K, 2, dtype=torch.float32) / K)
     angle_TK2 = torch.arange(cfg.context, dtype=torch.float32)[:, None] * frequency_K2
-    angle_TK = torch.cat([angle_TK2, angle_TK2], dim=-1)
-    return angle_TK.cos(), angle_TK.sin()
+    return angle_TK2.cos(), angle_TK2.sin()
 
 
-def rotate(x_BHTK, cos_TK, sin_TK):
+def rotate(x_BTHK, cos_TK2, sin_TK2):
     """Turns the pairs (i, i + K/2) by their position's angle: Llama's half-split layout, not the paper's interleaved one."""
-    left, right = x_BHTK.chunk(2, dim=-1)
-    return x_BHTK * cos_TK + torch.cat([-right, left], dim=-1) * sin_TK
+    (left, right), cos, sin = x_BTHK.float().chunk(2, dim=-1), cos_TK2[:, None], sin_TK2[:, None]
+    turned = torch.addcmul(left * cos, right, sin, value=-1), torch.addcmul(right * cos, left, sin)
+    return torch.cat(turned, dim=-1).type_as(x_BTHK)
+
+
+class RMSNorm(nn.RMSNorm):
+    """Computed in fp32 whatever comes in, given back in what came: the residual stream may be bfloat16."""
+
+    def forward(self, x):
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight, self.eps).type_as(x)
 
 
 class Attention(nn.Module):
@@ -73,16 +78,17 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=False)
         self.o_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=False)
         if cfg.qk_norm:
-            self.q_norm = nn.RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
-            self.k_norm = nn.RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
+            self.q_norm = RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
+            self.k_norm = RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
 
-    def forward(self, x_BTD, cos_TK, sin_TK, seen=0, kv=None):
+    def forward(self, x_BTD, cos_TK2, sin_TK2, seen=0, kv=None):
         """`kv` (2, B, H, context, K) keeps keys and values; `seen` of its positions are filled before this call."""
         B, T, D = x_BTD.shape
-        q, k, v = (p(x_BTD).view(B, T, self.n_head, -1).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (p(x_BTD).view(B, T, self.n_head, -1) for p in (self.q_proj, self.k_proj, self.v_proj))
         if hasattr(self, "q_norm"):
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, cos_TK, sin_TK).type_as(v), rotate(k, cos_TK, sin_TK).type_as(v)
+        q, k = rotate(q, cos_TK2, sin_TK2), rotate(k, cos_TK2, sin_TK2)
+        q, k, v = (x_BTHK.transpose(1, 2) for x_BTHK in (q, k, v))
         if kv is not None:
             kv[0, :, :, seen : seen + T], kv[1, :, :, seen : seen + T] = k, v
             k, v = kv[:, :, :, : seen + T]
@@ -104,13 +110,13 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     def __init__(self, cfg):
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(cfg.d_model, eps=cfg.norm_eps)
+        self.input_layernorm = RMSNorm(cfg.d_model, eps=cfg.norm_eps)
         self.self_attn = Attention(cfg)
-        self.post_attention_layernorm = nn.RMSNorm(cfg.d_model, eps=cfg.norm_eps)
+        self.post_attention_layernorm = RMSNorm(cfg.d_model, eps=cfg.norm_eps)
         self.mlp = MLP(cfg)
 
-    def forward(self, x_BTD, cos_TK, sin_TK, seen=0, kv=None):
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TK, sin_TK, seen, kv)
+    def forward(self, x_BTD, cos_TK2, sin_TK2, seen=0, kv=None):
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TK2, sin_TK2, seen, kv)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
@@ -122,65 +128,25 @@ class Decoder(nn.Module):
         self.checkpointing = False  # recompute each layer in the backward pass: about 1/10 of the memory, 27 % more work
         self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.d_model)
         self.layers = nn.ModuleList(Layer(cfg) for _ in range(cfg.n_layer))
-        self.norm = nn.RMSNorm(cfg.d_model, eps=cfg.norm_eps)
-        cos_TK, sin_TK = rotary(cfg)
-        self.register_buffer("cos_TK", cos_TK, persistent=False)
-        self.register_buffer("sin_TK", sin_TK, persistent=False)
+        self.norm = RMSNorm(cfg.d_model, eps=cfg.norm_eps)
+        cos_TK2, sin_TK2 = rotary(cfg)
+        self.register_buffer("cos_TK2", cos_TK2, persistent=False)
+        self.register_buffer("sin_TK2", sin_TK2, persistent=False)
 
     def forward(self, tokens_BT, seen=0, kv_L=None):
         T = tokens_BT.shape[1]
-        assert seen + T <= len(self.cos_TK), f"{seen + T} positions, the context is {len(self.cos_TK)}"
+        assert seen + T <= len(self.cos_TK2), f"{seen + T} positions, the context is {len(self.cos_TK2)}"
         assert seen == 0 or T == 1, "a filled cache takes one position at a time: there is no mask for more"
-        cos_TK, sin_TK = self.cos_TK[seen : seen + T], self.sin_TK[seen : seen + T]
-        x_BTD = self.embed_tokens(tokens_BT)
+        cos_TK2, sin_TK2 = self.cos_TK2[seen : seen + T], self.sin_TK2[seen : seen + T]
+        x_BTD, kind = self.embed_tokens(tokens_BT), tokens_BT.device.type
+        if torch.is_autocast_enabled(kind):  # else the stream would be fp32: a tenth more memory, and the norms twice as slow
+            x_BTD = x_BTD.to(torch.get_autocast_dtype(kind))
         for i, layer in enumerate(self.layers):
             if self.checkpointing and torch.is_grad_enabled():
-                x_BTD = recomputed(layer, x_BTD, cos_TK, sin_TK, use_reentrant=False)
+                x_BTD = recomputed(layer, x_BTD, cos_TK2, sin_TK2, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, cos_TK, sin_TK, seen, None if kv_L is None else kv_L[i])
+                x_BTD = layer(x_BTD, cos_TK2, sin_TK2, seen, None if kv_L is None else kv_L[i])
         return self.norm(x_BTD)
-
-
-# ---- the loss --------------------------------------------------------------------------------------------------------
-
-
-def nats(logp_NV, targets_N):
-    """-log p of each target; 0 where the target is IGNORED."""
-    return -logp_NV.gather(-1, targets_N.clamp(min=0)[:, None]).squeeze(-1).masked_fill(targets_N == IGNORED, 0.0)
-
-
-def chunk_rows(weight_VD):
-    return max(1, CHUNK_LOGITS.get(weight_VD.device.type, 2**25) // len(weight_VD))
-
-
-class ChunkedCrossEntropy(torch.autograd.Function):
-    """
-    sum(nats) of softmax(h @ weight.T), a few rows at a time. The gradients are made on the way, while a chunk's logits exist:
-    nothing is computed twice and what is kept for the backward pass is h's gradient and the weight's.
-    """
-
-    @staticmethod
-    def forward(ctx, h_ND, weight_VD, targets_N, dtype):
-        w_VD = weight_VD.to(dtype)
-        total = torch.zeros((), device=h_ND.device)
-        grad_h_ND, grad_w_VD = torch.empty_like(h_ND), torch.zeros_like(weight_VD)
-        rows = chunk_rows(weight_VD)
-        for h, targets, grad_h in zip(h_ND.split(rows), targets_N.split(rows), grad_h_ND.split(rows), strict=True):
-            h = h.to(dtype)
-            logp = F.log_softmax(h @ w_VD.T, dim=-1, dtype=torch.float32)
-            total += nats(logp, targets).sum()
-            grad = logp.exp_()  # d(nats)/d(logits) = softmax - one_hot(target), in the memory of log p
-            grad[torch.arange(len(targets), device=grad.device), targets.clamp(min=0)] -= 1.0
-            grad = grad.masked_fill_((targets == IGNORED)[:, None], 0.0).to(dtype)
-            grad_h.copy_(grad @ w_VD)
-            grad_w_VD += grad.T @ h
-        ctx.save_for_backward(grad_h_ND, grad_w_VD)
-        return total
-
-    @staticmethod
-    def backward(ctx, grad_total):
-        grad_h_ND, grad_w_VD = ctx.saved_tensors
-        return grad_h_ND * grad_total, grad_w_VD * grad_total, None, None
 
 
 # ---- the model -------------------------------------------------------------------------------------------------------
@@ -215,21 +181,29 @@ class Phoenix(nn.Module):
         Cross-entropy in nats; targets of -100 do not count. reduction: "mean" of the counted targets, their "sum", or "none"
         for the nats of each target (B, T), which is for scoring and has no gradient.
         """
-        h_ND, targets_N, weight_VD = self.model(tokens_BT).flatten(0, 1), targets_BT.flatten(), self.model.embed_tokens.weight
-        kind = h_ND.device.type
+        if reduction != "none" and torch.is_grad_enabled():
+            total, _ = self.objective(tokens_BT, targets_BT)
+        else:
+            with torch.no_grad():
+                h_ND, weight_VD, dtype = self._head(tokens_BT)
+                with torch.autocast(h_ND.device.type, enabled=False):  # the dtypes of a chunk are said outright
+                    nats_N = nats_of_each(h_ND, weight_VD, targets_BT.flatten(), dtype)
+            if reduction == "none":
+                return nats_N.view_as(targets_BT)
+            total = nats_N.sum()
+        return total if reduction == "sum" else total / (targets_BT != IGNORED).sum()
+
+    def objective(self, tokens_BT, targets_BT, z_loss=0.0):
+        """What training minimises, the cross-entropy + z_loss * log(Z)^2, and the cross-entropy alone; sums over the targets."""
+        h_ND, weight_VD, dtype = self._head(tokens_BT)
+        with torch.autocast(h_ND.device.type, enabled=False):
+            return ChunkedCrossEntropy.apply(h_ND, weight_VD, targets_BT.flatten(), dtype, z_loss)
+
+    def _head(self, tokens_BT):
+        """Hidden states (N, D), the head's weight (V, D) and the dtype of their product."""
+        h_ND, kind = self.model(tokens_BT).flatten(0, 1), tokens_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else h_ND.dtype
-        with torch.autocast(kind, enabled=False):  # the dtypes of a chunk are said outright
-            if reduction != "none" and torch.is_grad_enabled():
-                total = ChunkedCrossEntropy.apply(h_ND, weight_VD, targets_N, dtype)
-            else:
-                with torch.no_grad():
-                    w_DV, rows = weight_VD.to(dtype).T, chunk_rows(weight_VD)
-                    chunks = zip(h_ND.split(rows), targets_N.split(rows), strict=True)
-                    losses_N = torch.cat([nats(F.log_softmax(h.to(dtype) @ w_DV, -1, dtype=torch.float32), t) for h, t in chunks])
-                if reduction == "none":
-                    return losses_N.view_as(targets_BT)
-                total = losses_N.sum()
-        return total if reduction == "sum" else total / (targets_N != IGNORED).sum()
+        return h_ND, self.model.embed_tokens.weight, dtype
 
     @torch.no_grad()
     def generate(self, tokens_BT, max_new_tokens, temperature=1.0, top_k=None, generator=None):

@@ -1,30 +1,26 @@
 """
 Trains a model on the data engine's shards.   python train.py configs/125m.py [--key=value ...]
+What it will need, without starting it:       python train.py configs/125m.py --plan [--card="RTX 3060"]
 
 Run it again after Ctrl-C, SIGTERM, kill -9 or a power cut: it goes on from the newest whole checkpoint in `out` and ends with
 the same weights as a run that was never stopped, bit for bit, on the same machine with the same settings. (On a CPU the number
 of threads decides the order of sums and so the last bits: it is kept in the checkpoint, and a change is said.)
 
-Leaves in `out`: ckpt.pt, ckpt.prev.pt (the one before), log.jsonl (a row a logged step), loss.png, sample.txt, tokenizer/.
+Leaves in `out`: ckpt.pt (the newest checkpoint), ckpt-STEP.pt and manifest.json, log.jsonl (a row a logged step), tensorboard/,
+loss.png, sample.txt, tokenizer/. With --nas a verified copy of all that on a share (nas.py).
 Exit codes: 0 done, 2 a mistake in settings or data, 130 and 143 stopped by Ctrl-C or SIGTERM with a checkpoint written.
 """
 
 import dataclasses
-import functools
-import hashlib
-import importlib.util
-import itertools
-import json
 import math
 import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,22 +33,29 @@ import torch
 from tqdm import tqdm
 
 import checkpoint
+import guards
+import machine
+import nas
+import plan
+import zero_shot
 from config import UserError, load, main_guard
 from data_engine import shards
 from model import ModelConfig, Phoenix
-from windows import Windows, windows_of_step
+from optimizers import OPTIMIZERS, SCHEDULES, lr_at, make_optimizer
+from run_log import RunLog, commit, duration, say
+from stopping import signals_noted
+from validation import sample, token_bytes, validate
+from windows import Windows, data_step, windows_of_step
 
 SAY_EVERY = 20  # seconds between two lines of progress where there is no terminal for a bar
-SKIPS_IN_A_ROW = 20  # updates skipped one after the other for a loss that is not finite, before the run gives up
-
-# settings that change what is kept and seen of a run, not its weights
-NO_MATTER = ("data", "out", "verify", "eval_every", "eval_tokens", "log_every", "ckpt_every", "ckpt_minutes", "sample_tokens")
 
 
 @dataclass(frozen=True)
 class Train:
     data: str  # run folder of the data engine: holds shards/ and tokenizer/
     out: str  # folder of this run; a checkpoint in it is gone on from
+    plan: bool = False  # say what the run will need, and leave
+    card: str | None = None  # GPU to plan for, "RTX 3080 Ti"; None: the one that is here, else an RTX 3080 Ti
     # model
     n_layer: int = 12  # layers
     n_head: int = 12  # heads of attention
@@ -66,14 +69,22 @@ class Train:
     micro_batch: int = 16  # sequences at a time: as many as memory holds; the result is the same but for rounding
     tokens_per_step: int = 524_288  # of one update: micro-batches are accumulated up to it
     steps: int = 3815  # updates of the whole run
-    # optimizer: AdamW
+    # optimizer
+    optimizer: str = "adamw"  # or "muon": for the layers' matrices, AdamW for the rest
+    schedule: str = "cosine"  # or "wsd": warm-up, stable, decay
     lr: float = 6e-4  # peak learning rate
-    min_lr: float = 6e-5  # where the cosine ends
+    min_lr: float = 6e-5  # where the schedule ends
     warmup: int = 256  # steps of linear rise to lr
+    wsd_decay: float = 0.2  # the last part of the steps, in which "wsd" decays
     beta1: float = 0.9  # decay of AdamW's mean of gradients
     beta2: float = 0.95  # decay of its mean of squares
     weight_decay: float = 0.1  # on matrices, the embedding among them since it is the head too; not on the norms' weights
     clip: float = 1.0  # greatest norm of the gradient
+    z_loss: float = 0.0  # weight of log(Z)^2 in what is minimised, 1e-4 where logits drift; the log shows cross-entropy alone
+    # guards
+    rollback_after: int = 5  # steps in a row that are not finite (each is skipped) before the run goes back to a checkpoint
+    spike_z: float | None = 8.0  # standard deviations above the recent losses that send it back at once; None: never
+    rollback_margin: int = 8  # steps before a spike whose data is left out with the spike's own
     # machine
     device: str | None = None  # "cuda", "cpu", ...; None: cuda where there is one
     dtype: str | None = None  # of the matrix products, "bfloat16" or "float32"; None: bfloat16 where the hardware has it
@@ -81,239 +92,82 @@ class Train:
     grad_checkpointing: bool = False  # recompute activations: about 1/10 of their memory for a quarter more work
     deterministic: bool = True  # only operations that repeat to the bit: without it a resumed run on cuda may differ
     cpu_threads: int | None = None  # threads of a CPU run; None: torch's choice
+    gpu_memory_gb: float | None = (
+        None  # cap of the allocator in GiB, to try on a large card what fits a small one; None: the card's
+    )
     # what is seen and kept
     eval_every: int = 250  # steps between two validations; also at the start and the end
     eval_tokens: int = 1_048_576  # tokens of the validation, always the same windows, spread over the val split
+    zero_shot_every: int | None = None  # steps between two zero-shot evaluations; None: none
+    zero_shot_tasks: tuple[str, ...] = ("hellaswag", "lambada_openai", "arc_easy")  # tasks of evaluate.py
+    zero_shot_limit: int = 500  # items of each task
+    zero_shot_data: str | None = None  # folder with the tasks' files; None: from the Hub
     log_every: int = 1  # steps between two rows of log.jsonl
     ckpt_every: int = 1000  # steps between two checkpoints
     ckpt_minutes: float = 30.0  # minutes between two checkpoints, whichever comes first
+    keep_last: int = 3  # checkpoints that are kept
+    keep_every: int | None = None  # and the first one at or after every so many steps; None: no more
+    nas: str | None = None  # smb://user@host/share/path or any fsspec URL: a verified copy of `out`, made in the background
+    nas_password_file: str | None = None  # mode 600; None: the environment's PHOENIX_NAS_PASSWORD
+    nas_wait: float = 30.0  # minutes that the end of the run waits for the copy
+    resume_from: str | None = None  # a folder that nas= wrote, to begin from where `out` holds no checkpoint
     sample_tokens: int = 200  # tokens of text to write at the end
     seed: int = 1  # of the initial weights, the order of the data and the sample
 
 
-def token_bytes(tokenizer_json):
-    """
-    Bytes of text of each token (V,), from the vocabulary of a byte-level BPE, which spells every byte as one character. Special
-    tokens are 0: they stand for no text, and bits per byte leaves their nats out too.
-    """
-    described = json.loads(Path(tokenizer_json).read_text(encoding="utf-8"))
-    added = described["added_tokens"]
-    sizes = {i: len(text) for text, i in described["model"]["vocab"].items()}
-    sizes |= {t["id"]: 0 if t["special"] else len(t["content"].encode()) for t in added}
-    return torch.tensor([sizes.get(i, 0) for i in range(max(sizes) + 1)])
-
-
-# ---- training --------------------------------------------------------------------------------------------------------
-
-
-def lr_at(step, cfg):
-    """Linear from 0 over the warm-up, reaching lr at its last step, then half a cosine that reaches min_lr at the last step."""
-    if step < cfg.warmup:
-        return cfg.lr * (step + 1) / cfg.warmup
-    done = (step + 1 - cfg.warmup) / max(1, cfg.steps - cfg.warmup)
-    return cfg.min_lr + (cfg.lr - cfg.min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def make_optimizer(model, cfg):
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    rest = [p for p in model.parameters() if p.dim() != 2]
-    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    # fused: one pass over the parameters; on 2 cores 4 ms for 4 M parameters against 12 ms unfused
-    return torch.optim.AdamW(groups, lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=1e-8, fused=True)
-
-
-def accumulate(model, tokens_BT, targets_BT, micro_batch, device, precision):
-    """
-    Adds the gradient of the mean over all targets, micro-batch by micro-batch, and returns that mean, a tensor. Every part is
-    divided by the total number of targets, so N micro-batches of 1 give what 1 of N gives.
-    """
-    total = torch.zeros((), device=device)
-    parts = zip(tokens_BT.split(micro_batch), targets_BT.split(micro_batch), strict=True)
-    for tokens, targets in parts:
-        with precision():
-            tokens, targets = tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True)
-            loss = model.loss(tokens, targets, reduction="sum") / targets_BT.numel()
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-@torch.no_grad()
-def validate(model, windows, chosen, micro_batch, bytes_V, device, precision):
-    """{"val_loss": nats per token, "val_bpb": bits per byte of text} on the chosen windows."""
-    nats, text_nats, text_bytes = 0.0, 0.0, 0
-    for i in range(0, len(chosen), micro_batch):
-        tokens_BT, targets_BT = (t.to(device) for t in windows.batch(chosen[i : i + micro_batch]))
-        with precision():
-            nats_BT = model.loss(tokens_BT, targets_BT, reduction="none").double()
-        bytes_BT = bytes_V[targets_BT]
-        nats += nats_BT.sum().item()
-        text_nats += nats_BT[bytes_BT > 0].sum().item()
-        text_bytes += bytes_BT.sum().item()
-    bpb = text_nats / math.log(2) / text_bytes if text_bytes else math.nan
-    return {"val_loss": nats / (len(chosen) * windows.seq_len), "val_bpb": bpb}
-
-
-# ---- going on with a run ---------------------------------------------------------------------------------------------
-
-
-def check_same_run(saved, now, path):
-    """UserError where `now` cannot go on from the checkpoint's state; a sentence where it can, but not to the same bits."""
-    for name in ("tokenizer_sha256", "shards_sha256"):
-        if saved[name] != now[name]:
-            raise UserError(f"{path} was trained on other data ({name} differs): give another out=, or the data it began with")
-    old, new = saved["settings"] | saved["model_config"], now["settings"] | now["model_config"]
-    changed = [name for name in new if old.get(name) != new[name] and name not in NO_MATTER]
-    for name in changed:
-        if name in now["model_config"] or name in ("seq_len", "tokens_per_step", "seed"):
-            raise UserError(f"{path} has {name}={old.get(name)}, now {name}={new[name]}: give another out=, or the old value")
-    if changed:
-        news = ", ".join(f"{name} {old.get(name)} -> {new[name]}" for name in changed)
-        say(f"changed since the checkpoint: {news}; the weights will not equal those of a straight run")
-
-
-# ---- what is seen ----------------------------------------------------------------------------------------------------
-
-
-def say(text):
-    """A line on stdout that leaves a progress bar whole."""
-    tqdm.write(text)
-    sys.stdout.flush()
-
-
-def read_log(path, until=math.inf):
-    """The rows of log.jsonl up to a step; a last line that a kill cut in half is left out."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if row["step"] <= until]
-
-
-def plot(rows, title, path):
-    """loss.png: the training loss of each logged step, its running mean, and the validation loss, over tokens."""
-    from matplotlib.figure import Figure  # a second of import that --help need not pay
-
-    train = [row for row in rows if row.get("loss") is not None]
-    val = [row for row in rows if row.get("val_loss") is not None]
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    ax = figure.add_subplot()
-    if train:
-        tokens, loss = (np.array([row[name] for row in train]) for name in ("tokens", "loss"))
-        width = max(2, len(loss) // 50)
-        sums, last = np.cumsum(np.concatenate([np.zeros(1), loss])), np.arange(1, len(loss) + 1)
-        first = np.maximum(0, last - width)
-        ax.plot(tokens / 1e6, loss, color="#9ecae1", linewidth=0.8, label="training, each logged step")
-        ax.plot(tokens / 1e6, (sums[last] - sums[first]) / (last - first), color="#08519c", label=f"training, mean of {width}")
-    if val:
-        points = np.array([(row["tokens"] / 1e6, row["val_loss"]) for row in val])
-        label = f"validation, {val[-1]['val_loss']:.3f} at the end"
-        ax.plot(*points.T, "o-", color="#d94801", markersize=4, linewidth=1, label=label)
-    ax.set(xlabel="tokens trained on (millions)", ylabel="loss (nats per token)", title=title)
-    ax.grid(alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
-    if train or val:
-        ax.legend(frameon=False)
-    figure.savefig(path.with_suffix(".tmp"), format="png")
-    path.with_suffix(".tmp").replace(path)
-
-
-def duration(secs):
-    """90 -> "1.5 min", 7200 -> "2.0 h"."""
-    return f"{secs:.0f} s" if secs < 60 else f"{secs / 60:.1f} min" if secs < 5400 else f"{secs / 3600:.1f} h"
-
-
-def sample(model, tokenizer_json, eot, cfg, device):
-    """Text that the model writes from nothing but <|endoftext|>; where it ends a document and begins another, an empty line."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(tokenizer_json))
-    generator = torch.Generator(device).manual_seed(cfg.seed)
-    start_BT = torch.tensor([[eot]], device=device)
-    with torch.compiler.set_stance("force_eager"):  # every length would be compiled anew
-        ids = model.generate(start_BT, cfg.sample_tokens, temperature=0.8, top_k=50, generator=generator)[0].tolist()
-    ends = [i for i, token in enumerate(ids) if token == eot] + [len(ids)]
-    return "\n\n".join(tokenizer.decode(ids[a + 1 : b]).strip() for a, b in itertools.pairwise(ends))
-
-
-@contextmanager
-def signals_noted():
-    """A list that Ctrl-C and SIGTERM are put on, so that the step can be finished; the second of a kind acts as ever."""
-    noted, usual = [], {}
-
-    def note(number, _frame):
-        noted.append(number)
-        signal.signal(number, usual[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        usual[number] = signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-
-def commit():
-    """The checkout's commit, marked where files have changed since; "unknown" where there is no git."""
-    try:
-        git = ["git", "-C", str(Path(__file__).resolve().parent)]
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-        return head + (" with changes" if changes else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def main(argv):
-    cfg = load(Train, argv)
-    for name in ("seq_len", "micro_batch", "tokens_per_step", "steps", "eval_every", "log_every", "ckpt_every", "cpu_threads"):
+def check_settings(cfg):
+    """UserError for values that no run could have."""
+    at_least_1 = "seq_len micro_batch tokens_per_step steps eval_every log_every ckpt_every cpu_threads rollback_after keep_last"
+    for name in [*at_least_1.split(), "keep_every", "zero_shot_every", "zero_shot_limit"]:
         if getattr(cfg, name) is not None and getattr(cfg, name) < 1:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 1")
-    for name in ("lr", "clip", "ckpt_minutes"):
-        if not 0 < getattr(cfg, name) < math.inf:
+    for name in ("lr", "clip", "ckpt_minutes", "spike_z", "gpu_memory_gb"):
+        if getattr(cfg, name) is not None and not 0 < getattr(cfg, name) < math.inf:
             raise UserError(f"{name}={getattr(cfg, name)} must be above 0")
-    for name in ("min_lr", "warmup", "seed", "weight_decay", "sample_tokens", "eval_tokens"):
+    at_least_0 = "min_lr warmup seed weight_decay sample_tokens eval_tokens z_loss rollback_margin nas_wait"
+    for name in at_least_0.split():
         if not 0 <= getattr(cfg, name) < math.inf:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0")
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(cfg, name) < 1:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0 and below 1")
+    if not 0 < cfg.wsd_decay <= 1:
+        raise UserError(f"wsd_decay={cfg.wsd_decay} must be above 0 and at most 1")
     if cfg.tokens_per_step % (cfg.micro_batch * cfg.seq_len):
         micro = f"micro_batch*seq_len={cfg.micro_batch * cfg.seq_len}"
         raise UserError(f"tokens_per_step={cfg.tokens_per_step} must be a multiple of {micro}")
-    if cfg.dtype not in (None, "bfloat16", "float32"):
-        raise UserError(f'dtype must be "bfloat16", "float32" or None, not {cfg.dtype!r}')
+    for name, known in (("dtype", (None, "bfloat16", "float32")), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if getattr(cfg, name) not in known:
+            raise UserError(f"{name} must be {' or '.join(str(k) for k in known)}, not {getattr(cfg, name)!r}")
+    for url in (cfg.nas, cfg.resume_from):
+        nas.check_settings(url, cfg.nas_password_file)
+    wrong = cfg.zero_shot_every and zero_shot.problem(cfg.zero_shot_tasks, cfg.zero_shot_data)
+    if wrong:
+        raise UserError(wrong)
 
-    # ---- machine
-    try:
-        device = torch.device(cfg.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise UserError(f"device={cfg.device} is not known to torch: cpu, cuda or cuda:1 would be right") from error
-    cuda = device.type == "cuda"
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device={cfg.device} is not one that training is made for: cpu, cuda or cuda:1 would be right")
-    if cuda and not torch.cuda.is_available():
-        raise UserError("device=cuda, but torch sees no GPU: install a CUDA build of torch, or leave device out")
-    if cfg.cpu_threads:
-        torch.set_num_threads(cfg.cpu_threads)
-    threads = torch.get_num_threads()
-    cpu = torch.cpu.get_capabilities()
-    has_bf16 = cuda or cpu.get("avx512_bf16", False) or cpu.get("amx_bf16", False)  # 1.6x on such a CPU, far slower on others
-    dtype = cfg.dtype or ("bfloat16" if has_bf16 else "float32")
-    precision = functools.partial(torch.autocast, device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext
-    if cfg.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; read at its first use
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that would write all memory twice
-    if cuda:
-        torch.set_float32_matmul_precision("high")  # TF32 for what is not bfloat16
-    compiled = cfg.compile if cfg.compile is not None else cuda
-    if compiled and cuda and importlib.util.find_spec("triton") is None:
-        say("triton is not installed, so the model runs uncompiled: slower, and with more memory")
-        compiled = False
+
+def accumulate(model, tokens_BT, targets_BT, micro_batch, here, z_loss=0.0):
+    """
+    Adds the gradient of the mean over all targets, micro-batch by micro-batch, and returns their mean cross-entropy, a tensor.
+    Every part is divided by the total number of targets, so N micro-batches of 1 give what 1 of N gives.
+    """
+    total = torch.zeros((), device=here.device)
+    for tokens, targets in zip(tokens_BT.split(micro_batch), targets_BT.split(micro_batch), strict=True):
+        tokens, targets = (t.to(here.device, non_blocking=True) for t in (tokens, targets))
+        with here.precision():
+            minimised, nats = model.objective(tokens, targets, z_loss)
+        (minimised / targets_BT.numel()).backward()
+        total += nats.detach() / targets_BT.numel()
+    return total
+
+
+def main(argv):
+    cfg = load(Train, argv)
+    check_settings(cfg)
+    if cfg.plan:
+        return plan.main(cfg)
+    here = machine.prepare(cfg)
+    device = here.device
 
     # ---- data
     data, out = Path(cfg.data), Path(cfg.out)
@@ -321,7 +175,7 @@ def main(argv):
     meta, tokenizer_json = train_split.meta, data / "tokenizer" / "tokenizer.json"
     if not tokenizer_json.is_file():
         raise UserError(f"{tokenizer_json} does not exist: data= must be a run folder with shards/ and tokenizer/")
-    tokenizer_sha256 = hashlib.sha256(tokenizer_json.read_bytes()).hexdigest()
+    tokenizer_sha256 = checkpoint.sha256_of(tokenizer_json)
     if tokenizer_sha256 != meta["tokenizer_sha256"]:
         raise UserError(f"{tokenizer_json} is not the tokenizer that {data}/shards was written with: rerun data_engine.run")
     if cfg.vocab_size not in (None, meta["vocab_size"]):
@@ -331,7 +185,15 @@ def main(argv):
         if not windows.count:
             raise UserError(f"{data} has {split.tokens} tokens in its {name} split, a window is seq_len={cfg.seq_len} + 1")
     val_count = min(val.count, max(1, cfg.eval_tokens // cfg.seq_len))
+    if val_count > cfg.micro_batch:
+        val_count -= val_count % cfg.micro_batch  # a last part of another shape would be compiled for itself
     val_windows = np.arange(val_count) * val.count // val_count
+    windows_per_step = cfg.tokens_per_step // cfg.seq_len
+
+    def fetch(step):
+        """The batch of a step, pinned for an asynchronous copy to the GPU; read in a thread while the step before runs."""
+        windows = windows_of_step(data_step(step, state["left_out"]), windows_per_step, train.count, cfg.seed)
+        return train.batch(windows, pin=here.cuda)
 
     # ---- model and optimizer
     torch.manual_seed(cfg.seed)
@@ -341,107 +203,116 @@ def main(argv):
     model.model.checkpointing = cfg.grad_checkpointing
     optimizer = make_optimizer(model, cfg)
     bytes_V = token_bytes(tokenizer_json).to(device)
+    params, flops = model.parameter_count(), model.flops_per_token()
+    compiled = cfg.compile if cfg.compile is not None else here.cuda
+    if compiled:
+        tokens_BT, targets_BT = train.batch(windows_of_step(0, windows_per_step, train.count, cfg.seed)[: cfg.micro_batch])
+        problem = machine.compile_checked(model, tokens_BT.to(device), targets_BT.to(device), here, cfg.z_loss)
+        if problem:
+            say(f"the model runs uncompiled, slower and with more memory, because {problem}")
+            compiled = False
 
     # ---- the run so far
     described = {
         "format": checkpoint.FORMAT,
         "version": checkpoint.FORMAT_VERSION,
         "model_config": dataclasses.asdict(model_config),
-        "settings": dataclasses.asdict(cfg) | {"dtype": dtype, "compile": compiled, "cpu_threads": threads},
+        "settings": dataclasses.asdict(cfg) | {"dtype": here.dtype, "compile": compiled, "cpu_threads": here.threads},
         "tokenizer_sha256": tokenizer_sha256,
-        "shards_sha256": hashlib.sha256((data / "shards" / "shards.json").read_bytes()).hexdigest(),
+        "shards_sha256": checkpoint.sha256_of(data / "shards" / "shards.json"),
     }
     # what a run's progress is, beside its tensors
-    state = {"step": 0, "tokens": 0, "skipped": 0, "skipped_in_a_row": 0, "secs": 0.0}
+    state = {"run": uuid.uuid4().hex, "step": 0, "tokens": 0, "secs": 0.0, "kwh": 0.0, "rollbacks": 0} | guards.new_state()
     state |= {"first_val_loss": None, "first_val_bpb": None, "val_loss": None, "val_bpb": None}
-    saved, damage = checkpoint.newest_checkpoint(out)
-    if damage:
-        say(damage)
+    if cfg.resume_from and not checkpoint.checkpoint_files(out):
+        nas.fetch(cfg.resume_from, out, cfg.nas_password_file, say)
+    saved, refused = checkpoint.newest_checkpoint(out)
+    for sentence in refused:
+        say(sentence)
     if saved:
-        check_same_run(saved, described, out / "ckpt.pt")
+        news = checkpoint.changed_settings(saved, described, out / "ckpt.pt")
+        if news:
+            say(f"changed since the checkpoint: {news}; the weights will not equal those of a straight run")
     try:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copytree(data / "tokenizer", out / "tokenizer", dirs_exist_ok=True)  # a checkpoint's folder is complete
     except OSError as error:
         raise UserError(f"out={out} cannot be written: {error}") from error
-    if saved:
+
+    def restore(saved):
         model.load_state_dict(saved["model"])
+        as_set = [{name: v for name, v in group.items() if name != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(saved["optimizer"])
+        for group, values in zip(optimizer.param_groups, as_set, strict=True):
+            group.update(values)  # weight_decay and the like are the settings', not the checkpoint's
         torch.set_rng_state(saved["rng"]["cpu"])
-        if cuda and saved["rng"]["cuda"] is not None:
+        if here.cuda and saved["rng"]["cuda"] is not None:
             torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
-        state = {name: saved[name] for name in state}
-        del saved  # a second copy of the weights and moments
+        state.update({name: saved.get(name, state[name]) for name in state})
+
+    if saved:
+        restore(saved)
+    del saved  # a second copy of the weights
+    went_on, secs_before, began = state["step"], state["secs"], time.perf_counter()
+    log = RunLog(out, until=went_on if went_on else -1, left_out=state["left_out"])
+    mirror = nas.Mirror(cfg.nas, out, cfg.keep_last, cfg.keep_every, cfg.nas_password_file, say) if cfg.nas else None
 
     def save():
-        rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if cuda else None}
+        rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(device) if here.cuda else None}
         tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng}
         state["secs"] = secs_before + time.perf_counter() - began
-        checkpoint.save_checkpoint(out, described | state | tensors)
+        checkpoint.save_checkpoint(out, described | state | tensors, cfg.keep_last, cfg.keep_every)
+        log.flush()
+        if mirror:
+            mirror.changed()
 
     # ---- the arithmetic of the run
-    windows_per_step = cfg.tokens_per_step // cfg.seq_len
-    run_tokens, params = cfg.steps * cfg.tokens_per_step, model.parameter_count()
-    name = torch.cuda.get_device_name(device) if cuda else f"{cpu.get('cpu_name', platform.machine())}, {threads} threads"
+    run_tokens = cfg.steps * cfg.tokens_per_step
     about = {
         "arguments": " ".join(argv),
         "commit": commit(),
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
-        "device": f"{device.type} ({name}), {dtype}, {'compiled' if compiled else 'not compiled'}",
+        "device": f"{device.type} ({here.name}), {here.dtype}, {'compiled' if compiled else 'not compiled'}",
         "data": f"{data}, {train_split.tokens:,} tokens to train on, corpus {described['shards_sha256'][:12]}",
         "model": f"{params / 1e6:.1f} M parameters ({params:,}), vocabulary {meta['vocab_size']:,}",
         "step": f"{cfg.tokens_per_step:,} tokens = {windows_per_step // cfg.micro_batch} x {cfg.micro_batch} x {cfg.seq_len}",
         "run": f"{cfg.steps:,} steps = {run_tokens / 1e6:,.1f} M tokens = {run_tokens / train.count / cfg.seq_len:.2f} epochs",
-        "work": f"{model.flops_per_token() / 1e6:.1f} MFLOP a token, {run_tokens * model.flops_per_token():.2e} FLOP in all",
+        "work": f"{flops / 1e6:.1f} MFLOP a token (6 N + 12 L D T), {run_tokens * flops:.2e} FLOP in all",
     }
+    if here.peak_flops:
+        about["mfu"] = f"of {here.peak_flops / 1e12:.1f} TFLOPS, dense bfloat16 with fp32 sums; recomputed activations are no work"
     for name, text in about.items():
         say(f"{name:<10}{text}")
-    went_on = state["step"]
     if went_on >= cfg.steps:
         say(f"{out} is done already: {went_on} of {cfg.steps} steps")
     elif went_on:
         say(f"going on from step {went_on} of {cfg.steps}")
-    log_path = out / "log.jsonl"
-    rows = read_log(log_path, until=went_on if went_on else -1)
-    temporary = log_path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    temporary.replace(log_path)  # what a killed run did after its last checkpoint is done, and logged, anew
-
-    def log(**row):
-        row = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
-        rows.append(row)
-        with log_path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    if went_on < cfg.steps:
+        log.row(step=went_on, tokens=state["tokens"], started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), about=about)
 
     def check_val():
-        result = validate(model, val, val_windows, cfg.micro_batch, bytes_V, device, precision)
+        result = validate(model, val, val_windows, cfg.micro_batch, bytes_V, device, here.precision)
         state.update(result)
-        log(step=state["step"], tokens=state["tokens"], **result)
+        log.row(step=state["step"], tokens=state["tokens"], **result)
         say(f"step {state['step']}: val loss {result['val_loss']:.4f} nats per token, {result['val_bpb']:.4f} bits per byte")
 
     def draw():
-        title = f"{out.name}: {params / 1e6:.1f} M parameters, {state['val_bpb']:.3f} bits per byte"
-        plot(rows, title, out / "loss.png")
+        log.plot(f"{out.name}: {params / 1e6:.1f} M parameters, {state['val_bpb']:.3f} bits per byte")
 
     # ---- the loop
-    if compiled:
-        model.model.compile()
-    secs_before, began = state["secs"], time.perf_counter()
-    if went_on < cfg.steps:
-        log(step=went_on, tokens=state["tokens"], started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), about=about)
-
-    def fetch(step):
-        return train.batch(windows_of_step(step, windows_per_step, train.count, cfg.seed), pin=cuda)
-
-    saved, said, rate = time.perf_counter(), time.perf_counter(), 0.0
     no_bar = not sys.stderr.isatty() or went_on >= cfg.steps
     width, height = shutil.get_terminal_size()  # never 0, where tqdm's own look at a container's terminal is, and hides the bar
     progress = tqdm(total=cfg.steps, initial=went_on, unit="step", ncols=width, nrows=height, disable=no_bar)
+    saved_at, said_at, rate, done = time.perf_counter(), time.perf_counter(), 0.0, 0
+    rollbacks_here, furthest = 0, -guards.HISTORY - 1
     with signals_noted() as stops, ThreadPoolExecutor(1) as reader, progress:
         ahead = reader.submit(fetch, went_on)
+        if mirror:
+            mirror.changed()  # what a run before could not send
         if went_on == 0:
             check_val()
             state |= {"first_val_loss": state["val_loss"], "first_val_bpb": state["val_bpb"]}
+            save()  # where a rollback can always go; and a disk or a share that cannot be written is met now
         while state["step"] < cfg.steps:
             step_began = time.perf_counter()
             tokens_BT, targets_BT = ahead.result()
@@ -449,44 +320,70 @@ def main(argv):
             lr = lr_at(state["step"], cfg)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            loss = accumulate(model, tokens_BT, targets_BT, cfg.micro_batch, device, precision).item()
+            loss = accumulate(model, tokens_BT, targets_BT, cfg.micro_batch, here, cfg.z_loss).item()
             grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip).item()
-            if math.isfinite(loss) and math.isfinite(grad_norm):
+            action, reason = guards.judge(state, loss, grad_norm, cfg)
+            if action == "update":
                 optimizer.step()
-                state["skipped_in_a_row"] = 0
-            else:  # one such update would make every weight NaN
-                state["skipped"] += 1
-                state["skipped_in_a_row"] += 1
-                say(f"step {state['step'] + 1}: loss {loss}, gradient norm {grad_norm}: update skipped ({state['skipped']} in all)")
-                if state["skipped_in_a_row"] == SKIPS_IN_A_ROW:
-                    raise FloatingPointError(f"{SKIPS_IN_A_ROW} updates in a row up to step {state['step'] + 1} were not finite")
             optimizer.zero_grad(set_to_none=True)
+            if action == "skip":
+                say(f"step {state['step'] + 1}: {reason}: update skipped ({state['skipped']} in all)")
+            if action == "roll back":
+                last = state["step"]
+                rollbacks_here = rollbacks_here + 1 if last <= furthest + guards.HISTORY else 1
+                furthest = max(furthest, last)
+                if rollbacks_here > guards.MAX_ROLLBACKS:
+                    raise FloatingPointError(f"step {last + 1}: {reason}; {guards.MAX_ROLLBACKS} rollbacks brought no way past it")
+                restore(guards.roll_back(out, state, cfg))
+                log.back_to(state["step"], state["left_out"])
+                about_it = {"rollback_from": last + 1, "reason": reason, "left_out": state["left_out"]}
+                log.row(step=state["step"], tokens=state["tokens"], **about_it)
+                say(f"step {last + 1}: {reason}: back to step {state['step']}, data of steps {state['left_out']} left out")
+                ahead = reader.submit(fetch, state["step"])
+                progress.reset()
+                progress.update(state["step"])
+                continue
             state["step"] += 1
             state["tokens"] += cfg.tokens_per_step
-            step, last = state["step"], state["step"] == cfg.steps
+            step, last, done = state["step"], state["step"] == cfg.steps, done + 1
 
-            now = time.perf_counter()
-            rate_now = cfg.tokens_per_step / (now - step_began)
-            rate = rate_now if step - went_on <= 2 else 0.9 * rate + 0.1 * rate_now  # the first step warms up, or compiles
+            step_secs, watts = time.perf_counter() - step_began, here.watts()
+            rate_now = cfg.tokens_per_step / step_secs
+            rate = rate_now if done <= 2 else 0.9 * rate + 0.1 * rate_now  # the first step warms up, or compiles
+            mfu = rate_now * flops / here.peak_flops if here.peak_flops else None
+            state["kwh"] += watts * step_secs / 3.6e6 if watts else 0.0
             if step % cfg.log_every == 0 or last:
-                numbers = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "tokens_per_sec": round(rate)}
-                log(step=step, tokens=state["tokens"], **numbers, skipped=state["skipped"])
-            status = f"loss {loss:.3f}  lr {lr:.1e}  {rate:,.0f} tokens/s"
+                numbers = {"loss": loss, "grad_norm": grad_norm, "lr": lr, "tokens_per_sec": round(rate_now), "mfu": mfu}
+                log.row(
+                    step=step, tokens=state["tokens"], **numbers, memory_gb=here.memory_gb(), watts=watts, skipped=state["skipped"]
+                )
+            status = f"loss {loss:.3f}  lr {lr:.1e}  {rate:,.0f} tokens/s" + (f"  MFU {mfu:.0%}" if mfu else "")
+            status += f"  {watts:.0f} W" if watts else ""
+            status += f"  {mirror.status()}" if mirror else ""
             progress.set_postfix_str(status, refresh=False)
             progress.update()
-            if no_bar and (now - said > SAY_EVERY or last):
-                left = (cfg.steps - step) * cfg.tokens_per_step / rate
-                say(f"step {step}/{cfg.steps}  {status}  {duration(left)} left")
-                said = now
+            if no_bar and (time.perf_counter() - said_at > SAY_EVERY or last):
+                say(f"step {step}/{cfg.steps}  {status}  {duration((cfg.steps - step) * cfg.tokens_per_step / rate)} left")
+                said_at = time.perf_counter()
             if step % cfg.eval_every == 0 or last:
                 check_val()
-                draw()
-            if step % cfg.ckpt_every == 0 or last or stops or time.perf_counter() - saved > 60 * cfg.ckpt_minutes:
+                if not last:
+                    draw()
+            score_it = cfg.zero_shot_every and (step % cfg.zero_shot_every == 0 or last)
+            if step % cfg.ckpt_every == 0 or last or stops or score_it or time.perf_counter() - saved_at > 60 * cfg.ckpt_minutes:
                 save()
-                saved = time.perf_counter()
+                saved_at = time.perf_counter()
+            if score_it:
+                tasks = cfg.zero_shot_tasks, cfg.zero_shot_limit, cfg.zero_shot_data
+                scores = zero_shot.score(out / "ckpt.pt", *tasks, device)
+                log.row(step=step, tokens=state["tokens"], **scores)
+                say(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
             if stops and not last:
                 draw()
                 name = signal.Signals(stops[0]).name
+                log.close()
+                if mirror:
+                    say(mirror.close(secs=10))  # who stops a run does not want to wait
                 say(f"stopped by {name} after step {step}, saved in {out / 'ckpt.pt'}: the same command goes on from there")
                 return 128 + stops[0]
 
@@ -495,9 +392,13 @@ def main(argv):
         text = sample(model, out / "tokenizer" / "tokenizer.json", meta["eot"], cfg, device)
         (out / "sample.txt").write_text(text + "\n")
     draw()
+    log.close()
     say("sample: " + (out / "sample.txt").read_text().strip())
+    if mirror:
+        say(mirror.close(secs=60 * cfg.nas_wait))
+    energy = f", {state['kwh']:.2f} kWh" if state["kwh"] else ""
     say(
-        f"{state['step']:,} steps, {state['tokens'] / 1e6:,.1f} M tokens in {duration(state['secs'])}: "
+        f"{state['step']:,} steps, {state['tokens'] / 1e6:,.1f} M tokens in {duration(state['secs'])}{energy}: "
         f"val loss {state['first_val_loss']:.3f} -> {state['val_loss']:.3f} nats per token, "
         f"{state['first_val_bpb']:.3f} -> {state['val_bpb']:.3f} bits per byte; {out / 'ckpt.pt'}, {out / 'loss.png'}"
     )

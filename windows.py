@@ -59,3 +59,10 @@ def windows_of_step(step, per_step, count, seed):
     position = np.arange(step * per_step, (step + 1) * per_step)
     epoch = position // count
     return np.concatenate([epoch_order(count, seed, int(e))[position[epoch == e] % count] for e in np.unique(epoch)])
+
+
+def data_step(step, left_out):
+    """The step of the data that the run's step number `step` trains on: rollbacks leave some out for good, listed in `left_out`."""
+    for n in sorted(left_out):
+        step += step >= n
+    return step

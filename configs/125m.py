@@ -1,9 +1,9 @@
 """
 The reference run: 124.3 M parameters, 2.0 B tokens, one 12 GB card.   python train.py configs/125m.py
 
-The corpus is a run of the data engine of about 2 B tokens, in data/corpus_2b or where --data= says. At 40 thousand tokens/s, half
-of an RTX 3080 Ti's bf16 peak, it takes 14 hours. It should need about 10 GB (calculated: 2.2 for weights, gradients and moments,
-the rest activations); with less, halve micro_batch (the result stays the same but for rounding) or set grad_checkpointing = True.
+The corpus is a run of the data engine of about 2 B tokens, in data/corpus_2b or where --data= says. On an RTX 3080 Ti it should
+take 14 hours and 7 GB, 12 GB where it cannot be compiled (calculated: `--plan` says it for other cards). With less memory halve
+micro_batch (the result stays the same but for rounding) or set grad_checkpointing = True.
 """
 
 data = "data/corpus_2b"
@@ -31,3 +31,9 @@ eval_every = 250
 eval_tokens = 1_048_576
 ckpt_every = 1000
 ckpt_minutes = 30  # a step takes 13 s, so this comes first: a kill costs at most half an hour
+keep_last = 3  # of 1.5 GB each
+keep_every = 1000
+
+# nas = "smb://user@nas/backup/phoenix/125m"  # a verified copy in the background; the password in PHOENIX_NAS_PASSWORD
+# optimizer = "muon"  # fewer bits per byte for the same tokens in the trials of dev/LOG.md
+# schedule = "wsd"  # may be made longer until it decays

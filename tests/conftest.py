@@ -23,3 +23,23 @@ def nodes(bucket):
 
     with cluster.nodes() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """The data of tests/training.py's runs."""
+    from tests.training import make_data
+
+    return make_data(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def straight_run(tiny_data, tmp_path_factory):
+    """The folder of a run on it that was never stopped."""
+    from tests.training import PLOT, RunLog, quick, run
+
+    out = tmp_path_factory.mktemp("straight") / "out"
+    with quick() as patch:
+        patch.setattr(RunLog, "plot", PLOT)
+        assert run(tiny_data, out) == 0
+    return out

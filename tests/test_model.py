@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import checkpoint
-import model as model_module
 from config import UserError
-from model import IGNORED, ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+from cross_entropy import CHUNK_LOGITS, IGNORED
+from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it brings, ten times more on a busy machine
 TINY = ModelConfig(vocab_size=97, n_layer=3, n_head=4, d_model=32, d_ff=48, context=24)
@@ -95,7 +95,7 @@ def test_residual_projections_start_smaller():
 @pytest.mark.parametrize("rows", [1, 7, 40, 1000])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_the_chunked_loss_equals_cross_entropy_in_value_and_gradient(rows, reduction, monkeypatch):
-    monkeypatch.setitem(model_module.CHUNK_LOGITS, "cpu", rows * TINY.vocab_size)
+    monkeypatch.setitem(CHUNK_LOGITS, "cpu", rows * TINY.vocab_size)
     model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
     y_BT[1, 3], y_BT[3, :] = IGNORED, IGNORED
     loss = model.loss(x_BT, y_BT, reduction)
@@ -109,8 +109,28 @@ def test_the_chunked_loss_equals_cross_entropy_in_value_and_gradient(rows, reduc
         torch.testing.assert_close(ours[name], p.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("rows", [7, 1000])
+def test_z_loss_is_that_of_the_formula_in_value_and_gradient(rows, monkeypatch):
+    monkeypatch.setitem(CHUNK_LOGITS, "cpu", rows * TINY.vocab_size)
+    model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
+    y_BT[1, 3] = IGNORED
+    minimised, nats = model.objective(x_BT, y_BT, z_loss=0.1)
+    minimised.backward()
+    ours = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    logits_NV = model(x_BT).flatten(0, 1)
+    plain = F.cross_entropy(logits_NV, y_BT.flatten(), ignore_index=IGNORED, reduction="sum")
+    expected = plain + 0.1 * logits_NV.logsumexp(-1)[y_BT.flatten() != IGNORED].square().sum()
+    expected.backward()
+    torch.testing.assert_close(minimised, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(nats, plain, rtol=1e-5, atol=1e-5)  # what the log shows
+    assert not nats.requires_grad and expected > 1.05 * plain
+    for found, p in zip(ours, model.parameters(), strict=True):
+        torch.testing.assert_close(found, p.grad, rtol=1e-4, atol=1e-4)
+
+
 def test_the_loss_of_each_target_equals_cross_entropy(monkeypatch):
-    monkeypatch.setitem(model_module.CHUNK_LOGITS, "cpu", 7 * TINY.vocab_size)
+    monkeypatch.setitem(CHUNK_LOGITS, "cpu", 7 * TINY.vocab_size)
     model, x_BT, y_BT = tiny(), tokens(4, 10), tokens(4, 10, seed=1)
     y_BT[2, 5] = IGNORED
     with torch.no_grad():
@@ -177,7 +197,13 @@ def test_impossible_sizes_are_refused(sizes):
 
 
 def saved(folder, **more):
-    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "step": 3, "model": tiny().state_dict()}
+    state = {
+        "format": checkpoint.FORMAT,
+        "version": checkpoint.FORMAT_VERSION,
+        "step": 3,
+        "tokens": 9,
+        "model": tiny().state_dict(),
+    }
     checkpoint.save_checkpoint(folder, state | {"model_config": vars(TINY)} | more)
     return folder / "ckpt.pt"
 
@@ -189,11 +215,15 @@ def test_a_checkpoint_gives_the_model_back(tmp_path):
         assert torch.equal(model(tokens(2, 9)), tiny()(tokens(2, 9)))
 
 
-def test_the_checkpoint_before_is_kept_and_nothing_else(tmp_path):
-    for step in (1, 2, 3):
-        saved(tmp_path, step=step)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["ckpt.prev.pt", "ckpt.pt"]
-    assert [load_checkpoint(tmp_path / name)["step"] for name in ("ckpt.prev.pt", "ckpt.pt")] == [2, 3]
+def test_the_last_are_kept_and_the_first_of_every_so_many(tmp_path):
+    for step in (0, 4, 8, 12, 16, 20, 24, 28):
+        state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "step": step, "tokens": step}
+        checkpoint.save_checkpoint(tmp_path, state, keep_last=2, keep_every=10)
+    kept = [12, 20, 24, 28]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*(f"ckpt-{n:08d}.pt" for n in kept), "ckpt.pt", "manifest.json"]
+    assert [row["step"] for row in checkpoint.read_manifest(tmp_path)["checkpoints"]] == kept
+    assert load_checkpoint(tmp_path / "ckpt.pt")["step"] == 28
+    assert checkpoint.steps_to_keep([], 2, 10) == set() and checkpoint.steps_to_keep([5, 9], 1, None) == {9}
 
 
 def truncated(data):
@@ -234,6 +264,7 @@ def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(UserError, match=f"step 4 could not be written to {path}.*No space left"):
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=f"step 4 could not be written to {tmp_path}/ckpt-00000004.pt.*No space left"):
         saved(tmp_path, step=4)
-    assert load_checkpoint(path)["step"] == 3 and [p.name for p in tmp_path.iterdir()] == ["ckpt.pt"]
+    assert load_checkpoint(path)["step"] == 3 and {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

@@ -2,8 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
-import json
 import math
 import os
 import random
@@ -12,91 +10,38 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 import checkpoint
 import train
 from config import UserError, main_guard
 from data_engine import shards
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+from tests.training import PLAIN, ROOT, STEPS, TEXT, Launcher, arguments, at_step, losses, make_data, once, quick, run, weights_hash
 from windows import Windows, epoch_order, windows_of_step
 
 torch.set_num_threads(1)  # as in test_model.py
-ROOT = Path(__file__).resolve().parent.parent
-TEXT = "the cat sat on the mat; the dog sat on the log. ünïcödé 猫 🐈\n"
-STEPS = 24
-SETTINGS = dict(n_layer=2, n_head=2, d_model=16, d_ff=32, seq_len=16, micro_batch=2, tokens_per_step=64, steps=STEPS, lr=1e-2)
-SETTINGS |= dict(warmup=4, eval_every=12, eval_tokens=128, ckpt_every=5, sample_tokens=20, cpu_threads=1, dtype="float32")
 
 
-def make_data(folder, documents=120, seed=0):
-    """A tiny run folder of the data engine: a byte-level BPE, and shards of uneven sizes, one of them empty."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<|endoftext|>", "<|reserved_0|>"]
-    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([TEXT], trainer)
-    (folder / "tokenizer").mkdir(parents=True)
-    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
-    rng = random.Random(seed)
-    words = TEXT.split()
-    texts = [" ".join(rng.choices(words, k=rng.randrange(1, 20))) for _ in range(documents)]
-    ids = np.array([i for text in texts for i in [*tokenizer.encode(text).ids, 0]], np.uint16)
-    (folder / "shards").mkdir()
-    val, parts = len(ids) // 5, {"train": [0.0, 0.1, 0.1, 0.7, 1.0], "val": [0.0, 0.4, 1.0]}
-    described = {"train": [], "val": []}
-    for split, tokens in (("train", ids[val:]), ("val", ids[:val])):
-        cuts = [int(f * len(tokens)) for f in parts[split]]
-        for n, (begin, end) in enumerate(itertools.pairwise(cuts)):
-            data, name = tokens[begin:end].tobytes(), f"{split}-{n:05d}.bin"
-            (folder / "shards" / name).write_bytes(data)
-            described[split].append({"file": name, "tokens": end - begin, "sha256": hashlib.sha256(data).hexdigest()})
-    meta = {"format": shards.FORMAT, "version": shards.FORMAT_VERSION, "dtype": "<u2", "eot": 0, "shards": described}
-    meta |= {"vocab_size": tokenizer.get_vocab_size(), "tokens": {"train": len(ids) - val, "val": val}}
-    meta["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer" / "tokenizer.json").read_bytes()).hexdigest()
-    (folder / "shards" / "shards.json").write_text(json.dumps(meta))
-    return folder
+@pytest.fixture(scope="module", autouse=True)
+def quickly():
+    with quick():
+        yield
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data") / "tiny")
-
-
-def arguments(data, out, **settings):
-    return [f"--{name}={value}" for name, value in (SETTINGS | settings | {"data": data, "out": out}).items()]
-
-
-def run(data, out, **settings):
-    return train.main(arguments(data, out, **settings))
-
-
-def weights_hash(out):
-    saved = load_checkpoint(out / "ckpt.pt")
-    assert saved["step"] == STEPS
-    return hashlib.sha256(b"".join(p.numpy().tobytes() for p in saved["model"].values())).hexdigest()
-
-
-def losses(out):
-    """(step, loss or val_loss) of every row of the log, in its order."""
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [(row["step"], row.get("loss", row.get("val_loss"))) for row in rows if "about" not in row]
+def data(tiny_data):
+    return tiny_data
 
 
 @pytest.fixture(scope="module")
-def straight(data, tmp_path_factory):
-    """The folder of a run that was never stopped."""
-    out = tmp_path_factory.mktemp("straight") / "out"
-    assert run(data, out) == 0
-    return out
+def straight(straight_run):
+    return straight_run
 
 
 # ---- the order of the data -----------------------------------------------------------------------------------------
@@ -145,20 +90,6 @@ def test_windows_cover_the_shards_end_to_end(data, seq_len):
 # ---- the arithmetic ------------------------------------------------------------------------------------------------
 
 
-def test_the_learning_rate_rises_then_falls_to_its_minimum():
-    cfg = train.Train(data="", out="", lr=1.0, min_lr=0.1, warmup=4, steps=104)
-    assert [train.lr_at(step, cfg) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert train.lr_at(53, cfg) == pytest.approx(0.55)  # half of the cosine's way
-    assert train.lr_at(103, cfg) == pytest.approx(0.1)
-
-
-def test_weight_decay_is_on_matrices_only():
-    model = Phoenix(ModelConfig(50, 1, 2, 8, 16, 4))
-    groups = train.make_optimizer(model, train.Train(data="", out="")).param_groups
-    assert [(g["weight_decay"], {p.dim() for p in g["params"]}) for g in groups] == [(0.1, {2}), (0.0, {1})]
-    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
-
-
 def test_many_small_micro_batches_give_the_gradient_of_one_large():
     torch.manual_seed(0)
     model = Phoenix(ModelConfig(50, 2, 2, 16, 32, 8))
@@ -166,7 +97,7 @@ def test_many_small_micro_batches_give_the_gradient_of_one_large():
     found = []
     for micro_batch in (1, 3, 8):  # 3 leaves a smaller last part
         model.zero_grad()
-        loss = train.accumulate(model, x_BT, y_BT, micro_batch, torch.device("cpu"), contextlib.nullcontext)
+        loss = train.accumulate(model, x_BT, y_BT, micro_batch, PLAIN)
         found.append([loss] + [p.grad.clone() for p in model.parameters()])
     expected = F.cross_entropy(model(x_BT).flatten(0, 1), y_BT.flatten())
     torch.testing.assert_close(found[0][0], expected.detach())
@@ -206,7 +137,8 @@ def test_validation_leaves_special_tokens_out_of_bits_per_byte(data):
 
 def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
     names = {p.name for p in straight.iterdir()}
-    assert names == {"ckpt.pt", "ckpt.prev.pt", "log.jsonl", "loss.png", "sample.txt", "tokenizer"}
+    kept = {f"ckpt-{step:08d}.pt" for step in (15, 20, 24)}
+    assert names == kept | {"ckpt.pt", "manifest.json", "log.jsonl", "loss.png", "sample.txt", "tokenizer", "tensorboard"}
     _, saved = from_checkpoint(straight / "ckpt.pt")
     assert saved["tokens"] == STEPS * 64 and saved["skipped"] == 0 and saved["settings"]["lr"] == 1e-2
     assert saved["val_loss"] < saved["first_val_loss"] - 1 and 0 < saved["val_bpb"] < saved["first_val_bpb"]
@@ -220,28 +152,13 @@ def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
     assert ((straight / "ckpt.pt").read_bytes(), (straight / "log.jsonl").read_bytes()) == before
 
 
-def at_step(monkeypatch, step, act):
-    """Calls act(loss) with the loss of the second micro-batch of that step, counted from now, and uses what it returns."""
-    calls, loss_of = [], Phoenix.loss
-
-    def loss(self, tokens_BT, targets_BT, reduction="mean"):
-        found = loss_of(self, tokens_BT, targets_BT, reduction)
-        if reduction == "sum":
-            calls.append(1)
-            if len(calls) == 2 * step:  # tokens_per_step / (micro_batch * seq_len) = 2 micro-batches
-                return act(found)
-        return found
-
-    monkeypatch.setattr(Phoenix, "loss", loss)
-
-
 # after the first step, before a validation, and with one
 @pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 7), (signal.SIGTERM, 143, 12)])
 def test_a_signal_finishes_the_step_and_the_rerun_ends_as_the_straight_run(
     data, straight, tmp_path, monkeypatch, capsys, number, code, step
 ):
     with monkeypatch.context() as patch:
-        at_step(patch, step, lambda loss: os.kill(os.getpid(), number) or loss)
+        at_step(patch, step, once(lambda: os.kill(os.getpid(), number)))
         usual = signal.getsignal(number)
         assert run(data, tmp_path / "out") == code
         assert signal.getsignal(number) is usual
@@ -283,48 +200,48 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(data, tmp_path, mon
     assert "NaN" not in (out / "log.jsonl").read_text()
 
 
-def test_a_run_that_only_skips_gives_up(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(Phoenix, "loss", lambda self, x, y, reduction: x.new_full(y.shape, math.nan, dtype=torch.float))
-    monkeypatch.setattr(train, "accumulate", lambda *_: torch.tensor(math.nan))
-    with pytest.raises(FloatingPointError, match="20 updates in a row up to step 20"):
-        run(data, tmp_path / "out")
-
-
 # ---- damaged and foreign checkpoints -------------------------------------------------------------------------------
 
 
 def stopped(data, out, monkeypatch, step=13):
     with monkeypatch.context() as patch:
-        at_step(patch, step, lambda loss: os.kill(os.getpid(), signal.SIGTERM) or loss)
+        at_step(patch, step, once(lambda: os.kill(os.getpid(), signal.SIGTERM)))
         assert run(data, out) == 143
     return out
 
 
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(data, straight, tmp_path, monkeypatch, capsys):
     out = stopped(data, tmp_path / "out", monkeypatch)
-    damaged = (out / "ckpt.pt").read_bytes()[:-1000]
-    (out / "ckpt.pt").write_bytes(damaged)
+    damaged = (out / "ckpt-00000013.pt").read_bytes()[:-1000]
+    (out / "ckpt-00000013.pt").write_bytes(damaged)
+    foreign = out / "ckpt-00000099.pt"
+    foreign.write_bytes((straight / "ckpt.pt").read_bytes())
     assert run(data, out) == 0
-    assert re.search(r"ckpt\.pt is not a whole torch file.*goes on from .*ckpt\.prev\.pt, step 10\n", capsys.readouterr().out)
-    assert (out / "ckpt.damaged.pt").read_bytes() == damaged
+    said = capsys.readouterr().out
+    assert re.search(r"ckpt-00000013\.pt is damaged: its sha256", said) and f"{foreign} is foreign" in said
+    assert re.search(r"set aside as .*damaged.*ckpt-00000010\.pt, step 10, is used\n", said)
+    assert (out / "ckpt-00000013.pt.damaged").read_bytes() == damaged and not foreign.exists()
     assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
 
 
 def test_a_run_without_a_whole_checkpoint_is_refused_rather_than_begun_anew(data, tmp_path, monkeypatch):
     out = stopped(data, tmp_path / "out", monkeypatch)
-    (out / "ckpt.pt").write_bytes(b"")
-    (out / "ckpt.prev.pt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"ckpt\.prev\.pt is not a whole"):
-        run(data, out)
-    (out / "ckpt.prev.pt").unlink()
-    with pytest.raises(UserError, match=r"ckpt\.pt is not a whole .* delete it to begin anew"):
-        run(data, out)
+    for path in checkpoint.checkpoint_files(out):
+        path.write_bytes(b"")
+    for _ in range(2):  # and nothing was moved that would let the next rerun begin anew
+        with pytest.raises(UserError, match=r"0013\.pt is damaged.*0005\.pt is damaged.* delete them to begin anew"):
+            run(data, out)
 
 
-def test_power_lost_between_two_renames_costs_no_more_than_the_last_checkpoint(data, straight, tmp_path, monkeypatch):
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text('{"format": "')])
+def test_a_lost_manifest_is_made_again_from_the_checkpoints(data, straight, tmp_path, monkeypatch, harm):
     out = stopped(data, tmp_path / "out", monkeypatch)
-    (out / "ckpt.pt").unlink()
+    before = checkpoint.read_manifest(out)
+    harm(out / "manifest.json")
+    (out / "ckpt-00000010.pt").write_bytes(b"PK")
     assert run(data, out) == 0
+    after = checkpoint.read_manifest(out)
+    assert after["run"] == before["run"] and [row["step"] for row in after["checkpoints"]] == [15, 20, 24]
     assert weights_hash(out) == weights_hash(straight)
 
 
@@ -408,46 +325,62 @@ def test_the_configs_hold_settings_only(config):
 # ---- killed for real -----------------------------------------------------------------------------------------------
 
 
-def process(data, out, **settings):
-    command = [sys.executable, str(ROOT / "train.py"), *arguments(data, out, **settings)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory):
+    found = Launcher(tmp_path_factory.mktemp("launcher"))
+    yield found
+    found.close()
 
 
 @pytest.mark.slow
-def test_killed_at_seeded_steps_a_run_ends_as_the_straight_run(data, tmp_path):
-    steps, settings = 150, dict(steps=150, ckpt_every=4, eval_every=150)
-    out, rng = tmp_path / "killed", random.Random(2)
+def test_killed_at_ten_seeded_steps_a_run_ends_as_the_straight_run(data, tmp_path, launcher):
+    steps, settings = 150, dict(steps=150, ckpt_every=4, eval_every=75)
+    out, rng, resumed = tmp_path / "killed", random.Random(2), 0
     assert run(data, tmp_path / "straight", **settings) == 0
-    resumed = 0
-    for target in sorted(rng.sample(range(3, steps - 30), 4)):
-        running, log = process(data, out, **settings), out / "log.jsonl"
-        while running.poll() is None:
-            if log.exists() and f'"step": {target},' in log.read_text():
-                running.kill()
-            time.sleep(0.002)
-        said = running.communicate()[0]
-        assert running.returncode == -signal.SIGKILL, said
-        found, _ = checkpoint.newest_checkpoint(out)
-        assert (found["step"] if found else 0) < steps
+    for target in sorted(rng.sample(range(3, steps - 10), 10)):
+        pid, log, delay = launcher.start(data, out, **settings), out / "log.jsonl", rng.uniform(0, 0.02)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (log.exists() and f'"step": {target},' in log.read_text()):
+            time.sleep(0.001)
+        time.sleep(delay)  # in the middle of a step, a checkpoint, a manifest
+        os.kill(pid, signal.SIGKILL)
+        code, _, said = launcher.wait()
+        assert code == -signal.SIGKILL, said
         resumed += "going on from step" in said
-    running = process(data, out, **settings)
-    assert "going on from step" in running.communicate()[0] and running.returncode == 0
-    assert resumed >= 2
-    ends = [load_checkpoint(folder / "ckpt.pt") for folder in (tmp_path / "straight", out)]
-    assert ends[0]["step"] == ends[1]["step"] == steps
-    for a, b in zip(ends[0]["model"].values(), ends[1]["model"].values(), strict=True):
-        assert torch.equal(a, b)
+    launcher.start(data, out, **settings)
+    code, _, said = launcher.wait()
+    assert code == 0 and "going on from step" in said and resumed >= 8
+    ends = [checkpoint.newest_checkpoint(folder)[0] for folder in (tmp_path / "straight", out)]
+    digests = [hashlib.sha256(b"".join(p.numpy().tobytes() for p in end["model"].values())).hexdigest() for end in ends]
+    assert ends[0]["step"] == ends[1]["step"] == steps and digests[0] == digests[1]
     assert losses(out) == losses(tmp_path / "straight")
+    assert [row["step"] for row in checkpoint.read_manifest(out)["checkpoints"]] == [144, 148, 150]
+
+
+@pytest.mark.slow
+def test_going_on_needs_no_more_memory_than_training(data, tmp_path, launcher):
+    sizes = dict(n_layer=4, d_model=384, d_ff=1536, micro_batch=1, tokens_per_step=16, eval_tokens=16)  # 113 MB of state
+    peaks = []
+    for steps in (3, 6):
+        launcher.start(data, tmp_path / "out", **sizes, steps=steps)
+        code, peak, said = launcher.wait()
+        assert code == 0 and ("going on from step 3" in said) == (steps == 6)
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 5e6, peaks
 
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_is_exit_code_130_and_a_typo_is_2(data, tmp_path):
-    running = process(data, tmp_path / "out", steps=100_000)
+    def process(**settings):
+        command = [sys.executable, str(ROOT / "train.py"), *arguments(data, tmp_path / "out", **settings)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    running = process(steps=100_000)
     while not (tmp_path / "out" / "log.jsonl").exists() and running.poll() is None:
         time.sleep(0.02)
     time.sleep(0.5)
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=60)[0]
     assert running.returncode == 130 and said.splitlines()[-1].startswith("stopped by SIGINT after step"), said
-    running = process(data, tmp_path / "out", stepz=1)
+    running = process(stepz=1)
     assert running.communicate()[0] == "error: unknown setting 'stepz'; did you mean 'steps'?\n" and running.returncode == 2

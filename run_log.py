@@ -1,0 +1,126 @@
+"""
+What is seen of a training run: log.jsonl, TensorBoard's events, loss.png, lines on stdout.
+
+    log = RunLog(out, until=step)          # what a killed run logged after its last checkpoint is taken back
+    log.row(step=7, tokens=7 * 524288, loss=3.2, ...)
+    log.plot(title)
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from checkpoint import write_atomically
+
+
+def say(text):
+    """A line on stdout that leaves a progress bar whole."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def duration(secs):
+    """90 -> "1.5 min", 7200 -> "2.0 h"."""
+    return f"{secs:.0f} s" if secs < 60 else f"{secs / 60:.1f} min" if secs < 5400 else f"{secs / 3600:.1f} h"
+
+
+def read_rows(path):
+    """The rows of log.jsonl; a last line that a kill cut in half is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def commit():
+    """The checkout's commit, marked where files have changed since; "unknown" where there is no git."""
+    try:
+        git = ["git", "-C", str(Path(__file__).resolve().parent)]
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        return head + (" with changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+class RunLog:
+    """log.jsonl and TensorBoard's events below out/tensorboard, a row a logged step in both."""
+
+    def __init__(self, out, until, left_out=()):
+        self.path, self.folder = out / "log.jsonl", out / "tensorboard"
+        self.rows, self.events = read_rows(self.path), None
+        self.back_to(until, left_out)
+
+    def back_to(self, step, left_out=()):
+        """Takes back the rows after `step`, and of rollbacks that the state does not know: all that is done and logged anew."""
+        self.rows = [row for row in self.rows if row["step"] <= step and set(row.get("left_out", ())) <= set(left_out)]
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        if self.events is not None:
+            self.events.close()
+            self.events = None
+        self.purge_step = step + 1
+
+    def row(self, **row):
+        row = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.events is None:
+            from tensorboardX import SummaryWriter  # a part of a second that --help and --plan need not pay
+
+            suffix = f".{time.time_ns() % 10**9:09d}"  # its names have seconds: a rollback within one would write over the file
+            self.events = SummaryWriter(str(self.folder), purge_step=self.purge_step, flush_secs=10, filename_suffix=suffix)
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and name != "step":
+                kind = "validation" if name.startswith("val_") else "zero_shot" if "/" in name else "training"
+                self.events.add_scalar(name if "/" in name else f"{kind}/{name}", value, row["step"])
+
+    def flush(self):
+        """Events of before a checkpoint are not written again by a rerun: they must not be lost with what waits in memory."""
+        if self.events is not None:
+            self.events.flush()
+
+    def close(self):
+        if self.events is not None:
+            self.events.close()
+            self.events = None
+
+    def plot(self, title):
+        """loss.png: the training loss of each logged step, its running mean, the validation loss and the rollbacks, over tokens."""
+        from matplotlib.figure import Figure  # a second of import that --help need not pay
+
+        train = [row for row in self.rows if row.get("loss") is not None and "left_out" not in row]
+        val = [row for row in self.rows if row.get("val_loss") is not None]
+        back = [row for row in self.rows if row.get("left_out")]
+        figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+        ax = figure.add_subplot()
+        if train:
+            tokens, loss = (np.array([row[name] for row in train]) for name in ("tokens", "loss"))
+            width = max(2, len(loss) // 50)
+            sums, last = np.cumsum(np.concatenate([np.zeros(1), loss])), np.arange(1, len(loss) + 1)
+            first = np.maximum(0, last - width)
+            ax.plot(tokens / 1e6, loss, color="#9ecae1", linewidth=0.8, label="training, each logged step")
+            ax.plot(tokens / 1e6, (sums[last] - sums[first]) / (last - first), color="#08519c", label=f"training, mean of {width}")
+        if val:
+            points = np.array([(row["tokens"] / 1e6, row["val_loss"]) for row in val])
+            label = f"validation, {val[-1]['val_loss']:.3f} at the end"
+            ax.plot(*points.T, "o-", color="#d94801", markersize=4, linewidth=1, label=label)
+        for n, row in enumerate(back):
+            ax.axvline(row["tokens"] / 1e6, color="#636363", linewidth=1, linestyle=":", label="rollback" if n == 0 else None)
+        ax.set(xlabel="tokens trained on (millions)", ylabel="loss (nats per token)", title=title)
+        ax.grid(alpha=0.25)
+        ax.spines[["top", "right"]].set_visible(False)
+        if train or val:
+            ax.legend(frameon=False)
+        path = self.path.with_name("loss.png")
+        figure.savefig(path.with_suffix(".tmp"), format="png")
+        path.with_suffix(".tmp").replace(path)

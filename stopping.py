@@ -1,0 +1,22 @@
+"""Ctrl-C and SIGTERM as a note that is read between two steps."""
+
+import signal
+from contextlib import contextmanager
+
+
+@contextmanager
+def signals_noted():
+    """A list that Ctrl-C and SIGTERM are put on, so that the step can be finished; the second of a kind acts as ever."""
+    noted, usual = [], {}
+
+    def note(number, _frame):
+        noted.append(number)
+        signal.signal(number, usual[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        usual[number] = signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
