@@ -1,6 +1,7 @@
 """Two Ray nodes of one core each, and an S3 server, all on this machine, for the tests of runs beyond one machine."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,9 +21,10 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self.options = {"num_cpus": 1, "object_store_memory": 200 << 20, "include_dashboard": False}
-        self.cluster = Cluster(initialize_head=True, head_node_args=self.options | {"temp_dir": folder})
+        with own_signals():
+            self.cluster = Cluster(initialize_head=True, head_node_args=self.options | {"temp_dir": folder})
         self.address = self.cluster.address
-        self.second = self.cluster.add_node(**self.options)
+        self.add_second()
 
     def workers(self):
         """Process ids of the workers that are at a task."""
@@ -50,7 +52,18 @@ class Nodes:
         self.cluster.remove_node(self.second, allow_graceful=False)  # SIGKILL
 
     def add_second(self):
-        self.second = self.cluster.add_node(**self.options)
+        with own_signals():
+            self.second = self.cluster.add_node(**self.options)
+
+
+@contextmanager
+def own_signals():
+    """Ray's nodes take SIGTERM for themselves; other tests send it to this process, and the nodes would go."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
