@@ -37,15 +37,22 @@ GRAMS = pa.schema(
 )
 
 
+DEFAULT_DATA = "data/eval"
+
+
 @dataclass(frozen=True)
 class DecontaminateConfig:
-    data: str | None = "data/eval"  # folder of the evaluation data, as evaluate.py --data takes it; None, or no such folder: off
+    data: str | None = (
+        DEFAULT_DATA  # folder of the evaluation data, as evaluate.py --data takes it; None, or no default folder: off
+    )
 
 
 def tasks_at_hand(cfg: DecontaminateConfig) -> list[str]:
-    """The tasks whose files lie in cfg.data, none where there is no such folder; UserError where it holds none of them."""
-    if cfg.data is None or not Path(cfg.data).is_dir():
+    """The tasks whose files lie in cfg.data; none where the default folder is not there. UserError where a named one holds none."""
+    if cfg.data is None or (cfg.data == DEFAULT_DATA and not Path(cfg.data).is_dir()):
         return []
+    if not Path(cfg.data).is_dir():
+        raise UserError(f"decontaminate.data={cfg.data} is not a folder; None turns decontamination off")
     found = [name for name, task in eval_tasks.TASKS.items() if Path(cfg.data, task.file).is_file()]
     if not found:
         some = ", ".join(task.file for task in list(eval_tasks.TASKS.values())[:3])

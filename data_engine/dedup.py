@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from data_engine.records import drop, nothing_dropped, text_buffers
 from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 
-VERSION = 2
+VERSION = 3
 ID = pa.binary(16)
 SIGNATURES = pa.schema({"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()})
 PAIRS = pa.schema({"left": ID, "right": ID})
@@ -319,32 +319,38 @@ def _survivors(best_first, root, rank, hashes, starts, ends, threshold):
         members = best_first[first:i]
         first = i
         n = len(members)
-        alike = np.zeros((n, n)) if n <= ALL_COMPARED else np.zeros((0, 0))
-        for p in range(len(alike)):
+        if n > ALL_COMPARED:  # each survivor meets only those of which nothing is decided, so copies of each other take one pass
+            rest = members.copy()
+            while len(rest):
+                stays, rest = rest[0], rest[1:]
+                row = np.empty(len(rest))
+                jaccard(hashes, starts, ends, np.full(len(rest), stays), rest, threshold, row)
+                for q in range(len(rest)):
+                    if row[q] >= threshold:
+                        kept[rest[q]], similarity[rest[q]] = stays, row[q]
+                rest = rest[row < threshold]
+            continue
+        alike = np.zeros((n, n))
+        for p in range(n):
             jaccard(hashes, starts, ends, np.full(n - p - 1, members[p]), members[p + 1 :], threshold, alike[p, p + 1 :])
             alike[p + 1 :, p] = alike[p, p + 1 :]
         left = np.ones(n, np.bool_)  # members of which nothing is decided
-        row = np.empty(n)
         for _ in range(n):
             stays, covers = -1, -1
             for p in range(n):  # in the order of the policy; of the same source the one that most others resemble
-                if left[p] and stays >= 0 and (n > ALL_COMPARED or rank[members[p]] != rank[members[stays]]):
+                if left[p] and stays >= 0 and rank[members[p]] != rank[members[stays]]:
                     break
                 if left[p]:
                     count = 0
-                    for q in range(len(alike)):
+                    for q in range(n):
                         count += left[q] and alike[p, q] >= threshold
                     if count > covers:
                         stays, covers = p, count
             if stays < 0:
                 break
             left[stays] = False
-            if n <= ALL_COMPARED:
-                row[:] = alike[stays]
-            else:
-                jaccard(hashes, starts, ends, np.full(n, members[stays]), members, threshold, row)
             for q in range(n):
-                if left[q] and row[q] >= threshold:
+                if left[q] and alike[stays, q] >= threshold:
                     left[q] = False
-                    kept[members[q]], similarity[members[q]] = members[stays], row[q]
+                    kept[members[q]], similarity[members[q]] = members[stays], alike[stays, q]
     return kept, similarity

@@ -37,6 +37,13 @@ class Inspect:
 def main(argv):
     cfg = load(Inspect, argv, positional="out")
     out = storage(cfg.out)
+    try:
+        return answer(out, cfg)
+    except OSError as error:
+        raise UserError(f"{out.root} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def answer(out, cfg):
     if not out.names("raw"):
         raise UserError(f"{out.root} is no folder of a run: python -m data_engine.run makes one")
     if [cfg.token, cfg.id, cfg.why].count(None) != 2:

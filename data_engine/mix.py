@@ -19,7 +19,7 @@ from data_engine.dedup import pack_ids
 from data_engine.records import drop
 from data_engine.shingles import mix64
 
-VERSION = 1
+VERSION = 2
 FULL = 1 << 64  # hashes are below this
 VALIDATION = -1  # the "epoch" of the hash that chooses validation documents
 SAMPLE = -2  # the "epoch" of the hash that chooses the tokenizer's sample
@@ -76,7 +76,8 @@ def plan_mix(available, shares, budget, cfg):
 
 def choose(counts, targets, seed, val_fraction):
     """
-    The selection that reaches the targets: {source: {"epochs": whole epochs, "threshold": hash below which one more}}.
+    The selection that reaches the targets: {source: {"epochs": whole epochs, "threshold": hash below which one more, "validation":
+    hash below which a validation document is taken}}.
 
     counts  table (id, source, tokens) of all documents; memory: some bytes a document
     """
@@ -94,7 +95,10 @@ def choose(counts, targets, seed, val_fraction):
             before = so_far[taken - 2] if taken > 1 else 0
             taken -= bool(rest - before < so_far[taken - 1] - rest)
         threshold = int(chance[taken - 1]) + 1 if 0 < taken <= len(chance) else 0
-        selection[source] = {"epochs": int(epochs), "threshold": threshold}
+        selection[source] = {"epochs": int(epochs), "threshold": threshold, "taken": target / max(1, int(tokens.sum()))}
+    most = max([1.0, *(chosen["taken"] for chosen in selection.values())])
+    for chosen in selection.values():  # nothing is validated on twice, so a source that is repeated sets the measure for the others
+        chosen["validation"] = min(int(chosen.pop("taken") / most * FULL), FULL - 1)
     return selection
 
 
@@ -121,14 +125,16 @@ def place(docs, settings):
     seed, selection = settings["seed"], settings["selection"]
     validation = is_validation(docs["id"], seed, settings["val_fraction"])
     names, codes = np.unique(np.array(docs["source"].to_pylist(), dtype=object).astype(str), return_inverse=True)
-    known = [selection.get(str(name), {"epochs": 0, "threshold": 0}) for name in names]
+    known = [selection.get(str(name), {"epochs": 0, "threshold": 0, "validation": 0}) for name in names]
     epochs = np.array([k["epochs"] for k in known], np.int64)[codes] if len(docs) else np.empty(0, np.int64)
     limits = np.array([k["threshold"] for k in known], np.uint64)[codes] if len(docs) else np.empty(0, np.uint64)
+    shares = np.array([k["validation"] for k in known], np.uint64)[codes] if len(docs) else np.empty(0, np.uint64)
     rows, buckets, keys, numbers = [], [], [], []
     for epoch in range(int(epochs.max(initial=0)) + 1):
         partial = uniform(docs["id"], seed, epoch) < limits
         taken = np.where(epochs == epoch, partial, epochs > epoch)
-        taken &= ~validation | (epoch == 0)  # validation: the same mix, but nothing twice
+        held_out = (epoch == 0) & (uniform(docs["id"], seed, 0) < shares)  # the same mix, but nothing twice
+        taken = np.where(validation, held_out, taken)
         key = uniform(docs["id"], seed, ORDER + epoch)
         bucket = _scale(key, settings["train_shards"])
         bucket = np.where(validation, settings["train_shards"] + _scale(key, settings["val_shards"]), bucket)

@@ -11,6 +11,7 @@ from collections import Counter
 import pyarrow.compute as pc
 
 from data_engine import dedup_report
+from data_engine.decontaminate import tasks_at_hand
 from data_engine.dedup_report import found_duplicates
 from data_engine.engine import SEAL, EngineError, plain
 from data_engine.progress import clock
@@ -98,6 +99,7 @@ def write(cfg, engine, made):
         "duplicates": found_duplicates(cfg, engine, made),
         "pii": pii_counts(engine, made),
         "contaminated": contaminated(engine, made),
+        "decontaminated_against": tasks_at_hand(cfg.decontaminate),
         "shards": None,
     }
     if engine.storage.size(SEAL) is None:
@@ -138,6 +140,8 @@ def summary(data):
         for row in rows:
             dropped = "  ".join(f"{reason} {n:,}" for reason, n in row["dropped"].items())
             lines.append(f"{source:<16}{row['step']:<20}{row['in']:>10,}{row['out']:>10,}  {dropped}")
+    if not data["decontaminated_against"]:
+        lines.append("decontamination: off, no evaluation data were given (decontaminate.data)")
     if data["duplicates"]:
         lines.append(dedup_report.line(data["duplicates"]))
     if data["shards"]:
@@ -213,9 +217,11 @@ def page(data):
     if data["pii"]:
         rows = [[html.escape(kind), f"{n:,}"] for kind, n in data["pii"].items()]
         body += ["<h2>Personal data redacted</h2>", _table(["type", "redactions"], rows)]
-    if data["contaminated"]:
-        rows = [[html.escape(task), f"{n['documents']:,}", f"{n['items']:,}"] for task, n in data["contaminated"].items()]
-        body += ["<h2>Evaluation data found in documents, which were dropped</h2>", _table(["task", "documents", "items"], rows)]
+    body.append("<h2>Evaluation data found in documents, which were dropped</h2>")
+    found, none = data["contaminated"], {"documents": 0, "items": 0}
+    rows = [(html.escape(task), found.get(task, none)) for task in data["decontaminated_against"]]
+    rows = [[task, f"{n['documents']:,}", f"{n['items']:,}"] for task, n in rows]
+    body.append(_table(["task", "documents", "items"], rows) if rows else "<p>Not looked for: no evaluation data were given.</p>")
     body += ["<h2>Time</h2>", _time_table(data)]
     title = html.escape(data["out"])
     return (

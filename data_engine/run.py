@@ -12,6 +12,7 @@ import errno
 import math
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -309,6 +310,7 @@ def check(cfg):
     ):
         if not ok:
             raise UserError(f"{name} must be {wanted}")
+    tasks_at_hand(cfg.decontaminate)
     if cfg.language.model and not Path(cfg.language.model).is_file():
         raise UserError(f"language.model={cfg.language.model} is not a file")
 
@@ -328,10 +330,12 @@ def main(argv):
             made = {}
             try:
                 pipeline(cfg, engine, made)
-            finally:
+            except (EngineError, UserError, KeyboardInterrupt):
                 if "raw" in made:
-                    text = report.write(cfg, engine, made)
-            print(text)
+                    with suppress(OSError):  # what ended the run is what is said
+                        report.write(cfg, engine, made)
+                raise
+            print(report.write(cfg, engine, made))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
         return 130
@@ -339,9 +343,8 @@ def main(argv):
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # of the driver's own files; the workers' come as EngineError
-        if error.errno != errno.ENOSPC:
-            raise
-        print(f"error: {FULL_DISK}", file=sys.stderr)
+        full = error.errno == errno.ENOSPC
+        print(f"error: {FULL_DISK if full else f'{out}: ' + ' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 

@@ -3,7 +3,7 @@ Texts -> hashes of their word n-grams, compiled, straight over Arrow's buffers; 
 
 A word is a maximal run of `\\w` characters (Python's definition), each lower-cased by itself; so "It's" is two words. A shingle
 is the 64-bit hash of n consecutive words, order included. A text of fewer than n words has one shingle, of all its words; a text
-without words has none.
+without words, such as a line of stars, has one of its bytes without blanks; an empty one has none.
 """
 
 from functools import cache
@@ -70,7 +70,13 @@ def shingle(data, start, end, fold, n, words, out):
             count, h, inside = count + 1, np.uint64(0), False
         i += step
     if count == 0:
-        return 0
+        for i in range(start, end):
+            if data[i] > 32:
+                h = (h + np.uint64(data[i])) * LETTER
+                h ^= h >> np.uint64(29)
+                inside = True
+        out[0] = mix64(h)
+        return 1 if inside else 0
     size = min(n, count)
     total = count - size + 1
     for j in range(total):

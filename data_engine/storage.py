@@ -52,6 +52,8 @@ class Storage:
             except (pa.ArrowInvalid, OSError, ImportError, ValueError) as error:
                 raise UserError(f"{root} is no address that pyarrow can use: {' '.join(str(error).split())}") from error
             self.root = root.rstrip("/")
+            if not self.base.strip("/"):
+                raise UserError(f"{root} names no bucket or folder")
         else:
             self.fs, self.base = pafs.LocalFileSystem(), str(Path(root).expanduser().resolve())
             self.root = self.base
@@ -167,8 +169,8 @@ class Storage:
             held = lock.open("w")
             self.write("work/writable", b"\0" * (1 << 20))
             self.remove("work/writable")
-        except OSError as error:
-            cause = error.strerror or " ".join(str(error).split())
+        except (OSError, pa.ArrowInvalid) as error:
+            cause = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise UserError(f"out={self.root} cannot be written: {cause}") from error
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

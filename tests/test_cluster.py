@@ -47,7 +47,13 @@ def test_two_nodes_and_an_object_store_give_the_bytes_of_one_machine(nodes, stra
     assert "it is in the corpus" in inspect(out, "--why=half").stdout
 
 
-def test_kills_of_driver_worker_and_node_change_nothing(nodes, straight):
+def test_kills_of_driver_worker_and_node_change_nothing(bucket, straight, tmp_path):
+    """On nodes of their own, which no other test needs afterwards."""
+    with cluster.nodes() as nodes:
+        kill_and_compare(nodes, straight, tmp_path / "said")
+
+
+def kill_and_compare(nodes, straight, said):
     config, expected = straight
     out, draw = f"s3://{cluster.BUCKET}/killed", random.Random(4)
     kinds = ["driver", "worker", "node"] * 4
@@ -56,9 +62,10 @@ def test_kills_of_driver_worker_and_node_change_nothing(nodes, straight):
     process, killed, deadline = None, [], time.monotonic() + 300
     for kind, moment in zip(kinds, moments, strict=False):
         while made(out) < moment:
-            assert time.monotonic() < deadline, f"stuck at {made(out)} files, killed: {killed}"
+            assert time.monotonic() < deadline, f"stuck at {made(out)} files, killed: {killed}\n{said.read_text()}"
             if process is None or process.poll() is not None:
-                process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                with said.open("a") as log:
+                    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
             time.sleep(0.05)
         if kind == "driver" and process and process.poll() is None:
             process.kill()

@@ -128,8 +128,11 @@ def test_the_index_has_the_runs_of_every_item(items, grams):
     assert keys == sorted(keys) and grams.schema == GRAMS
 
 
-def test_without_data_there_is_nothing_to_do(tmp_path):
-    assert tasks_at_hand(DecontaminateConfig(None)) == tasks_at_hand(DecontaminateConfig(str(tmp_path / "none"))) == []
+def test_without_data_there_is_nothing_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no data/eval is
+    assert tasks_at_hand(DecontaminateConfig(None)) == tasks_at_hand(DecontaminateConfig()) == []
+    with pytest.raises(UserError, match="none is not a folder"):
+        tasks_at_hand(DecontaminateConfig(str(tmp_path / "none")))
     with pytest.raises(UserError, match="none of the evaluation data"):
         tasks_at_hand(DecontaminateConfig(str(tmp_path)))
     (tmp_path / "piqa").mkdir()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from config import UserError
@@ -125,3 +126,22 @@ def test_empty_input_keeps_types():
     assert len(rows) == len(lost) == 0 and rows.schema.field("key").type == pa.uint64()
     kept, lost = take_fraction(empty, {"seed": 1, "fractions": {}})
     assert kept.schema == empty.schema and len(lost) == 0
+
+
+def test_validation_has_the_mix_of_the_corpus_where_sources_are_repeated():
+    shares, sizes = {"a": 0.5, "b": 0.4, "c": 0.1}, {"a": 3000, "b": 9000, "c": 800}
+    ids = [record_id(s, str(i), b"") for s, n in sizes.items() for i in range(n)]
+    sources = [s for s, n in sizes.items() for _ in range(n)]
+    docs = pa.table({"id": ids, "source": sources, "uri": ids, "tokens": [100] * len(ids)})
+    available = {s: 80 * n for s, n in sizes.items()}
+    targets = plan_mix(available, shares, 1_000_000, MixConfig(max_epochs=4))
+    selection = choose(docs, targets, 1, 0.2)
+    settings = {"seed": 1, "val_fraction": 0.2, "selection": selection, "train_shards": 1, "val_shards": 1}
+    placed = place(docs, settings)[0]
+    for bucket in (0, 1):
+        rows = placed.filter(pc.equal(placed["bucket"], bucket))
+        achieved = {s: pc.sum(pc.equal(rows["source"], s)).as_py() / len(rows) for s in shares}
+        wanted = {s: targets[s] / sum(targets.values()) for s in shares}
+        assert all(abs(achieved[s] - wanted[s]) < 0.04 for s in shares), (bucket, achieved, wanted)
+    train, held_out = (placed.filter(pc.equal(placed["bucket"], bucket))["id"].to_pylist() for bucket in (0, 1))
+    assert len(held_out) == len(set(held_out)) and not set(held_out) & set(train)
