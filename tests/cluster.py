@@ -18,11 +18,18 @@ class Nodes:
     """A cluster of a head and a second node, which can be killed and brought back."""
 
     def __init__(self, folder):
+        self.options = {"num_cpus": 1, "object_store_memory": 200 << 20, "include_dashboard": False}
+        self.folder, self.cluster = folder, None
+        self.start()
+
+    def start(self):
+        """Two new nodes, in place of those there are."""
         from ray.cluster_utils import Cluster
 
-        self.options = {"num_cpus": 1, "object_store_memory": 200 << 20, "include_dashboard": False}
+        if self.cluster:
+            self.cluster.shutdown()
         with own_signals():
-            self.cluster = Cluster(initialize_head=True, head_node_args=self.options | {"temp_dir": folder})
+            self.cluster = Cluster(initialize_head=True, head_node_args=self.options | {"temp_dir": self.folder})
         self.address = self.cluster.address
         self.add_second()
 

@@ -16,9 +16,9 @@ def bucket():
         yield env
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def nodes(bucket):
-    """Two Ray nodes, which know the S3 server: runs that join them need not start a Ray of their own."""
+    """Two Ray nodes for a module, which know the S3 server: runs that join them need not start a Ray of their own."""
     from tests import cluster
 
     with cluster.nodes() as found:
