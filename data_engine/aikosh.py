@@ -22,7 +22,7 @@ from config import UserError
 from data_engine import budget, fetch
 from data_engine.fetch import Failure, FetchError, Place, Remote
 from data_engine.readers import VERSION, kind_of, read_file
-from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name
+from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name, steady
 
 LISTED = 100  # files in one answer
 UNKNOWN = 1 << 20  # bytes that a file is taken for whose size is not listed
@@ -93,7 +93,7 @@ class AIKosh:
             remote = self._remote((path, size), version)
             local = fetch.download(self.place, remote, lambda p=path: self._address(p, version), self._gone)
             chunk.fetched_at = int(local.stat().st_mtime)
-            with open(local, "rb") as file:
+            with steady(self.name, path, lambda local=local: open(local, "rb")) as file:
                 yield from read_file(source, file, local.stat().st_size, path, path, chunk)
         yield chunk.take()
 
@@ -137,7 +137,7 @@ class AIKosh:
         return found
 
     def _identity(self):
-        return [self.dataset, self.version, self.files, self.text, os.environ.get("AIKOSH_API_BASE_URL", "")]
+        return [self.dataset, self.version, self.files, self.text, digest(os.environ.get("AIKOSH_API_BASE_URL", ""))]
 
     def _listing(self):
         about = self._ask("get_dataset_metadata", dataset_id=self.dataset) or {}
@@ -181,6 +181,7 @@ class AIKosh:
             raise UserError(
                 f"source {self.name}: AIKOSH_API_KEY is not set; AIKosh gives one under My profile, Account settings"
             ) from None
+        fetch.usable_key(self.name, "AIKOSH_API_KEY", key)
         url = get_sdk_api_base_url()
 
         def ask():
@@ -199,7 +200,7 @@ class AIKosh:
                 said = re.sub(re.escape(key), "...", fetch.hide(error))[:150]
                 raise UserError(f"source {self.name}: AIKosh refuses {self.dataset}: {said}") from None
             except httpx.TransportError as error:
-                raise Failure(f"{type(error).__name__}: {fetch.hide(error)}") from None
+                raise Failure(fetch.told(error)) from None
 
         return fetch.call(self.place, remote or Remote(self.name, f"data set {self.dataset}", ""), url, ask)
 

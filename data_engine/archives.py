@@ -8,6 +8,7 @@ Every byte that comes out of a decompressor counts against the Limits of the out
 where they are passed; what came before has been read by then.
 """
 
+import errno
 import io
 import lzma
 import os
@@ -28,10 +29,16 @@ MAX_DIRECTORY = 256 << 20  # bytes of a zip's directory, which is held in memory
 MAX_HEADER = 1 << 20  # bytes of a tar's long name or extended header
 LZMA_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error, pa.ArrowException)
+ODD = (ValueError, IndexError, KeyError, NotImplementedError, RuntimeError)  # what zipfile and others raise on damage, too
 
 
 class Bomb(Exception):
     """A file that would become too much; the text says what."""
+
+
+def is_ours(error):
+    """Whether the disk of a temporary file, not what is read, is the trouble: what damage raises has no number, or EINVAL."""
+    return getattr(error, "errno", None) not in (None, errno.EINVAL)
 
 
 class Limits:
@@ -67,7 +74,9 @@ class Unpacked(io.RawIOBase):
             data = self.stream.read(n if n is not None and n >= 0 else 1 << 20)
         except Bomb:
             raise
-        except DAMAGE as error:
+        except (*DAMAGE, *ODD) as error:
+            if is_ours(error):
+                raise
             raise OSError(f"{type(error).__name__}: {error}") from error
         self.limits.unpack(len(data))
         return bytes(data)
@@ -126,8 +135,12 @@ def members(found, limits):
 def zip_members(file, limits):
     """The files in a zip, in the order of its directory."""
     _check_directory(file)
-    with zipfile.ZipFile(file) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
+    try:
+        archive = zipfile.ZipFile(file)
+    except ODD as error:
+        raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
+    with archive:
+        infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
         if len(infos) > MAX_MEMBERS or sum(info.file_size for info in infos) > limits.bytes:
             limits.find(len(infos))
             limits.unpack(sum(info.file_size for info in infos))
@@ -137,7 +150,9 @@ def zip_members(file, limits):
                 continue
             try:
                 stream = archive.open(info)
-            except (*DAMAGE, NotImplementedError, RuntimeError) as error:
+            except (*DAMAGE, *ODD) as error:
+                if is_ours(error):
+                    raise
                 yield Member(info.filename, info.file_size, problem=("broken", f"{type(error).__name__}: {error}"))
                 continue
             with stream:

@@ -30,6 +30,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from config import UserError
 from data_engine.progress import clock
 
 PER_HOST = 4  # connections
@@ -120,7 +121,7 @@ def download(place: Place, remote: Remote, address: Address, gone: Callable[[int
                 file.truncate(0)
                 raise
 
-        _persistently(remote, attempt, lambda: os.fstat(file.fileno()).st_size)
+        persistently(remote, attempt, lambda: os.fstat(file.fileno()).st_size)
         os.fsync(file.fileno())
         part.rename(final)
     handle = os.open(final.parent, os.O_RDONLY)
@@ -149,7 +150,7 @@ def read_range(place, remote, address, start, n, gone=None):
                     break
             return data[skipped : skipped + n]
 
-    return _persistently(remote, attempt, lambda: 0)
+    return persistently(remote, attempt, lambda: 0)
 
 
 def head(place, remote, address):
@@ -163,25 +164,30 @@ def head(place, remote, address):
             etag, media = headers.get("etag", ""), headers.get("content-type", "").partition(";")[0].strip().lower()
             return int(size) if size.isdigit() else None, etag if etag.startswith('"') else None, media
 
-    return _persistently(remote, attempt, lambda: 0, QUESTIONS)
+    return persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def call(place, remote, url, ask):
     """ask(), a question to the server of `url` that raises Failure where it may be asked again."""
 
     def attempt():
-        _wait_turn(place, urlsplit(url).netloc)
+        _wait_turn(place, host_of(url))
         return ask()
 
-    return _persistently(remote, attempt, lambda: 0, QUESTIONS)
+    return persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def busy(place, url, headers, status, said):
     """The Failure for an answer to such a question that asks to come back later."""
-    return Failure(said, slow_down(place, urlsplit(url).netloc, headers, status))
+    return Failure(said, slow_down(place, host_of(url), headers, status))
 
 
-def _persistently(remote, attempt, progress, most=None):
+def host_of(url):
+    """Host and port of an address, without a user and password in it."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def persistently(remote, attempt, progress, most=None):
     """attempt() until it is no Failure; `most` failures in a row without progress() end it, FAILURES where it is None."""
     failures = waits = 0
     reached = progress()
@@ -242,7 +248,7 @@ def _stream(place, remote, address, file, have, gone):
                         raise Failure(f"fewer than {SLOW_BYTES:,} bytes a second")
                     began, mark = time.monotonic(), got
         except httpx2.TransportError as error:
-            raise Failure(_told(error)) from None
+            raise Failure(told(error)) from None
         wanted = remote.size if remote.size is not None else total
         if wanted is not None and got < wanted:
             raise Failure(f"the body ends after {got:,} of {wanted:,} bytes")
@@ -269,10 +275,10 @@ def _open(place, remote, address, headers, gone, any_page=False):
     import httpx2
 
     url, own = address()
-    host = urlsplit(url).netloc
+    host = host_of(url)
     with _connection(place, host):
         for _ in range(MAX_REDIRECTS):
-            _wait_turn(place, urlsplit(url).netloc)
+            _wait_turn(place, host_of(url))
             asked = own | headers | {"Accept-Encoding": "identity"}
             try:
                 with client().stream("GET", url, headers=asked, follow_redirects=False) as answer:
@@ -282,11 +288,11 @@ def _open(place, remote, address, headers, gone, any_page=False):
                             own = {}  # what opens the one host is not shown to another
                         url = target
                         continue
-                    _check(place, remote, answer, urlsplit(url).netloc, gone, any_page)
+                    _check(place, remote, answer, host_of(url), gone, any_page)
                     yield answer
                     return
             except httpx2.TransportError as error:
-                raise Failure(_told(error)) from None
+                raise Failure(told(error)) from None
         raise remote.error(f"more than {MAX_REDIRECTS} redirects")
 
 
@@ -315,12 +321,21 @@ def client():
 
 
 def hide(text):
-    """The text without the addresses in it, which may be signed, and on one line."""
-    return re.sub(r"(https?://[^/\s?'\"]+)[^\s'\"]*", r"\1/...", " ".join(str(text).split()))
+    """The text without the addresses in it, which may be signed or hold a password, and on one line."""
+    return re.sub(r"(\w+://)(?:[^/\s?'\"]*@)?([^/\s?'\"]+)[^\s'\"]*", r"\1\2/...", " ".join(str(text).split()))
 
 
-def _told(error):
-    return f"{type(error).__name__}: {hide(error)}" if str(error) else type(error).__name__
+def told(error):
+    """An error of a library, to be shown."""
+    name = type(error).__name__
+    return name if name == "LocalProtocolError" or not str(error) else f"{name}: {hide(error)}"  # that one tells whole headers
+
+
+def usable_key(source, name, key):
+    """The key; UserError where it cannot stand in a header, whose text no library gets to tell."""
+    if not re.fullmatch("[!-~]+", key):
+        raise UserError(f"source {source}: {name} holds characters that no key has, such as a space or the end of a line")
+    return key
 
 
 class Ranges:

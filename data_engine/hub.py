@@ -20,7 +20,7 @@ from config import UserError
 from data_engine import budget, fetch
 from data_engine.fetch import Failure, FetchError, Place, Remote
 from data_engine.readers import VERSION, kind_of, read_file
-from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name
+from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name, steady
 
 HUB = "https://huggingface.co"
 
@@ -85,7 +85,7 @@ class HuggingFace:
             self.place, remote, self._address(path, commit), lambda status: self._gone(status, path)
         )
         chunk = Chunk(self.name, commit, local.stat().st_mtime)
-        with open(local, "rb") as file:
+        with steady(self.name, path, lambda: open(local, "rb")) as file:
             yield from read_file(self, file, size, path, path, chunk)
         yield chunk.take()
 
@@ -151,7 +151,7 @@ class HuggingFace:
         fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def _identity(self):
-        return [self.repo, self.revision, self.files, self.text, os.environ.get("HF_ENDPOINT", HUB)]
+        return [self.repo, self.revision, self.files, self.text, digest(os.environ.get("HF_ENDPOINT", HUB))]
 
     def _listing(self):
         from huggingface_hub import HfApi
@@ -171,8 +171,10 @@ class HuggingFace:
     def _ask(self, about, question):
         """A question to the Hub's API; Failure where it may be asked again, UserError where the answer is no."""
         import httpx2
+        from huggingface_hub import get_token
         from huggingface_hub.errors import HfHubHTTPError
 
+        fetch.usable_key(self.name, "HF_TOKEN", get_token() or "-")
         url = os.environ.get("HF_ENDPOINT", HUB)
 
         def ask():
@@ -186,7 +188,7 @@ class HuggingFace:
                 code = answer.headers.get("X-Error-Code", "") if answer is not None else ""
                 raise UserError(self._refused(status, code)) from None
             except httpx2.TransportError as error:
-                raise Failure(f"{type(error).__name__}: {fetch.hide(error)}") from None
+                raise Failure(fetch.told(error)) from None
             except ValueError as error:  # an answer that is no JSON, such as a page of a proxy
                 raise Failure(f"the Hub's answer is not understood: {fetch.hide(error)[:100]}") from None
 

@@ -22,7 +22,6 @@ drops  empty          a file without a byte or without a record, a record whose 
 """
 
 import csv
-import errno
 import html
 import itertools
 import json
@@ -36,13 +35,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_engine.archives import DAMAGE, Bomb, Limits, decompressed, members, tar_members, zip_members
+from data_engine.archives import DAMAGE, Bomb, Limits, decompressed, is_ours, members, tar_members, zip_members
 from data_engine.records import RAW, nothing_dropped, record_id
 from data_engine.source import CHUNK, Chunks, utf8
 from data_engine.warc import documents
 from data_engine.xml_dumps import Lost, read_dump
 
-VERSION = 3  # raise when the records of the same file change
+VERSION = 4  # raise when the records of the same file change
 MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is dropped as too_large. The longest books have 10 MB
 MAX_META = 4096  # characters of JSON that a record's other fields may take
 MAX_DEPTH = 3  # archives in archives
@@ -105,9 +104,9 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
             try:
                 while block := file.read(1 << 20):
                     copy.write(block)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise  # that is this machine's trouble, not the file's
+            except DAMAGE as error:
+                if is_ours(error):
+                    raise
                 chunk.drop(uri, "broken", str(error))
                 return
             copy.seek(0)
@@ -146,12 +145,12 @@ def _read_members(source, found, uri, chunk, limits, depth):
                 try:
                     yield from read_file(source, member.file, member.size, folder, where, chunk, limits, depth + 1)
                 except DAMAGE as error:
-                    if getattr(error, "errno", None) == errno.ENOSPC:
+                    if is_ours(error):
                         raise
                     chunk.drop(where, "broken", f"{type(error).__name__}: {error}")
             yield from chunk.full()
     except DAMAGE as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
+        if is_ours(error):
             raise
         chunk.drop(uri, "broken", f"after {number} members: {type(error).__name__}: {error}")
         return

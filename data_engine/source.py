@@ -14,11 +14,13 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from config import UserError
+from data_engine.fetch import QUESTIONS, Failure, FetchError, Remote, persistently, told
 from data_engine.records import RAW, drop, record_id
 
 CHUNK = 16 << 20  # bytes of content a chunk holds before it is handed on (one record can be more)
@@ -65,6 +67,87 @@ class Chunk:
         lost = drop(pa.table([pa.array(c, pa.string()) for c in names], names=["id", "source", "uri"]), "raw", reasons, details)
         self.records, self.lost, self.size = [], [], 0
         return records, lost
+
+
+@contextmanager
+def steady(source, path, open_file):
+    """
+    A file for the readers, at whose end it is certain that every read of it went well: FetchError if not, whatever a reader made
+    of the failure. What a disk or a store refuses to give today is no damage of the file, so no record may be lost by it.
+
+    open_file() -> the file; called again where reading failed and may go well the next time
+    """
+    file = Steady(source, path, open_file)
+    try:
+        yield file
+    finally:
+        file.close()
+    if file.trouble:
+        raise file.trouble
+
+
+class Steady:
+    def __init__(self, source, path, open_file):
+        self.remote, self.open_file = Remote(source, path, ""), open_file
+        self.file, self.at, self.closed = None, 0, False
+        self.trouble = None  # the FetchError that ended it
+
+    def read(self, n=-1):
+        data = self._persistently(lambda file: file.read(n))
+        self.at += len(data)
+        return data
+
+    def seek(self, offset, whence=0):
+        base = 0 if whence == 0 else self.at if whence == 1 else self._persistently(lambda file: file.seek(0, 2))
+        at = base + offset
+        if at < 0:
+            raise ValueError(f"a place before the beginning of the file: {at}")
+        self.at = at
+        return at
+
+    def tell(self):
+        return self.at
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def writable(self):
+        return False
+
+    def close(self):
+        self.closed = True
+        self._let_go()
+
+    def _let_go(self):
+        with suppress(Exception):  # it has failed already, or its records have been read
+            if self.file is not None:
+                self.file.close()
+        self.file = None
+
+    def _persistently(self, act):
+        def attempt():
+            try:
+                if self.file is None:
+                    self.file = self.open_file()
+                if self.file.tell() != self.at:
+                    self.file.seek(self.at)
+                return act(self.file)
+            except Exception as error:  # whatever a store's library raises
+                self._let_go()
+                if isinstance(error, (FileNotFoundError, PermissionError)):
+                    raise self.remote.error(told(error)) from None
+                raise Failure(told(error)) from None
+
+        if self.trouble:
+            raise self.trouble
+        try:
+            return persistently(self.remote, attempt, lambda: 0, QUESTIONS)
+        except FetchError as error:
+            self.trouble = error
+            raise
 
 
 def group(files, target):

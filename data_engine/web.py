@@ -18,7 +18,7 @@ from config import UserError
 from data_engine import budget, fetch
 from data_engine.fetch import FetchError, Place, Remote
 from data_engine.readers import VERSION, kind_of, read_file
-from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name
+from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name, steady
 
 SUFFIX = {  # of what servers send under an address without one
     **{"text/html": ".html", "application/xhtml+xml": ".html", "text/plain": ".txt", "application/pdf": ".pdf"},
@@ -70,7 +70,7 @@ class Web:
         (remote,) = self.remotes(job)
         local = fetch.download(self.place, remote, self._address(job.spec[0]))
         chunk = Chunk(self.name, remote.sha256 or remote.etag or "", local.stat().st_mtime)
-        with open(local, "rb") as file:
+        with steady(self.name, remote.path, lambda: open(local, "rb")) as file:
             yield from read_file(self, file, local.stat().st_size, remote.path, _shown(self._urls()[job.spec[0]]), chunk)
         yield chunk.take()
 

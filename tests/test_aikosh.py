@@ -153,6 +153,14 @@ def test_a_key_that_is_missing_or_refused_is_one_sentence_without_the_key(platfo
         survey([source(tmp_path)])
 
 
+@pytest.mark.parametrize("key", ["secr\net", "s\u00e9cret", "sec ret"])
+def test_a_key_that_no_header_can_hold_is_one_sentence_without_the_key(platform, tmp_path, monkeypatch, key):
+    monkeypatch.setenv("AIKOSH_API_KEY", key)
+    with pytest.raises(UserError, match="AIKOSH_API_KEY holds characters that no key has") as caught:
+        survey([source(tmp_path)])
+    assert "cr" not in str(caught.value).replace("characters", "") and not platform.requests
+
+
 @pytest.mark.parametrize("change", [{"dataset": "soil-health"}, {"version": "1.0"}])
 def test_an_id_is_a_uuid(tmp_path, change):
     with pytest.raises(UserError, match="is no id"):

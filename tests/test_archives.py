@@ -18,6 +18,8 @@ import pytest
 from data_engine import archives, readers
 from data_engine.archives import Bomb, Limits, decompressed
 from data_engine.download import Local
+from data_engine.readers import read_file
+from data_engine.source import Chunk
 from tests.cluster import BUCKET
 from tests.test_download import lines, read
 
@@ -194,6 +196,47 @@ def test_damage_costs_what_is_damaged(tmp_path, name):
         kept, lost = read(Local("s", str(tmp_path)))
         sound = sum(r["content"] == texts.get(r["uri"].rpartition("/")[2]) for r in kept)
         assert sound <= 20 and (sound == 20 or lost or len(kept) > sound or name == "a.tar"), (trial, len(kept), lost)
+
+
+def altered(data, *changes):
+    """The bytes with (mark, offset from its first place, new bytes) put in."""
+    data = bytearray(data)
+    for mark, offset, new in changes:
+        at = data.find(mark) + offset
+        data[at : at + len(new)] = new
+    return bytes(data)
+
+
+def test_a_zip_that_breaks_the_rules_of_its_format_is_one_row(tmp_path):
+    good, end = make_zip({"a.txt": b"a" * 50, "caf\u00e9.txt": b"b"}), b"PK\5\6"
+    bad = {
+        "name.zip": good.replace("é".encode(), b"\xe9\xe9"),  # no UTF-8 in a name that says to be
+        "version.zip": altered(good, (b"PK\1\2", 6, b"\x63")),
+        "method.zip": altered(good, (b"PK\1\2", 10, b"\x63"), (b"PK\3\4", 8, b"\x63")),
+        "offset.zip": altered(good, (end, 12, b"\xff\xff\xff\x0f")),
+        "place.zip": altered(good, (b"PK\1\2", 42, b"\xff\xff\xff\x7f")),
+        "extra.zip": altered(good, (b"PK\1\2", 28, b"\x05\0\x09")),
+    }
+    for name, data in bad.items():
+        assert data != good
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "good.zip").write_bytes(good)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert {r["uri"] for r in kept} >= {"good.zip!/a.txt", "good.zip!/café.txt"}
+    assert {r["reason"] for r in lost} == {"broken"}
+    assert Counter(r["uri"].partition("!")[0] for r in lost) == Counter(list(bad))
+
+
+def test_a_mutated_zip_raises_nothing():
+    good, chance = make_zip({"a.txt": b"hello" * 100, "d/\u00fc.jsonl": b'{"text":"x"}\n' * 9}), random.Random(3)
+    source = Local("s", "/nowhere")
+    for _ in range(1500):
+        bad = bytearray(good)
+        for _ in range(chance.choice((1, 2, 4))):
+            bad[chance.randrange(len(bad))] = chance.choice((0, 255, chance.randrange(256)))
+        chunk = Chunk("s")
+        assert sum(len(k) + len(d) for k, d in read_file(source, io.BytesIO(bad), len(bad), "a.zip", "a.zip", chunk)) >= 0
+        assert chunk.records or chunk.lost, bad
 
 
 def test_the_rest_of_a_compressed_file_behind_its_first_stream_is_read(tmp_path):

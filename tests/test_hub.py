@@ -416,6 +416,40 @@ def test_local_reads_the_hub_as_a_store(hub, on_disk):
         assert len(found) == wanted if wanted else {r["id"] for r in on_disk[0]} < set(found), done.stderr
 
 
+def test_a_token_that_no_header_can_hold_is_one_sentence_without_the_token(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_s\u00e9cr\net")
+    with pytest.raises(UserError, match="HF_TOKEN holds characters that no key has") as caught:
+        survey([source(tmp_path)])
+    assert "hf_" not in str(caught.value) and not hub.requests
+
+
+def test_a_password_in_the_address_of_the_hub_is_told_nowhere(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url.replace("//", "//user:hunter2@"))
+    survey([source(tmp_path)])
+    there = [p for p in (tmp_path / "downloads").rglob("*") if p.is_file()]
+    assert there and not [p for p in there if b"hunter2" in p.read_bytes() + p.name.encode()]
+
+
+@pytest.mark.parametrize("fault", ["503", "short:5000"])
+def test_a_fault_of_the_server_loses_nothing_of_a_store(hub, tmp_path, monkeypatch, fault):
+    """The Hub read as a folder, by huggingface_hub's own file system: what passes is tried again, what stays ends the job."""
+    import huggingface_hub
+    import huggingface_hub.utils._http as http
+
+    monkeypatch.setattr(http.time, "sleep", lambda _: None)
+    for name, value in (("ENDPOINT", ""), ("HUGGINGFACE_CO_URL_TEMPLATE", "/{repo_id}/resolve/{revision}/{filename}")):
+        monkeypatch.setattr(huggingface_hub.constants, name, hub.url + value)  # they were set at its first import
+    huggingface_hub.HfFileSystem.clear_instance_cache()
+    store = Local("s", f"hf://datasets/owner/set@{COMMIT}/en/a.json.gz")
+    jobs = store.jobs(1 << 20)
+    hub.faults[BIG] = [fault] * 3
+    assert len(rows(store, jobs)[0]) == 30 and not hub.faults[BIG]
+    hub.faults[BIG] = [fault] * 200
+    with pytest.raises(FetchError, match=r"source s: a\.json\.gz: ") as caught:
+        rows(store, jobs)
+    assert "Signature" not in str(caught.value)
+
+
 # ---------------------------------------------------------------------------------------------------------------------------
 # the budget
 

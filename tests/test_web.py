@@ -108,6 +108,18 @@ def test_a_secret_in_an_address_stays_out_of_uris_and_files(site, tmp_path):
     assert not [p for p in (tmp_path / "downloads").rglob("*") if p.is_file() and b"hunter2" in p.read_bytes() + p.name.encode()]
 
 
+def test_a_password_in_an_address_is_told_nowhere(site, tmp_path):
+    address = site.url.replace("//", "//user:hunter2@")
+    with pytest.raises(UserError, match=r"127.0.0.1:\d+ answers 404") as caught:
+        survey([Web("s", address + "/gone.txt", place=Place(str(tmp_path / "downloads")))])
+    site.faults["/a.txt"] = ["503:0", "429:0.01"]
+    rows(Web("s", address + "/a.txt", place=Place(str(tmp_path / "downloads"))))
+    there = [p for p in (tmp_path / "downloads").rglob("*") if p.is_file()]
+    assert there and not [p for p in there if b"hunter2" in p.read_bytes() + p.name.encode()]
+    assert "hunter2" not in str(caught.value)
+    assert fetch.hide(f"x '{address}/a?b=c' y") == f"x '{site.url}/...' y"
+
+
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
