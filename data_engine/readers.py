@@ -127,7 +127,7 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
 def _read_seekable(source, file, kind, uri, chunk, limits, depth):
     if kind == ".parquet":
         yield chunk.take()  # its rows go out as Arrow tables, after those that came before
-        yield from _read_parquet(source, file, uri, chunk)
+        yield from _read_parquet(source, file, uri, chunk, limits)
     else:
         yield from _read_members(source, zip_members(file, limits), uri, chunk, limits, depth)
 
@@ -406,25 +406,49 @@ READERS = {
 }
 
 
-def _read_parquet(source, file, uri, chunk):
-    """One row, one record; the text stays in Arrow."""
+def _read_parquet(source, file, uri, chunk, limits):
+    """
+    One row, one record; the text stays in Arrow. Strings are read as the dictionaries in which most files keep them, and become
+    themselves about CHUNK bytes at a time: a text that stands once in the file and in a million rows fills no memory.
+    """
     row = 0
     try:
         parquet = pq.ParquetFile(file)
+        leaves = (parquet.schema.column(i) for i in range(len(parquet.schema)))
+        parquet = pq.ParquetFile(file, read_dictionary=[c.path for c in leaves if c.physical_type == "BYTE_ARRAY"])
         schema, groups = parquet.schema_arrow, parquet.metadata.num_row_groups
         columns = [f.name for f in schema if f.name == "metadata" or f.name == source.text or not pa.types.is_nested(f.type)]
         for index in range(groups):
             meta = parquet.metadata.row_group(index)
             # rows that make about CHUNK bytes, were all alike
             rows = max(1, min(4096, meta.num_rows * CHUNK // max(1, meta.total_byte_size)))
+            if meta.total_byte_size > limits.bytes - limits.unpacked:
+                limits.unpack(meta.total_byte_size)
             for batch in parquet.iter_batches(rows, row_groups=[index], columns=columns):
-                yield from _parquet_rows(source, batch, uri, row, chunk)
-                row += batch.num_rows
+                ends = np.cumsum(sum((_row_bytes(column) for column in batch.columns), np.zeros(batch.num_rows)))
+                cuts = [0, *(np.flatnonzero(np.diff(ends // CHUNK)) + 1).tolist(), batch.num_rows]
+                for start, end in itertools.pairwise(cuts):
+                    limits.unpack(int(ends[end - 1] - (ends[start - 1] if start else 0)))
+                    yield from _parquet_rows(source, batch.slice(start, end - start), uri, row, chunk)
+                    row += end - start
+    except Bomb:
+        raise
     except Exception as error:  # whatever a damaged or strange file makes Arrow raise, it costs this file alone
         chunk.drop(uri, "broken_parquet", f"after row {row}: {type(error).__name__}: {error}")
         return
     if row == 0:
         chunk.drop(uri, "empty", "no row")
+
+
+def _row_bytes(column):
+    """Bytes of each row of a column, once its dictionary's values stand in the rows; of other kinds than strings, on average."""
+    n = len(column)
+    if pa.types.is_struct(column.type):
+        return sum((_row_bytes(inner) for inner in column.flatten()), np.zeros(n))
+    if pa.types.is_dictionary(column.type):
+        sizes = pc.binary_length(column.dictionary).take(column.indices)
+        return pc.fill_null(pc.cast(sizes, pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+    return np.full(n, column.nbytes / max(1, n))
 
 
 def _parquet_rows(source, batch, uri, first_row, chunk):

@@ -157,6 +157,19 @@ def test_a_bomb_is_quarantined(tmp_path, strict, name, data):
     assert "z_after.txt" in {r["uri"] for r in kept}, "the files behind it are read"
 
 
+def test_a_parquet_file_that_counts_one_text_many_times_is_quarantined(tmp_path, strict, monkeypatch):
+    """A few hundred bytes whose one text stands in 4,096 rows: it is cut where the limit is, and never held as a whole."""
+    monkeypatch.setattr(readers, "CHUNK", 100_000)
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * 4096, pa.int32()), pa.array(["y" * 40_000])).cast(pa.string())
+    tables = {"a": {"text": values}, "b": {"title": values}, "c": {"metadata": pa.StructArray.from_arrays([values], ["x"])}}
+    for name, columns in tables.items():
+        pq.write_table(pa.table({"text": ["t"] * 4096} | columns), tmp_path / f"{name}.parquet", compression="zstd")
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert {r["uri"]: r["reason"] for r in lost} == {f"{name}.parquet": "quarantined" for name in "abc"}
+    counts = Counter(r["uri"].partition("#")[0] for r in kept)
+    assert all(20 <= counts[f"{name}.parquet"] <= 30 for name in "abc"), "what came before the limit is kept"
+
+
 def test_a_zip_that_counts_one_piece_many_times_is_quarantined(tmp_path, strict):
     """Entries of the directory that overlap: a few KB that would become gigabytes without one layer of it looking odd."""
     whole = make_zip({"a.txt": bytes(900_000)})
