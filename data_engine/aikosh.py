@@ -75,7 +75,7 @@ class AIKosh:
         for g in groups:
             size = sum(size or 0 for _, size in g)
             jobs.append(Job(job_name(g[0][0]), ("files", tuple(g), *about), digest(settings, g), size))
-        return sorted(fetch.here(self.place, self.name, jobs, self.remotes), key=lambda job: job.name)
+        return sorted(jobs, key=lambda job: job.name)
 
     def read(self, job: Job) -> Chunks:
         if job.spec[0] == "external":
@@ -96,6 +96,10 @@ class AIKosh:
             with steady(self.name, path, lambda local=local: open(local, "rb")) as file:
                 yield from read_file(source, file, local.stat().st_size, path, path, chunk)
         yield chunk.take()
+
+    def has(self, remote):
+        """Whether the file is on this machine."""
+        return fetch.is_whole(remote.file(self.place), remote)
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the downloads may go."""

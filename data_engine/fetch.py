@@ -551,12 +551,12 @@ def _fetched(wanted):
 
 
 def cut(place, remote):
-    """A file has become raw partitions: it goes, where it is not to be kept. A note stays, for runs without a network."""
+    """A file has become raw partitions: it goes, where it is not to be kept. A note stays, for plans and progress."""
     final = remote.file(place)
-    if final.is_file():
-        final.with_name(final.name + ".cut").touch()
-        if not place.keep:
-            final.unlink()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    final.with_name(final.name + ".cut").touch()
+    if not place.keep:
+        final.unlink(missing_ok=True)
 
 
 def is_here(place, remote):
@@ -565,13 +565,6 @@ def is_here(place, remote):
     return is_whole(final, remote) or final.with_name(final.name + ".cut").is_file()
 
 
-def here(place, source, jobs, remotes, elsewhere=None):
-    """The jobs that can be done: all; offline those whose files are on this machine, `elsewhere(remote)` being another place."""
-    if not place.offline:
-        return jobs
-    found = [job for job in jobs if all(is_here(place, r) or (elsewhere and elsewhere(r)) for r in remotes(job))]
-    if len(found) < len(jobs):
-        print(
-            f"{source}: offline, {len(jobs) - len(found)} of {len(jobs)} downloads are not here and are left out", file=sys.stderr
-        )
-    return found
+def readable(source, job):
+    """Whether a job can be done: offline its files, or what was made of them, must be on this machine."""
+    return not getattr(source, "place", Place()).offline or all(source.has(remote) for remote in source.remotes(job))

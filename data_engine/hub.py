@@ -64,7 +64,6 @@ class HuggingFace:
             settings = (VERSION, self.name, self.text, self.id, self.licence, path, sha256 or git)
             spec = ("file", path, size, sha256, git, found["commit"])
             jobs.append(Job(job_name(path), spec, digest(settings), size))
-        jobs = fetch.here(self.place, self.name, jobs, self.remotes, lambda remote: self._in_cache(remote, found["commit"]))
         for path, *_ in found["files"]:
             if kind_of(path)[0] is None:
                 others.append(path)
@@ -88,6 +87,10 @@ class HuggingFace:
         with steady(self.name, path, lambda: open(local, "rb")) as file:
             yield from read_file(self, file, size, path, path, chunk)
         yield chunk.take()
+
+    def has(self, remote):
+        """Whether the file is on this machine."""
+        return fetch.is_whole(remote.file(self.place), remote) or self._in_cache(remote, self.look()["commit"]) is not None
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the download may go."""

@@ -64,7 +64,7 @@ class Web:
             settings = (VERSION, self.name, self.text, self.id, self.licence, _secretless(url), sha256)
             job = Job(job_name(_shown(url)), (self._urls().index(url), *about), digest(settings), about[1] or 0)
             jobs.append(job)
-        return sorted(fetch.here(self.place, self.name, jobs, self.remotes), key=lambda job: job.name)
+        return sorted(jobs, key=lambda job: job.name)
 
     def read(self, job: Job) -> Chunks:
         (remote,) = self.remotes(job)
@@ -73,6 +73,10 @@ class Web:
         with steady(self.name, remote.path, lambda: open(local, "rb")) as file:
             yield from read_file(self, file, local.stat().st_size, remote.path, _shown(self._urls()[job.spec[0]]), chunk)
         yield chunk.take()
+
+    def has(self, remote):
+        """Whether the file is on this machine."""
+        return fetch.is_whole(remote.file(self.place), remote)
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the download may go."""

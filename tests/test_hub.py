@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import logging
+import pickle
 import random
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +22,7 @@ import pytest
 from config import UserError
 from data_engine import budget, fetch
 from data_engine.download import HuggingFace, Local, survey
+from data_engine.engine import Engine, read_source
 from data_engine.fetch import FetchError, Place
 from tests.corpus import texts
 from tests.hub_server import COMMIT, Hub
@@ -344,13 +347,45 @@ def test_offline_takes_what_is_here(hub, tmp_path, on_disk):
     with pytest.raises(UserError, match="run once without --offline"):
         survey([offline])
     survey([source(tmp_path)])
-    assert offline.jobs(1 << 20) == []
+    assert readable(offline) == []
     (first, *_) = source(tmp_path).jobs(1 << 20)
     rows(source(tmp_path), [first])
     before = len(hub.requests)
-    assert [job.name for job in offline.jobs(1 << 20)] == [first.name]
-    assert rows(offline)[0] == rows(source(tmp_path), [first])[0]
+    assert [job.name for job in readable(offline)] == [first.name]
+    assert rows(offline, readable(offline))[0] == rows(source(tmp_path), [first])[0]
     assert len(hub.requests) == before
+
+
+def readable(source):
+    return [job for job in source.jobs(1 << 20) if fetch.readable(source, job)]
+
+
+@pytest.mark.parametrize("where", ["downloads", "the cache of huggingface_hub"])
+def test_offline_a_finished_partition_needs_no_download(hub, tmp_path, monkeypatch, capsys, where):
+    def run(engine, name, jobs, functions, progress):
+        for job, load in jobs:
+            read_source(pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}))
+
+    def ingest(**place):
+        with Engine(str(tmp_path / "out")) as engine:
+            return [(part.name, part.content) for part in engine.ingest([source(tmp_path, place)])]
+
+    monkeypatch.setattr(Engine, "_run", run)
+    if where != "downloads":
+        cache = tmp_path / "hub-cache"
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+        for path in FILES:
+            file = cache / "datasets--owner--set" / "snapshots" / COMMIT / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(FILES[path])
+    whole = ingest()
+    assert len(whole) == 4 and (BIG in hub.served) == (where == "downloads")
+    for file in [*(tmp_path / "downloads" / "s").glob("*-*"), *(tmp_path / "hub-cache").rglob("*.*")]:
+        file.unlink()
+    assert ingest(offline=True) == whole and "left out" not in capsys.readouterr().err
+    next((tmp_path / "out" / "raw").glob("*plain*")).unlink()
+    assert ingest(offline=True) == [part for part in whole if "plain" not in part[0]]
+    assert "s: offline, 1 of 4 downloads are not here and are left out" in capsys.readouterr().err
 
 
 def test_a_download_that_is_not_kept_goes_when_it_has_been_cut(hub, tmp_path):
@@ -361,7 +396,7 @@ def test_a_download_that_is_not_kept_goes_when_it_has_been_cut(hub, tmp_path):
     assert fetch.is_whole(remote.file(passing.place), remote)
     passing.committed(job)
     assert not remote.file(passing.place).exists() and fetch.is_here(passing.place, remote)
-    assert source(tmp_path, {"offline": True}).jobs(1 << 20) == [job], "what was made of it is here"
+    assert readable(source(tmp_path, {"offline": True, "keep": False})) == []
     kept = source(tmp_path)
     rows(kept, [job])
     kept.committed(job)
@@ -433,7 +468,6 @@ def test_a_password_in_the_address_of_the_hub_is_told_nowhere(hub, tmp_path, mon
 @pytest.mark.parametrize("fault", ["503", "short:5000"])
 def test_a_fault_of_the_server_loses_nothing_of_a_store(hub, tmp_path, monkeypatch, fault):
     """The Hub read as a folder, by huggingface_hub's own file system: what passes is tried again, what stays ends the job."""
-    import huggingface_hub
     import huggingface_hub.utils._http as http
 
     monkeypatch.setattr(http.time, "sleep", lambda _: None)
