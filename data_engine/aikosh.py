@@ -141,7 +141,7 @@ class AIKosh:
         return found
 
     def _identity(self):
-        return [self.dataset, self.version, self.files, self.text, digest(os.environ.get("AIKOSH_API_BASE_URL", ""))]
+        return [self.dataset, self.version, self.files, self.text, self.id, digest(os.environ.get("AIKOSH_API_BASE_URL", ""))]
 
     def _listing(self):
         about = self._ask("get_dataset_metadata", dataset_id=self.dataset) or {}

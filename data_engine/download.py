@@ -50,6 +50,10 @@ def survey(sources):
             source.look()
         except UserError as error:
             return str(error)
+        except OSError as error:  # of the folder for the downloads
+            if error.filename is None:
+                raise
+            return f"source {source.name}: downloads cannot lie in {source.place.folder}: {error.strerror}"
 
     asked = [source for source in sources if hasattr(source, "look")]
     with ThreadPoolExecutor(max(1, len(asked))) as pool:  # each waits for its own server

@@ -150,7 +150,7 @@ def read_range(place, remote, address, start, n, gone=None):
                     break
             return data[skipped : skipped + n]
 
-    return persistently(remote, attempt, lambda: 0)
+    return persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def head(place, remote, address):
@@ -386,8 +386,9 @@ def remembered(place, source, of):
     path = _listing(place, source)
     found = PLANNED.get(str(path)) if not place.write else None
     if found is None and place.folder and path.is_file():
-        found = json.loads(path.read_text())
-    return found if found and found["of"] == of else None
+        with suppress(ValueError):  # a file that was cut short: the server is asked again
+            found = json.loads(path.read_text())
+    return found if isinstance(found, dict) and found.get("of") == of else None
 
 
 def remember(place, source, found):
@@ -397,7 +398,10 @@ def remember(place, source, found):
     elif place.folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(".tmp-listing")
-        temporary.write_text(json.dumps(found, indent=1))
+        with open(temporary, "w") as file:
+            json.dump(found, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.rename(path)
 
 

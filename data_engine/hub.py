@@ -125,9 +125,8 @@ class HuggingFace:
             readable = self.ordered(found)
             if not readable:
                 raise UserError(f"source {self.name}: {self.repo} at {commit[:12]} has no file {self.files!r} that can be read")
-            if any(size == 0 for _, size, *_ in readable):
-                empty = next(path for path, size, *_ in readable if size == 0)
-                raise UserError(f"source {self.name}: {empty} in {self.repo} has 0 bytes")
+            if not any(size for _, size, *_ in readable):
+                raise UserError(f"source {self.name}: {readable[0][0]} in {self.repo} has 0 bytes, as all of {self.files!r}")
             found["looked"] = budget.probe(self, readable, lambda file, start, n: self._range(file, commit, start, n))
         except FetchError as error:
             raise UserError(str(error)) from None
@@ -154,7 +153,7 @@ class HuggingFace:
         fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def _identity(self):
-        return [self.repo, self.revision, self.files, self.text, digest(os.environ.get("HF_ENDPOINT", HUB))]
+        return [self.repo, self.revision, self.files, self.text, self.id, digest(os.environ.get("HF_ENDPOINT", HUB))]
 
     def _listing(self):
         from huggingface_hub import HfApi

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import time
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -184,11 +185,13 @@ def utf8(name: bytes) -> str:
 
 
 def check_source(source):
-    kinds = {str: (str, os.PathLike), float: (int, float), bool: (bool,)}
+    kinds = {str: (str, os.PathLike), float: (int, float), bool: (bool,), tuple: (tuple, list), types.NoneType: (types.NoneType,)}
     for field in dataclasses.fields(source):
         value = getattr(source, field.name)
-        if field.type in kinds and not isinstance(value, kinds[field.type]):
-            raise UserError(f"source {source.name!r}: {field.name} must be {field.type.__name__}, not {value!r}")
+        named = field.type.__args__ if isinstance(field.type, types.UnionType) else (field.type,)
+        if all(kind in kinds for kind in named) and not isinstance(value, sum((kinds[kind] for kind in named), ())):
+            wanted = getattr(field.type, "__name__", str(field.type))
+            raise UserError(f"source {source.name!r}: {field.name} must be {wanted}, not {value!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", source.name):
         raise UserError(f"source {source.name!r}: a name is letters, digits, - and _, at most 64")
     if not 0 < source.share <= 1:

@@ -47,8 +47,9 @@ class Web:
     def check(self):
         check_source(self)
         for url in self._urls():
-            if not isinstance(url, str) or not re.match(r"https?://[^/\s]+", url):
-                raise UserError(f"source {self.name}: {url!r} is no address such as https://example.org/a.pdf")
+            if not _is_address(url):
+                shown = fetch.hide(repr(url))
+                raise UserError(f"source {self.name}: {shown} is no address such as https://example.org/a.pdf")
         if len(set(self._urls())) < len(self._urls()) or not self._urls():
             raise UserError(f"source {self.name}: urls holds an address twice, or none")
         if len(self._hashes()) != len(self._urls()):
@@ -89,7 +90,7 @@ class Web:
 
     def look(self) -> dict:
         """{"files": [[path that tells the kind, bytes or None, etag], ...] in the order of urls, "looked"}."""
-        of = [[_secretless(url) for url in self._urls()], list(self._hashes()), self.text]
+        of = [[_secretless(url) for url in self._urls()], list(self._hashes()), self.text, self.id]
         found = fetch.remembered(self.place, self.name, of)
         if found:
             return found
@@ -138,6 +139,14 @@ class Web:
     def _range(self, files, file, start, n):
         remote = dataclasses.replace(self._remote(file[2]), path=file[0])
         return fetch.read_range(self.place, remote, self._address(file[2]), start, n)
+
+
+def _is_address(url):
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", url)
+    except (AttributeError, TypeError, ValueError):  # [::1 without its end, a port of six digits, no text at all
+        return False
 
 
 def _secretless(url):

@@ -484,6 +484,61 @@ def test_a_fault_of_the_server_loses_nothing_of_a_store(hub, tmp_path, monkeypat
     assert "Signature" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["", '{"of"', "[]", "7"])
+def test_a_listing_that_was_cut_short_is_asked_for_again(hub, tmp_path, content):
+    survey([source(tmp_path)])
+    listing = tmp_path / "downloads" / "s" / "listing.json"
+    whole = listing.read_text()
+    listing.write_text(content)
+    survey([source(tmp_path)])
+    assert listing.read_text() == whole
+
+
+def test_a_folder_for_downloads_that_is_none_is_one_sentence(hub, tmp_path):
+    (tmp_path / "file").touch()
+    place = Place(str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"source s: downloads cannot lie in .*file: (File exists|Not a directory)"):
+        survey([dataclasses.replace(source(tmp_path), place=place)])
+
+
+def test_a_look_passes_over_what_is_damaged_or_empty(monkeypatch, tmp_path):
+    bad, empty = b"PAR1 no more PAR1", b'{"text": ""}\n' * 99
+    good = json.dumps({"text": texts()[0]}).encode()
+    sets = {
+        "o/some": {
+            **{f"{i}.parquet": bad for i in range(4)},
+            **{f"{i}.jsonl": empty for i in range(4)},
+            "g.jsonl": good,
+            "0.txt": b"",
+        },
+        "o/bad": {f"{i}.parquet": bad for i in range(3)},
+        "o/empty": {f"{i:02d}.jsonl": empty for i in range(20)},
+        "o/none": {"a.txt": b"", "b.txt": b""},
+    }
+    with Hub(sets) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+
+        def look(repo, **more):
+            return HuggingFace(repo[2:], repo, COMMIT, place=Place(str(tmp_path), tokens=50), **more).look()["looked"]
+
+        assert look("o/some")["documents"] >= 1
+        for repo, said in (
+            ("o/bad", r"\d.parquet is no Parquet file that can be read"),
+            ("o/empty", r"no text in field 'text' was found at the beginning of \d+.jsonl, nor in 9 other files"),
+            ("o/none", "a.txt in o/none has 0 bytes, as all of"),
+        ):
+            with pytest.raises(UserError, match=said):
+                look(repo)
+        with pytest.raises(UserError, match="has no field 'url' for id; it has text"):
+            look("o/some", id="url")
+
+
+def test_a_plan_looks_over_a_damaged_file(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no more PAR1")
+    ((size, looked),) = Local("s", str(tmp_path)).sampled()
+    assert size == 17 and looked["documents"] == 0 and "no Parquet file" in looked["problem"]
+
+
 # ---------------------------------------------------------------------------------------------------------------------------
 # the budget
 

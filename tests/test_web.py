@@ -124,7 +124,12 @@ def test_a_password_in_an_address_is_told_nowhere(site, tmp_path):
     ("settings", "word"),
     [
         ({"urls": ()}, "or none"),
-        ({"urls": ("ftp://x/y",)}, "is no address"),
+        ({"urls": ("ftp://u:pw@x/y",)}, "'ftp://x/...' is no address"),
+        ({"urls": "http://[::1/x.txt"}, "is no address"),
+        ({"urls": "http://x:99999/x.txt"}, "is no address"),
+        ({"urls": (None,)}, "is no address"),
+        ({"urls": None}, r"urls must be str \| tuple, not None"),
+        ({"urls": "http://x/y", "id": 5}, "id must be"),
         ({"urls": ("http://x/y",) * 2}, "twice"),
         ({"urls": "http://x/y", "sha256": "ab"}, "64 hex digits"),
         ({"urls": ("http://x/y", "http://x/z"), "sha256": "0" * 64}, "1 hashes for 2 addresses"),
