@@ -162,6 +162,8 @@ def _read_whole(source, stream, uri, kind, chunk):
     """One file, one record."""
     try:
         content = stream.read(MAX_RECORD + 1)
+        if content and len(content) <= MAX_RECORD:
+            content += stream.read(1)  # damage is told once what came before it has been read
     except DAMAGE as error:
         chunk.drop(uri, "broken", str(error))
         return
@@ -354,13 +356,20 @@ def _is_json(data):
 def _read_csv(source, stream, uri, kind, chunk):
     """One row, one record; the first row names the fields."""
     csv.field_size_limit(MAX_RECORD)
-    rows, number = csv.reader(_text_lines(stream), delimiter="\t" if kind == ".tsv" else ","), -1
+    lines, number = TextLines(stream), -1
+    rows = csv.reader(lines, delimiter="\t" if kind == ".tsv" else ",")
     try:
         names = [name.strip() for name in next(rows, [])]
+        if lines.ended and names:
+            chunk.drop(uri, "broken", "a quote among the names is never closed")
+            return
         for number, row in enumerate(row for row in rows if row):
             where, name = f"row {number + 1}", f"{uri}#{number}"
             record = dict(itertools.zip_longest(names, row[: len(names)]))
-            if len(row) > len(names):
+            if lines.ended:  # only a quote makes the csv module ask for more than the row's own line
+                swallowed = ",".join(row).rstrip("\n").count("\n") + 1
+                chunk.drop(name, "broken", f"{where}: a quote that is never closed takes in the last {swallowed} lines")
+            elif len(row) > len(names):
                 line = ",".join(row).encode("utf-8", "surrogateescape")
                 chunk.drop(name, "broken", f"{where}: {len(row)} fields under {len(names)} names", line)
             else:
@@ -373,12 +382,23 @@ def _read_csv(source, stream, uri, kind, chunk):
         chunk.drop(uri, "empty", "no row under the names")
 
 
-def _text_lines(stream):
+class TextLines:
     """Lines for the csv module: bytes that are no UTF-8 become lone surrogates, which _add_record refuses row by row."""
-    for number, line in _lines(stream):
+
+    def __init__(self, stream):
+        self.lines, self.ended = _lines(stream), False  # whether a line behind the last was asked for
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        number, line = next(self.lines, (None, None))
+        if number is None:
+            self.ended = True
+            raise StopIteration
         if line is None:
             raise csv.Error(f"line {number + 1} has over {MAX_RECORD} bytes")
-        yield line.removeprefix(b"\xef\xbb\xbf" if not number else b"").decode("utf-8", "surrogateescape") + "\n"
+        return line.removeprefix(b"\xef\xbb\xbf" if not number else b"").decode("utf-8", "surrogateescape") + "\n"
 
 
 def _read_warc(source, stream, uri, kind, chunk):

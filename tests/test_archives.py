@@ -9,6 +9,7 @@ import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 
 import pyarrow as pa
@@ -64,6 +65,10 @@ def make_tar(members, extra=()):
         for header in extra:
             archive.addfile(header)
     return file.getvalue()
+
+
+def lz4(data):
+    return pa.Codec("lz4").compress(data, asbytes=True)
 
 
 def zst(data):
@@ -261,6 +266,63 @@ def test_the_rest_of_a_compressed_file_behind_its_first_stream_is_read(tmp_path)
     assert not lost and Counter(r["content"] for r in kept) == {b"one": 4, b"two": 4}
 
 
+PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress, "zst": zst, "lz4": lz4}
+
+
+HARMS = [(kind, harm) for kind in PACKERS for harm in ("garbage behind it", "cut short")]
+HARMS += [(kind, "a byte changed") for kind in ("gz", "xz", "bz2")]  # the others hold no checksum
+
+
+@pytest.mark.parametrize(("kind", "harm"), HARMS)
+def test_records_before_damage_are_kept(tmp_path, kind, harm):
+    texts = [random.Random(i).randbytes(30).hex() for i in range(9_000)]
+    whole = lines(*({"text": text} for text in texts))
+    packed = bytearray(PACKERS[kind](whole))
+    if harm == "garbage behind it":
+        packed += b"garbage" * 9
+        least = len(texts) - 60 * (kind in ("zst", "lz4"))  # their library keeps up to 4 kB to itself
+    elif harm == "cut short":
+        del packed[-9:]
+        least = len(texts) - 900_000 // 76 if kind == "bz2" else len(texts) - 1_500  # bz2 packs 900 kB in one piece
+    else:
+        packed[len(packed) * 3 // 4] ^= 0x55
+        least = 0 if kind == "bz2" else 5_000
+    (tmp_path / f"a.jsonl.{kind}").write_bytes(packed)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert len(kept) >= least and [r["content"].decode() for r in kept[:least]] == texts[:least]
+    assert "broken" in {r["reason"] for r in lost}
+
+
+def test_of_gzip_every_byte_before_the_damage_comes_out():
+    whole = random.Random(1).randbytes(200_000).hex().encode()
+    packed = bytearray(gzip.compress(whole))
+    packed[-6] ^= 1  # in the checksum, which is read together with the last of the data
+    out, stream = b"", decompressed(io.BytesIO(packed), "gzip", Limits(len(packed)))
+    with pytest.raises(OSError, match="error: Error -3"):
+        while block := stream.read(50_000):
+            out += block
+    slow, wanted = zlib.decompressobj(31), b""
+    with pytest.raises(zlib.error):
+        for byte in packed:
+            wanted += slow.decompress(bytes([byte]))
+    assert out == wanted == whole
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_zeros_behind_a_stream_are_no_damage(tmp_path, kind):
+    (tmp_path / f"a.txt.{kind}").write_bytes(PACKERS[kind](b"a book" * 50_000) + bytes(70_000))
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"a book" * 50_000] and not lost
+
+
+def test_a_text_larger_than_a_block_comes_whole_from_every_packing(tmp_path):
+    text = random.Random(1).randbytes(300_000).hex().encode()
+    for kind, pack in PACKERS.items():
+        (tmp_path / f"a.txt.{kind}").write_bytes(pack(text))
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert not lost and [r["content"] == text for r in kept] == [True] * len(PACKERS)
+
+
 def test_xz_takes_bounded_memory():
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 29}]
     data = lzma.compress(b"x" * 1000, format=lzma.FORMAT_XZ, filters=filters)
@@ -311,7 +373,17 @@ def test_csv_rows_are_records(tmp_path):
         ("8", b"plain", "MIT"),
         ("b.tsv#0", b"x, y", "MIT"),
     ]
-    assert [(r["uri"], r["reason"]) for r in lost] == [("d.csv#0", "no_text")]
+    assert [(r["uri"], r["reason"]) for r in lost if "c.csv" not in r["uri"]] == [("d.csv#0", "no_text")]
+
+
+def test_a_csv_quote_that_is_never_closed_is_a_row_in_the_ledger(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'text,n\none,1\nsays "so",2\n"two,3\nthree,4\nfour,5\n')
+    (tmp_path / "b.csv").write_bytes(b'text\n"the last row\nhas no end of line"')
+    (tmp_path / "c.csv").write_bytes(b'"text,n\none,1\n')
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"one", b'says "so"', b"the last row\nhas no end of line"]
+    assert [(r["uri"], r["reason"]) for r in lost] == [("a.csv#2", "broken"), ("c.csv", "broken")]
+    assert lost[0]["detail"] == "row 3: a quote that is never closed takes in the last 3 lines"
 
 
 def test_an_endless_csv_cell_costs_what_follows_it(tmp_path, monkeypatch):

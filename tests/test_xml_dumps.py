@@ -190,8 +190,7 @@ def test_dumps_are_read_through_local_packed_or_not(tmp_path):
     kept, lost = read(Local("s", str(tmp_path), licence="theirs"))
     assert sorted((record["uri"], record["licence"]) for record in kept) == [
         ("https://ai.stackexchange.com/questions/1", "CC-BY-SA-4.0"),
-        ("https://en.wikipedia.org/wiki/A", "CC-BY-SA-4.0"),
-        ("https://en.wikipedia.org/wiki/A", "CC-BY-SA-4.0"),
+        *[("https://en.wikipedia.org/wiki/A", "CC-BY-SA-4.0")] * 3,  # that of the file cut short came before the cut
         ("https://en.wikipedia.org/wiki/B", "CC-BY-SA-4.0"),
     ]
     assert [(row["uri"], row["reason"]) for row in lost] == [("cut.xml.bz2", "broken")]
