@@ -37,6 +37,8 @@ PER_HOST = 4  # connections
 QUESTIONS = 5  # failures in a row that end a question about files, before which a person waits
 FAILURES = 8  # in a row, without a new byte, that end a download; with the waits between them about four minutes
 WAITS = 100  # in a row that a server may ask for
+SHORT_SECS = 1.0  # a server that asks for less gets the wait that follows a failure
+PACES_SECS = 5.0  # a wait up to this is taken for the time between two requests; a longer one for that until a window's end
 BACKOFF_SECS, MAX_BACKOFF_SECS = 1.0, 60.0  # the first wait; it doubles
 MAX_WAIT_SECS = 3600.0  # that a server may ask for at once; the Hub's windows have 300
 TIMEOUT_SECS = 60.0  # without a byte
@@ -198,11 +200,12 @@ def persistently(remote, attempt, progress, most=None):
             if progress() > reached:
                 failures = waits = 0
             reached = max(reached, progress())
-            failures, waits = failures + (failure.wait is None), waits + (failure.wait is not None)
+            asked = failure.wait is not None and failure.wait >= SHORT_SECS
+            failures, waits = failures + (not asked), waits + asked
             if failures >= (most or FAILURES) or waits >= WAITS:
                 raise remote.error(f"{failure} ({failures + waits} times in a row)") from None
             wait = min(MAX_BACKOFF_SECS, BACKOFF_SECS * 2 ** max(0, failures - 1)) * random.uniform(0.5, 1.0)
-            if failure.wait is not None:
+            if asked:
                 if failure.wait > MAX_WAIT_SECS:
                     raise remote.error(f"{failure}; its server asks to wait {failure.wait:,.0f} s") from None
                 wait = failure.wait + random.uniform(0, 0.1) * wait
@@ -412,6 +415,9 @@ def _listing(place, source):
 # ---------------------------------------------------------------------------------------------------- hosts
 
 
+PACES = {}  # of a plan, which writes nothing and runs in one process
+
+
 @contextmanager
 def _connection(place, host):
     """One of the PER_HOST connections to a host that the processes of this machine have together."""
@@ -449,7 +455,7 @@ def _safe(host):
 def _pace(place, host):
     """{"next": time of the next request, "every": seconds between two, "until": when that is forgotten} of a host, to change."""
     if not place.write:
-        yield {}
+        yield PACES.setdefault(host, {})
         return
     with open(_hosts(place) / f"{_safe(host)}.pace", "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -483,7 +489,8 @@ def slow_down(place, host, headers, status):
     with _pace(place, host) as state:
         now = time.time()
         every = max(0.05, 2 * state.get("every", 0.0))
-        every = min(every, max(0.05, wait)) if wait is not None else every
+        if wait is not None:
+            every = max(0.05, 1.05 * wait) if status == 429 and wait <= PACES_SECS else min(every, max(0.05, wait))
         window = re.search(r"q\s*=\s*(\d+).*?w\s*=\s*(\d+)", headers.get("ratelimit-policy", ""))
         if window and int(window[1]):
             every = int(window[2]) / int(window[1])

@@ -3,8 +3,8 @@ Web: files at addresses, each read by its kind: the suffix of the address, or wh
 
     Web("manuals", ("https://example.org/a.pdf", "https://example.org/b.html"), share=0.1, sha256=("ab12...", "cd34..."))
 
-With sha256 a file that has changed is refused; without, what was fetched first stays. The part of an address behind "?" may hold a
-secret: only its hash gets into uris, messages and files.
+With sha256 a file that has changed is refused; without, what was fetched first stays, and what was only listed is asked for again.
+The part of an address behind "?" may hold a secret: only its hash gets into uris, messages and files.
 """
 
 import dataclasses
@@ -25,6 +25,9 @@ SUFFIX = {  # of what servers send under an address without one
     **{"text/csv": ".csv", "application/json": ".json", "application/x-ndjson": ".jsonl", "application/zip": ".zip"},
     **{"application/x-tar": ".tar", "application/warc": ".warc", "application/vnd.apache.parquet": ".parquet"},
 }
+
+
+ASKED = set()  # what this process has asked the servers for again
 
 
 @dataclass(frozen=True)
@@ -84,30 +87,22 @@ class Web:
         fetch.cut(self.place, self.remotes(job)[0])
 
     def remotes(self, job: Job) -> list[Remote]:
-        number, path, size, etag = job.spec
-        remote = self._remote(number)
-        return [dataclasses.replace(remote, path=path, size=size, etag=etag, resumable=bool(etag or remote.sha256))]
+        return [self._listed(job.spec[0], job.spec[1:])]
 
     def look(self) -> dict:
         """{"files": [[path that tells the kind, bytes or None, etag], ...] in the order of urls, "looked"}."""
         of = [[_secretless(url) for url in self._urls()], list(self._hashes()), self.text, self.id]
         found = fetch.remembered(self.place, self.name, of)
         if found:
-            return found
+            return self._as_it_is_now(found)
         if self.place.offline:
             raise UserError(f"source {self.name}: nothing is known of its addresses yet; run once without --offline")
         found, problems = {"of": of, "files": [], "looked": None, "measured": None}, []
-        for number, url in enumerate(self._urls()):
+        for number in range(len(self._urls())):
             try:
-                size, etag, media = fetch.head(self.place, self._remote(number), self._address(number))
-            except FetchError as error:
+                found["files"].append(self._ask(number))
+            except (FetchError, UserError) as error:
                 problems.append(str(error))
-                continue
-            path = urlsplit(url).path
-            path += "" if kind_of(path)[0] else SUFFIX.get(media, "")
-            if kind_of(path)[0] is None:
-                problems.append(f"source {self.name}: {_shown(url)} is {media or 'of no type'}, which no reader reads")
-            found["files"].append([path, size, etag])
         if problems:
             raise UserError("\nerror: ".join(problems))
         files = [(path, size, number) for number, (path, size, _) in enumerate(found["files"])]
@@ -119,7 +114,43 @@ class Web:
         if found["looked"]["problem"]:
             raise UserError(f"source {self.name}: {found['looked']['problem']}")
         fetch.remember(self.place, self.name, found)
+        ASKED.add((self.place, self.name, str(of)))
         return found
+
+    def _ask(self, number):
+        """[path that tells the kind, bytes or None, etag] of an address."""
+        url = self._urls()[number]
+        size, etag, media = fetch.head(self.place, self._remote(number), self._address(number))
+        path = urlsplit(url).path
+        path += "" if kind_of(path)[0] else SUFFIX.get(media, "")
+        if kind_of(path)[0] is None:
+            raise UserError(f"source {self.name}: {_shown(url)} is {media or 'of no type'}, which no reader reads")
+        return [path, size, etag]
+
+    def _as_it_is_now(self, found):
+        """Once a run: what is not here yet is asked for again, for it may have changed since; what was fetched stays."""
+        once = (self.place, self.name, str(found["of"]))
+        if self.place.offline or once in ASKED:
+            return found
+        files = list(found["files"])
+        for number, about in enumerate(files):
+            if not fetch.is_here(self.place, self._listed(number, about)):
+                try:
+                    files[number] = self._ask(number)
+                except FetchError as error:
+                    raise UserError(str(error)) from None
+        ASKED.add(once)
+        if files != found["files"]:
+            found |= {"files": files}
+            fetch.remember(self.place, self.name, found)
+        return found
+
+    def _listed(self, number, about):
+        """The remote file as it was listed; another size or etag is another download."""
+        path, size, etag = about
+        remote = self._remote(number)
+        key = f"{remote.key}-{digest(size, etag)[:8]}"
+        return dataclasses.replace(remote, path=path, size=size, etag=etag, key=key, resumable=bool(etag or remote.sha256))
 
     def _urls(self):
         return (self.urls,) if isinstance(self.urls, str) else tuple(self.urls)

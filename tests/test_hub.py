@@ -244,12 +244,50 @@ def test_a_rate_limit_is_respected(monkeypatch, tmp_path, on_disk):
         for thread in threads:
             thread.join()
         asked = hub.requests[begin:]
-        spent = time.time() - start
     refused = sum(status == 429 for *_, status in asked)
     allowed = len(asked) - refused
     assert sorted((r for kept, _ in found for r in kept), key=lambda r: r["id"]) == on_disk[0]
     assert allowed <= 8 + refused and refused <= 8, (allowed, refused)  # four files, each behind a redirect
-    assert spent >= 0.12 * 3
+    late = [at for at, *_, status in asked if status == 429 and at > start + 4 * 0.12]
+    assert len(late) <= 2, "the first refusals tell the pace; it is kept from then on"
+
+
+@pytest.mark.slow
+def test_a_survey_learns_the_pace_of_a_host_from_its_first_refusal(monkeypatch, tmp_path):
+    with Hub({"owner/set": FILES}, rate=0.12) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        survey([source(tmp_path)])
+        refused = sum(status == 429 for *_, status in hub.requests)
+        assert len(hub.requests) - refused >= 6 and refused <= 4, refused
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "every"),
+    [(429, "1.0", 1.05), (429, "0.01", 0.05), (429, "300", 0.05), (503, "2", 0.05), (429, None, 0.05)],
+)
+def test_the_pace_that_an_answer_asks_for(tmp_path, status, after, every):
+    place, headers = Place(str(tmp_path)), {"retry-after": after} if after else {}
+    wait = fetch.slow_down(place, "host", headers, status)
+    assert wait == (None if after is None else float(after))
+    with fetch._pace(place, "host") as state:
+        assert state["every"] == pytest.approx(every)
+    fetch.slow_down(place, "host", headers | {"ratelimit-policy": '"api";q=500;w=300'}, 429)
+    with fetch._pace(place, "host") as state:
+        assert state["every"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("after", ["0", "0.5"])
+def test_a_server_that_asks_for_no_wait_for_ever_gets_those_of_a_failure(hub, tmp_path, monkeypatch, after):
+    mine = source(tmp_path)
+    survey([mine])
+    slept = []
+    monkeypatch.setattr(fetch, "BACKOFF_SECS", 1.0)
+    monkeypatch.setattr(fetch, "_wait_turn", lambda place, host: None)
+    monkeypatch.setattr(fetch.time, "sleep", slept.append)
+    hub.faults[PLAIN] = [f"503:{after}"] * 50
+    with pytest.raises(FetchError, match=r"en/plain\.txt: .* answers 503 .*\(8 times in a row\)"):
+        rows(mine, [job for job in mine.jobs(1 << 20) if job.spec[1] == PLAIN])
+    assert len(slept) == fetch.FAILURES - 1 and sum(slept) > 60
 
 
 @pytest.mark.slow

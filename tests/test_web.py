@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from config import UserError
-from data_engine import fetch
+from data_engine import fetch, web
 from data_engine.download import Web, survey
 from data_engine.fetch import FetchError, Place
 from tests.corpus import texts
@@ -82,6 +82,25 @@ def test_faults_are_met_and_a_break_goes_on(site, tmp_path):
     site.faults["/rows.jsonl.gz"] = ["503:0.01", "short:2000", "html", "429:0"]
     assert len(rows(mine)[0]) == 9
     assert site.served["/rows.jsonl.gz"] - before == len(FILES["/rows.jsonl.gz"])
+
+
+def test_a_file_that_changes_before_it_is_fetched_is_asked_for_again(site, tmp_path, monkeypatch):
+    mine = source(tmp_path, site, "/a.txt", "/raw.html")
+    survey([mine])
+    first = mine.jobs(1 << 20)
+    kept, _ = rows(dataclasses.replace(mine, urls=mine.urls[1:], place=Place(str(tmp_path / "other"))))
+    list(mine.read(first[1]))
+    site.faults["/a.txt"] = ["short:100"]  # a part of the old file is here
+    with pytest.raises(FetchError), monkeypatch.context() as patch:
+        patch.setattr(fetch, "FAILURES", 1)
+        list(mine.read(first[0]))
+    monkeypatch.setitem(FILES, "/a.txt", b"another text, and longer" * 2000)
+    monkeypatch.setitem(FILES, "/raw.html", b"<p>changed, but it has been fetched")
+    with pytest.raises(FetchError, match="the server sends a file of 48,000 bytes, its listing says"):
+        list(mine.read(first[0]))
+    monkeypatch.setattr(web, "ASKED", set())  # the next run
+    now, lost = rows(mine)
+    assert not lost and sorted(r["content"] for r in now) == sorted([FILES["/a.txt"], kept[0]["content"]])
 
 
 def test_a_hash_is_checked(site, tmp_path):
