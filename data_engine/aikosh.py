@@ -67,7 +67,7 @@ class AIKosh:
         settings = (VERSION, self.name, self.text, self.id, self.licence or found["licence"], found["version"], self.dataset)
         if found["external"]:
             return [Job("external", ("external", found["external"]), digest(settings, found["external"]))]
-        files = [tuple(file) for file in found["files"]]
+        files = sorted(self.taken(found) + [tuple(file) for file in found["files"] if kind_of(file[0])[0] is None])
         large = [[file] for file in files if (file[1] or 0) * 3 > partition_bytes]
         small = [(path, UNKNOWN if size is None else size, size) for path, size in files if (size or 0) * 3 <= partition_bytes]
         groups = large + [[(path, size) for path, _, size in g] for g in group(small, partition_bytes * 2 // 3)]
@@ -76,6 +76,28 @@ class AIKosh:
             size = sum(size or 0 for _, size in g)
             jobs.append(Job(job_name(g[0][0]), ("files", tuple(g), *about), digest(settings, g), size))
         return sorted(jobs, key=lambda job: job.name)
+
+    def ordered(self, found):
+        """The readable files in the order in which they are taken."""
+        return budget.in_order([tuple(file) for file in found["files"] if kind_of(file[0])[0]], self.place.seed)
+
+    def taken(self, found):
+        files = self.ordered(found)
+        if not found["looked"]:
+            return files
+        return files[: budget.count(_sized(files), self.place, found["looked"], self.web, found["measured"])]
+
+    def counted(self):
+        """How many of the files a run takes."""
+        found = self.look()
+        return {"taken": len(self.taken(found)), "listed": len(self.ordered(found))}
+
+    def learn(self, tokens):
+        """After a run: its files gave so many tokens to choose from. The next run takes as many files as that tells it."""
+        found = self.look()
+        if self.place.tokens is not None and not self.place.offline and not found["external"]:
+            measured = budget.measured(self.place, tokens, _sized(self.taken(found)))
+            fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def read(self, job: Job) -> Chunks:
         if job.spec[0] == "external":
@@ -128,7 +150,7 @@ class AIKosh:
         try:
             found = self._listing()
             if not found["external"]:
-                readable = [file for file in found["files"] if kind_of(file[0])[0]]
+                readable = self.ordered(found)
                 if not readable:
                     raise UserError(f"source {self.name}: the data set {self.dataset} has no file {self.files!r} that can be read")
                 read = functools.partial(self._range, found["version"])
@@ -150,10 +172,9 @@ class AIKosh:
         if _find(about, ("externally_hosted",)) in (True, "true", "True"):
             found["external"] = _external(_find(about, ("dataset_source",)), _find(about, ("dataset_external_url",)))
             return found
-        folders, seen = [""], set()
+        folders, seen = [""], {""}
         while folders:
             folder, page, pages = folders.pop(), 1, 1
-            seen.add(folder)
             while page <= pages:
                 what = {"dataset_id": self.dataset, "version_id": found["version"], "folder_path": folder}
                 answer = self._ask("list_file_details", **what, page=page, limit=LISTED) or {}
@@ -166,7 +187,9 @@ class AIKosh:
                         found["files"].append([path, _size(entry)])
                 for entry in answer.get("directories") or ():
                     path = str(next(entry[key] for key in PATHS if entry.get(key))).strip("/")
-                    folders += [path] if path not in seen else []
+                    if path not in seen:  # some platforms repeat them on each page
+                        seen.add(path)
+                        folders.append(path)
                 page, pages = page + 1, int(answer.get("totalPages") or 1)
         found["files"].sort()
         return found
@@ -255,6 +278,11 @@ def transport():
             """Each question closes its client; the connections are for the next one."""
 
     return Noting()
+
+
+def _sized(files):
+    """The files with a size each, for the budget."""
+    return [(path, UNKNOWN if size is None else size) for path, size in files]
 
 
 def _find(value, names):

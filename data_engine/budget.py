@@ -72,6 +72,12 @@ def count(files, place, looked, web, measured):
     return min(len(files), max(more, measured["files"] + 1 if short else 1))
 
 
+def measured(place, tokens, taken):
+    """What a run has learnt, for count(): the files `taken` gave so many tokens to choose from."""
+    size = sum(file[1] for file in taken)
+    return {"needed": place.tokens, "found": int(tokens), "files": len(taken), "bytes": size}
+
+
 def probe(source, files, read_range, most=PROBED):
     """
     A look at the first files, read_range(file, start, n) -> bytes: what is seen of them and stands for the rest.

@@ -146,11 +146,9 @@ class HuggingFace:
     def learn(self, tokens):
         """After a run: its files gave so many tokens to choose from. The next run takes as many files as that tells it."""
         found = self.look()
-        if self.place.tokens is None or self.place.offline:
-            return
-        taken = self.taken(found)
-        measured = {"needed": self.place.tokens, "found": int(tokens), "files": len(taken), "bytes": sum(f[1] for f in taken)}
-        fetch.remember(self.place, self.name, found | {"measured": measured})
+        if self.place.tokens is not None and not self.place.offline:
+            measured = budget.measured(self.place, tokens, self.taken(found))
+            fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def _identity(self):
         return [self.repo, self.revision, self.files, self.text, self.id, digest(os.environ.get("HF_ENDPOINT", HUB))]

@@ -41,6 +41,8 @@ class Local:
 
     def check(self):
         check_source(self)
+        if not str(self.path).strip():
+            raise UserError(f"source {self.name}: path is empty; the working directory would be '.'")
         if self._is_remote():
             self._remote()
         elif not os.path.exists(self._root()):

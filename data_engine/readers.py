@@ -224,6 +224,9 @@ def _read_wiki(source, stream, uri, kind, chunk):
             if head and line is not None and line.rstrip() == b"</doc>":
                 _add_wiki_page(source, head, body, size, uri, chunk)
                 head = None
+            elif head and line is not None and (next_head := WIKI_PAGE.match(line)):
+                chunk.drop(_wiki_uri(head, uri), "broken", f"no </doc> before {where}", b"\n".join(body))
+                head, body, size = next_head, [], 0
             elif head:
                 size += MAX_RECORD + 1 if line is None else len(line) + 1
                 if size <= MAX_RECORD:
@@ -242,14 +245,19 @@ def _read_wiki(source, stream, uri, kind, chunk):
         chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
         return
     if head:
-        chunk.drop(uri, "broken", f"line {number + 1}: no </doc>")
+        chunk.drop(_wiki_uri(head, uri), "broken", f"line {number + 1}: no </doc>", b"\n".join(body))
     if not pages:
         chunk.drop(uri, "empty", "no line but blank ones")
 
 
+def _wiki_uri(head, uri):
+    number, url, _ = (html.unescape(utf8(value)) for value in head.groups())
+    return url or f"{uri}#{number}"
+
+
 def _add_wiki_page(source, head, body, size, uri, chunk):
-    number, url, title = (html.unescape(utf8(value)) for value in head.groups())
-    where = url or f"{uri}#{number}"
+    number, _, title = (html.unescape(utf8(value)) for value in head.groups())
+    where = _wiki_uri(head, uri)
     if size > MAX_RECORD:
         return chunk.drop(where, "too_large", f"over {MAX_RECORD} bytes")
     if body and html.unescape(utf8(body[0])).strip() == title.strip():
@@ -322,7 +330,7 @@ class Peeked:
 def _read_json(source, stream, uri, kind, chunk):
     """JSON lines, as most .json.gz files of the Hub are; or else one array or object of at most MAX_RECORD bytes."""
     try:
-        head = stream.read(1 << 20)
+        head = stream.read(1 << 20).removeprefix(b"\xef\xbb\xbf")
         first = head.lstrip().partition(b"\n")[0]
         whole = first[:1] == b"[" or (b"\n" in head and not _is_json(first))
         if whole:

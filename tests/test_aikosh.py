@@ -13,7 +13,7 @@ from data_engine import fetch
 from data_engine.download import AIKosh, Local, survey
 from data_engine.fetch import FetchError, Place
 from data_engine.python_docs import typeset
-from tests.aikosh_server import KEY, VERSION, AIKoshServer
+from tests.aikosh_server import KEY, VERSION, AIKoshServer, Questions
 from tests.corpus import texts
 
 SET, ELSEWHERE = str(uuid.UUID(int=7)), str(uuid.UUID(int=8))
@@ -121,6 +121,37 @@ def test_a_file_cut_short_is_no_success_where_its_size_is_listed(tmp_path, monke
         platform.faults["report.pdf"] = ["other:900"] * 50
         with pytest.raises(FetchError, match=r"source s: report.pdf: the server sends a file of 900 bytes, its listing says"):
             rows(source(tmp_path))
+
+
+def test_the_budget_decides_how_many_files_are_taken(tmp_path, monkeypatch):
+    files = {f"{i:02d}.txt": text.encode() for i, text in enumerate(texts()[:40])}
+    with AIKoshServer({SET: files | {"image.png": b"\x89PNG"}}) as platform:
+        monkeypatch.setenv("AIKOSH_API_BASE_URL", platform.url)
+        monkeypatch.setenv("AIKOSH_API_KEY", KEY)
+
+        def taken(tokens):
+            mine = source(tmp_path, place={"tokens": tokens})
+            return {remote.path for job in mine.jobs(1 << 20) for remote in mine.remotes(job)}
+
+        assert len(taken(None)) == len(taken(10**9)) == 40
+        first, more = taken(2_000), taken(9_000)
+        assert 1 <= len(first) < len(more) < 35 and first < more
+        mine = source(tmp_path, place={"tokens": 9_000})
+        assert mine.counted() == {"taken": len(more), "listed": 40}
+        mine.learn(5_000)
+        assert more < taken(9_000), "they were too few: the same and the next ones"
+        assert [(r["uri"], r["reason"]) for r in rows(mine)[1]] == [("image.png", "unknown_type")]
+
+
+def test_folders_that_stand_on_each_page_are_listed_once(platform, tmp_path, monkeypatch):
+    listing = Questions.listing
+
+    def repeated(self, dataset, query):
+        return listing(self, dataset, query) | {"directories": listing(self, dataset, query | {"page": "1"})["directories"]}
+
+    monkeypatch.setattr(Questions, "listing", repeated)
+    platform.sets = {SET: FILES | {f"{i}.txt": b"x" for i in range(5)}}
+    assert [path for path, _ in source(tmp_path).look()["files"]] == sorted(platform.sets[SET])
 
 
 def test_a_set_that_lies_elsewhere_is_a_ledger_row_that_says_where(platform, tmp_path):

@@ -348,6 +348,7 @@ def test_json_is_lines_or_one_array_or_one_object(tmp_path):
         "object.json": json.dumps({"text": "d", "k": {"x": 1}}, indent=2).encode(),
         "one.json": b'{"text": "e"}',
         "none.json": b"[]",
+        "bom.json": b"\xef\xbb\xbf" + json.dumps([{"text": "h"}, {"text": "i"}], indent=1).encode(),
         "cut.json": b'{"text": "f"}\n{"text": "g',
         "garbage.json": b"[1, 2",
     }
@@ -356,7 +357,15 @@ def test_json_is_lines_or_one_array_or_one_object(tmp_path):
     (tmp_path / "packed.json.gz").write_bytes(gzip.compress(files["lines.json"]))
     kept, lost = read(Local("s", str(tmp_path)))
     found = Counter(r["uri"].partition("#")[0] for r in kept)
-    assert found == {"lines.json": 2, "array.json": 1, "object.json": 1, "one.json": 1, "cut.json": 1, "packed.json.gz": 2}
+    assert found == {
+        "lines.json": 2,
+        "array.json": 1,
+        "object.json": 1,
+        "one.json": 1,
+        "cut.json": 1,
+        "packed.json.gz": 2,
+        "bom.json": 2,
+    }
     reasons = sorted((r["uri"].partition("#")[0], r["reason"]) for r in lost)
     wanted = [("array.json", "no_text")] * 2 + [("cut.json", "bad_json"), ("garbage.json", "bad_json"), ("none.json", "empty")]
     assert reasons == sorted(wanted)

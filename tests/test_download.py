@@ -151,14 +151,19 @@ def test_wikiextractor_files(tmp_path):
     (tmp_path / "wiki_00").write_bytes(DOCS.replace(b'url=""', b'url="https://en.wikipedia.org/wiki?curid=1"', 1))
     (tmp_path / "wiki_01.bz2").write_bytes(bz2.compress(lines({"id": "7", "title": "J", "text": "json"})))
     (tmp_path / "wiki_02").write_bytes(b"stray\n" + DOCS[:60])
+    (tmp_path / "wiki_03").write_bytes(DOCS.replace(b"</doc>\n", b"", 1))
     kept, lost = read(Local("s", str(tmp_path)))
     assert [(r["uri"], r["content"], json.loads(r["meta"])["title"]) for r in kept] == [
         ("https://en.wikipedia.org/wiki?curid=1", b"It is.\n\nTwo lines.", "Anarchism & more"),
         ("wiki_00#14", b"no title line", "T"),
         ("7", b"json", "J"),
+        ("wiki_03#14", b"no title line", "T"),
     ]
     assert {r["media_type"] for r in kept} == {"text/plain"}
-    assert [(r["uri"], r["reason"]) for r in lost] == [("wiki_00#13", "empty"), ("wiki_02#0", "broken"), ("wiki_02", "broken")]
+    assert [(r["uri"], r["reason"]) for r in lost] == [
+        *(("wiki_00#13", "empty"), ("wiki_02#0", "broken"), ("wiki_02#12", "broken")),
+        *(("wiki_03#12", "broken"), ("wiki_03#13", "empty")),
+    ]
 
 
 def test_an_article_of_absurd_length_costs_one_row(tmp_path, monkeypatch):
@@ -365,6 +370,11 @@ def test_a_file_of_blank_lines_is_one_ledger_row(tmp_path):
     source = Local("s", str(tmp_path))
     lost = [row for job in source.jobs(1 << 20) for _, dropped in source.read(job) for row in dropped.to_pylist()]
     assert [(row["uri"], row["reason"]) for row in lost] == [("blank.jsonl", "empty")]
+
+
+def test_an_empty_path_is_a_mistake():
+    with pytest.raises(UserError, match="path is empty"):
+        Local("s", "").check()
 
 
 class Fails(io.BytesIO):
