@@ -100,7 +100,7 @@ class Unpacked(io.RawIOBase):
 def decompressed(file, compression, limits):
     """compression: gzip, zstd, bz2, xz or lz4. Files of several members, one behind another, are read to their end."""
     if compression in DECODERS:
-        return Unpacked(Streams(file, DECODERS[compression]), limits, STEP if compression == "bz2" else 1 << 20)
+        return Unpacked(Streams(file, DECODERS[compression]), limits, 1 << 20 if compression == "gzip" else STEP)
     return Unpacked(pa.CompressedInputStream(pa.PythonFile(file, "r"), compression), limits, STEP)
 
 

@@ -27,7 +27,7 @@ SUFFIX = {  # of what servers send under an address without one
 }
 
 
-ASKED = set()  # what this process has asked the servers for again
+ASKED = set()  # what has been asked for again since the survey that a run begins with
 
 
 @dataclass(frozen=True)
