@@ -119,9 +119,9 @@ class AIKosh:
                 yield from read_file(source, file, local.stat().st_size, path, path, chunk)
         yield chunk.take()
 
-    def has(self, remote):
-        """Whether the file is on this machine."""
-        return fetch.is_whole(remote.file(self.place), remote)
+    def has(self, job: Job):
+        """Whether its files are on this machine."""
+        return all(fetch.is_whole(remote.file(self.place), remote) for remote in self.remotes(job))
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the downloads may go."""

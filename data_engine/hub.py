@@ -88,9 +88,10 @@ class HuggingFace:
             yield from read_file(self, file, size, path, path, chunk)
         yield chunk.take()
 
-    def has(self, remote):
-        """Whether the file is on this machine."""
-        return fetch.is_whole(remote.file(self.place), remote) or self._in_cache(remote, self.look()["commit"]) is not None
+    def has(self, job: Job):
+        """Whether its file is on this machine."""
+        whole = (fetch.is_whole(r.file(self.place), r) or self._in_cache(r, job.spec[-1]) is not None for r in self.remotes(job))
+        return all(whole)
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the download may go."""

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from config import UserError
 from data_engine import budget
-from data_engine.fetch import Remote, hide, told
+from data_engine.fetch import FetchError, Remote, hide, told
 from data_engine.readers import VERSION, kind_of, read_file
 from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name, steady, utf8
 
@@ -88,9 +88,13 @@ class Local:
 
         def read(file, start, n):
             path = root if file[0] == os.path.basename(root) and not os.path.isdir(root) else f"{root}/{file[0]}"
-            with self._remote()[0].open(path, "rb") if self._is_remote() else open(path, "rb") as stream:
-                stream.seek(start)
-                return stream.read(n)
+            system = self._remote()[0] if self._is_remote() else None
+            try:
+                with steady(self.name, file[0], lambda: system.open(path, "rb") if system else open(path, "rb")) as stream:
+                    stream.seek(start)
+                    return stream.read(n)
+            except FetchError as error:
+                raise UserError(str(error)) from None
 
         found = []
         for files in kinds.values():

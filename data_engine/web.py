@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -78,9 +79,9 @@ class Web:
             yield from read_file(self, file, local.stat().st_size, remote.path, _shown(self._urls()[job.spec[0]]), chunk)
         yield chunk.take()
 
-    def has(self, remote):
-        """Whether the file is on this machine."""
-        return fetch.is_whole(remote.file(self.place), remote)
+    def has(self, job: Job):
+        """Whether its files are on this machine."""
+        return all(fetch.is_whole(remote.file(self.place), remote) for remote in self.remotes(job))
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the download may go."""
@@ -135,10 +136,8 @@ class Web:
         files = list(found["files"])
         for number, about in enumerate(files):
             if not fetch.is_here(self.place, self._listed(number, about)):
-                try:
+                with suppress(FetchError, UserError):  # its download will tell, should it be needed at all
                     files[number] = self._ask(number)
-                except FetchError as error:
-                    raise UserError(str(error)) from None
         ASKED.add(once)
         if files != found["files"]:
             found |= {"files": files}
