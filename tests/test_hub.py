@@ -394,6 +394,22 @@ def test_offline_takes_what_is_here(hub, tmp_path, on_disk):
     assert len(hub.requests) == before
 
 
+def test_two_sources_of_one_data_set_fetch_a_file_once(hub, tmp_path):
+    one, two = source(tmp_path), dataclasses.replace(source(tmp_path, {"keep": False}), name="two")
+    kept = rows(one)[0]
+    hub.served.clear()
+    survey([two])
+    looked = sum(hub.served.values())
+    jobs = two.jobs(1 << 20)
+    assert [r["content"] for r in sorted(rows(two, jobs)[0], key=lambda r: r["uri"])] == [
+        r["content"] for r in sorted(kept, key=lambda r: r["uri"])
+    ]
+    assert sum(hub.served.values()) == looked
+    for job in jobs:
+        two.committed(job)
+    assert all(one.has(job) for job in one.jobs(1 << 20)) and not any(two.has(job) for job in jobs)
+
+
 def readable(source):
     return [job for job in source.jobs(1 << 20) if fetch.readable(source, job)]
 
