@@ -22,7 +22,7 @@ from config import UserError
 from data_engine import budget, fetch
 from data_engine.fetch import Failure, FetchError, Place, Remote
 from data_engine.readers import VERSION, kind_of, read_file
-from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name
+from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name, steady
 
 LISTED = 100  # files in one answer
 UNKNOWN = 1 << 20  # bytes that a file is taken for whose size is not listed
@@ -67,7 +67,7 @@ class AIKosh:
         settings = (VERSION, self.name, self.text, self.id, self.licence or found["licence"], found["version"], self.dataset)
         if found["external"]:
             return [Job("external", ("external", found["external"]), digest(settings, found["external"]))]
-        files = [tuple(file) for file in found["files"]]
+        files = sorted(self.taken(found) + [tuple(file) for file in found["files"] if kind_of(file[0])[0] is None])
         large = [[file] for file in files if (file[1] or 0) * 3 > partition_bytes]
         small = [(path, UNKNOWN if size is None else size, size) for path, size in files if (size or 0) * 3 <= partition_bytes]
         groups = large + [[(path, size) for path, _, size in g] for g in group(small, partition_bytes * 2 // 3)]
@@ -75,7 +75,29 @@ class AIKosh:
         for g in groups:
             size = sum(size or 0 for _, size in g)
             jobs.append(Job(job_name(g[0][0]), ("files", tuple(g), *about), digest(settings, g), size))
-        return sorted(fetch.here(self.place, self.name, jobs, self.remotes), key=lambda job: job.name)
+        return sorted(jobs, key=lambda job: job.name)
+
+    def ordered(self, found):
+        """The readable files in the order in which they are taken."""
+        return budget.in_order([tuple(file) for file in found["files"] if kind_of(file[0])[0]], self.place.seed)
+
+    def taken(self, found):
+        files = self.ordered(found)
+        if not found["looked"]:
+            return files
+        return files[: budget.count(_sized(files), self.place, found["looked"], self.web, found["measured"])]
+
+    def counted(self):
+        """How many of the files a run takes."""
+        found = self.look()
+        return {"taken": len(self.taken(found)), "listed": len(self.ordered(found))}
+
+    def learn(self, tokens):
+        """After a run: its files gave so many tokens to choose from. The next run takes as many files as that tells it."""
+        found = self.look()
+        if self.place.tokens is not None and not self.place.offline and not found["external"]:
+            measured = budget.measured(self.place, tokens, _sized(self.taken(found)))
+            fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def read(self, job: Job) -> Chunks:
         if job.spec[0] == "external":
@@ -93,9 +115,13 @@ class AIKosh:
             remote = self._remote((path, size), version)
             local = fetch.download(self.place, remote, lambda p=path: self._address(p, version), self._gone)
             chunk.fetched_at = int(local.stat().st_mtime)
-            with open(local, "rb") as file:
+            with steady(self.name, path, lambda local=local: open(local, "rb")) as file:
                 yield from read_file(source, file, local.stat().st_size, path, path, chunk)
         yield chunk.take()
+
+    def has(self, job: Job):
+        """Whether its files are on this machine."""
+        return all(fetch.is_whole(remote.file(self.place), remote) for remote in self.remotes(job))
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the downloads may go."""
@@ -124,7 +150,7 @@ class AIKosh:
         try:
             found = self._listing()
             if not found["external"]:
-                readable = [file for file in found["files"] if kind_of(file[0])[0]]
+                readable = self.ordered(found)
                 if not readable:
                     raise UserError(f"source {self.name}: the data set {self.dataset} has no file {self.files!r} that can be read")
                 read = functools.partial(self._range, found["version"])
@@ -137,7 +163,7 @@ class AIKosh:
         return found
 
     def _identity(self):
-        return [self.dataset, self.version, self.files, self.text, os.environ.get("AIKOSH_API_BASE_URL", "")]
+        return [self.dataset, self.version, self.files, self.text, self.id, digest(os.environ.get("AIKOSH_API_BASE_URL", ""))]
 
     def _listing(self):
         about = self._ask("get_dataset_metadata", dataset_id=self.dataset) or {}
@@ -146,10 +172,9 @@ class AIKosh:
         if _find(about, ("externally_hosted",)) in (True, "true", "True"):
             found["external"] = _external(_find(about, ("dataset_source",)), _find(about, ("dataset_external_url",)))
             return found
-        folders, seen = [""], set()
+        folders, seen = [""], {""}
         while folders:
             folder, page, pages = folders.pop(), 1, 1
-            seen.add(folder)
             while page <= pages:
                 what = {"dataset_id": self.dataset, "version_id": found["version"], "folder_path": folder}
                 answer = self._ask("list_file_details", **what, page=page, limit=LISTED) or {}
@@ -162,7 +187,9 @@ class AIKosh:
                         found["files"].append([path, _size(entry)])
                 for entry in answer.get("directories") or ():
                     path = str(next(entry[key] for key in PATHS if entry.get(key))).strip("/")
-                    folders += [path] if path not in seen else []
+                    if path not in seen:  # some platforms repeat them on each page
+                        seen.add(path)
+                        folders.append(path)
                 page, pages = page + 1, int(answer.get("totalPages") or 1)
         found["files"].sort()
         return found
@@ -181,6 +208,7 @@ class AIKosh:
             raise UserError(
                 f"source {self.name}: AIKOSH_API_KEY is not set; AIKosh gives one under My profile, Account settings"
             ) from None
+        fetch.usable_key(self.name, "AIKOSH_API_KEY", key)
         url = get_sdk_api_base_url()
 
         def ask():
@@ -199,7 +227,7 @@ class AIKosh:
                 said = re.sub(re.escape(key), "...", fetch.hide(error))[:150]
                 raise UserError(f"source {self.name}: AIKosh refuses {self.dataset}: {said}") from None
             except httpx.TransportError as error:
-                raise Failure(f"{type(error).__name__}: {fetch.hide(error)}") from None
+                raise Failure(fetch.told(error)) from None
 
         return fetch.call(self.place, remote or Remote(self.name, f"data set {self.dataset}", ""), url, ask)
 
@@ -250,6 +278,11 @@ def transport():
             """Each question closes its client; the connections are for the next one."""
 
     return Noting()
+
+
+def _sized(files):
+    """The files with a size each, for the budget."""
+    return [(path, UNKNOWN if size is None else size) for path, size in files]
 
 
 def _find(value, names):

@@ -8,6 +8,8 @@ Every byte that comes out of a decompressor counts against the Limits of the out
 where they are passed; what came before has been read by then.
 """
 
+import bz2
+import errno
 import io
 import lzma
 import os
@@ -15,6 +17,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +29,19 @@ MAX_RATIO = 200  # bytes out for one in; text packs 3 to 20 times, one byte repe
 FREE_BYTES = 64 << 20  # that any file may become, for small ones pack better
 MAX_DIRECTORY = 256 << 20  # bytes of a zip's directory, which is held in memory; about 2 million names
 MAX_HEADER = 1 << 20  # bytes of a tar's long name or extended header
+STEP = 4096  # bytes unpacked at once by libraries that lose what they have at hand when they meet damage
 LZMA_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error, pa.ArrowException)
+ODD = (ValueError, IndexError, KeyError, NotImplementedError, RuntimeError)  # what zipfile and others raise on damage, too
 
 
 class Bomb(Exception):
     """A file that would become too much; the text says what."""
+
+
+def is_ours(error):
+    """Whether the disk of a temporary file, not what is read, is the trouble: what damage raises has no number, or EINVAL."""
+    return getattr(error, "errno", None) not in (None, errno.EINVAL)
 
 
 class Limits:
@@ -54,37 +64,51 @@ class Limits:
 
 
 class Unpacked(io.RawIOBase):
-    """A stream whose bytes count; damage is an OSError, whatever the library calls it."""
+    """
+    A stream whose bytes count; damage is an OSError, whatever the library calls it. What came before the damage is handed out
+    first. step: bytes asked of the library at once; it loses what it has unpacked of them when it meets the damage.
+    """
 
-    def __init__(self, stream, limits):
-        self.stream, self.limits = stream, limits
+    def __init__(self, stream, limits, step=1 << 20):
+        self.stream, self.limits, self.step = stream, limits, step
+        self.damage = None
 
     def readable(self):
         return True
 
     def read(self, n=-1):
-        try:
-            data = self.stream.read(n if n is not None and n >= 0 else 1 << 20)
-        except Bomb:
-            raise
-        except DAMAGE as error:
-            raise OSError(f"{type(error).__name__}: {error}") from error
-        self.limits.unpack(len(data))
-        return bytes(data)
+        n = n if n is not None and n >= 0 else 1 << 20
+        pieces, size = [], 0
+        while size < n and not self.damage:
+            try:
+                data = self.stream.read(min(self.step, n - size))
+            except (*DAMAGE, *ODD) as error:
+                if is_ours(error):
+                    raise
+                self.damage = OSError(f"{type(error).__name__}: {error}")
+                break
+            if not data:
+                break
+            self.limits.unpack(len(data))
+            pieces.append(bytes(data))
+            size += len(data)
+        if self.damage and not size:
+            raise self.damage
+        return b"".join(pieces)
 
 
 def decompressed(file, compression, limits):
     """compression: gzip, zstd, bz2, xz or lz4. Files of several members, one behind another, are read to their end."""
-    if compression == "xz":
-        return Unpacked(XzFile(file), limits)
-    return Unpacked(pa.CompressedInputStream(pa.PythonFile(file, "r"), compression), limits)
+    if compression in DECODERS:
+        return Unpacked(Streams(file, DECODERS[compression]), limits, 1 << 20 if compression == "gzip" else STEP)
+    return Unpacked(pa.CompressedInputStream(pa.PythonFile(file, "r"), compression), limits, STEP)
 
 
-class XzFile:
-    """The bytes of a .xz; the standard library's own reader takes any amount of memory that the file asks for."""
+class Streams:
+    """The bytes of compressed streams, one behind another; they may be padded with zeros, as on tapes and by some servers."""
 
-    def __init__(self, file):
-        self.file, self.decoder = file, None
+    def __init__(self, file, new_decoder):
+        self.file, self.new_decoder, self.decoder = file, new_decoder, None
 
     def read(self, n):
         while True:
@@ -92,10 +116,10 @@ class XzFile:
                 block = (self.decoder.unused_data if self.decoder else b"") or self.file.read(1 << 16)
                 if not block:
                     return b""
-                block, self.decoder = block.lstrip(b"\0"), None  # streams may be padded with zeros
+                block, self.decoder = block.lstrip(b"\0"), None
                 if not block:
                     continue
-                self.decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY)
+                self.decoder = self.new_decoder()
                 data = self.decoder.decompress(block, n)
             elif self.decoder.needs_input:
                 block = self.file.read(1 << 16)
@@ -106,6 +130,46 @@ class XzFile:
                 data = self.decoder.decompress(b"", n)
             if data:
                 return data
+
+
+class Gzip:
+    """A decoder of one gzip stream with the interface of bz2's and lzma's; where it meets damage it gives what came before."""
+
+    def __init__(self):
+        self.inner, self.rest, self.full, self.damage = zlib.decompressobj(31), b"", False, None
+
+    @property
+    def eof(self):
+        return self.inner.eof
+
+    @property
+    def unused_data(self):
+        return self.inner.unused_data
+
+    @property
+    def needs_input(self):
+        return not (self.rest or self.full or self.damage or self.eof)
+
+    def decompress(self, block, n):
+        if self.damage:
+            raise self.damage
+        block, before = self.rest + block, self.inner.copy()  # a copy takes 10 us, unpacking a block 1 ms
+        try:
+            data = self.inner.decompress(block, n)
+        except zlib.error as error:
+            self.damage, pieces = error, []
+            with suppress(zlib.error):
+                for at in range(len(block)):
+                    pieces.append(before.decompress(block[at : at + 1]))
+            return b"".join(pieces)
+        self.rest, self.full = self.inner.unconsumed_tail, len(data) == n
+        return data
+
+
+DECODERS = {
+    **{"gzip": Gzip, "bz2": bz2.BZ2Decompressor},
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY),  # lzma.open takes any amount of memory a file asks for
+}
 
 
 @dataclass(frozen=True)
@@ -126,8 +190,12 @@ def members(found, limits):
 def zip_members(file, limits):
     """The files in a zip, in the order of its directory."""
     _check_directory(file)
-    with zipfile.ZipFile(file) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
+    try:
+        archive = zipfile.ZipFile(file)
+    except ODD as error:
+        raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
+    with archive:
+        infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
         if len(infos) > MAX_MEMBERS or sum(info.file_size for info in infos) > limits.bytes:
             limits.find(len(infos))
             limits.unpack(sum(info.file_size for info in infos))
@@ -137,7 +205,9 @@ def zip_members(file, limits):
                 continue
             try:
                 stream = archive.open(info)
-            except (*DAMAGE, NotImplementedError, RuntimeError) as error:
+            except (*DAMAGE, *ODD) as error:
+                if is_ours(error):
+                    raise
                 yield Member(info.filename, info.file_size, problem=("broken", f"{type(error).__name__}: {error}"))
                 continue
             with stream:

@@ -19,6 +19,7 @@ from data_engine.readers import MEDIA_TYPE, SEEKABLE, kind_of, read_file
 from data_engine.source import Chunk
 
 PROBED = 2  # files that are looked at
+MOST_PROBED = 10  # where the first show no text or are damaged
 HEAD, MAX_HEAD = 256 << 10, 4 << 20  # bytes of the look: more where they hold fewer than ENOUGH records
 ENOUGH = 50
 MARGIN = 1.1  # beyond what an estimate says
@@ -71,6 +72,12 @@ def count(files, place, looked, web, measured):
     return min(len(files), max(more, measured["files"] + 1 if short else 1))
 
 
+def measured(place, tokens, taken):
+    """What a run has learnt, for count(): the files `taken` gave so many tokens to choose from."""
+    size = sum(file[1] for file in taken)
+    return {"needed": place.tokens, "found": int(tokens), "files": len(taken), "bytes": size}
+
+
 def probe(source, files, read_range, most=PROBED):
     """
     A look at the first files, read_range(file, start, n) -> bytes: what is seen of them and stands for the rest.
@@ -78,22 +85,35 @@ def probe(source, files, read_range, most=PROBED):
     {"bytes": of the files, "documents", "content": their bytes, "text": bytes of text in them, about, "fields", "problem": or ""}
     """
     seen = {"bytes": 0, "documents": 0, "content": 0, "text": 0.0, "fields": [], "problem": ""}
-    for file in files[:most]:
+    told, damage = 0, ""  # files that showed text
+    looked = [file for file in files if file[1] or (file[1] is None and kind_of(file[0])[0] not in SEEKABLE)]
+    looked = looked[: max(most, MOST_PROBED)]
+    for file in looked:
+        if told == most:
+            break
         path, size = file[0], file[1]
         read, kind = functools.partial(read_range, file), kind_of(path)[0]
-        if kind in SEEKABLE and not size:
-            continue
         if kind == ".parquet":
-            found, fields = _of_parquet(source, Ranges(size, read))
+            try:
+                found, fields = _of_parquet(source, Ranges(size, read))
+            except (pa.ArrowException, OSError) as error:
+                damage = damage or f"{path} is no Parquet file that can be read: {' '.join(str(error).split())[:100]}"
+                continue  # its row in the ledger comes when it is read
         elif kind == ".zip":  # a look would cost as much as the reading
             found, fields = {"bytes": size, "documents": 1 + size // 10_000, "content": 3 * size, "text": 0.6 * size}, None
         else:
             found, fields = _of_stream(source, path, size or MAX_HEAD, read)
         if fields is not None and source.text not in fields:
             seen["problem"] = f"{path} has no field {source.text!r}; it has {', '.join(fields) or 'none'}"
+        elif fields is not None and source.id is not None and source.id not in fields:
+            seen["problem"] = f"{path} has no field {source.id!r} for id; it has {', '.join(fields) or 'none'}"
         seen["fields"] = seen["fields"] or list(fields or ())
         for name, value in found.items():
             seen[name] += value
+        told += found["text"] > 0
+    if looked and not told and not seen["problem"]:
+        others = f", nor in {len(looked) - 1} other files" if len(looked) > 1 else ""
+        seen["problem"] = damage or f"no text in field {source.text!r} was found at the beginning of {looked[0][0]}{others}"
     return seen
 
 

@@ -21,7 +21,7 @@ from data_engine.fetch import Place
 from data_engine.hub import HuggingFace
 from data_engine.local import Local
 from data_engine.python_docs import PythonDocs
-from data_engine.web import Web
+from data_engine.web import ASKED, Web
 
 __all__ = ["AIKosh", "HuggingFace", "Local", "PythonDocs", "Web"]
 
@@ -50,7 +50,12 @@ def survey(sources):
             source.look()
         except UserError as error:
             return str(error)
+        except OSError as error:  # of the folder for the downloads
+            if error.filename is None:
+                raise
+            return f"source {source.name}: downloads cannot lie in {source.place.folder}: {error.strerror}"
 
+    ASKED.clear()
     asked = [source for source in sources if hasattr(source, "look")]
     with ThreadPoolExecutor(max(1, len(asked))) as pool:  # each waits for its own server
         problems = list(filter(None, pool.map(problem, asked)))

@@ -47,7 +47,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from config import UserError
-from data_engine.fetch import watching
+from data_engine.fetch import readable, watching
 from data_engine.progress import Progress
 from data_engine.records import LEDGER, RAW, drop
 from data_engine.storage import sha256, storage
@@ -151,6 +151,11 @@ class Engine:
         if names and max(names.values()) > 1:
             raise UserError(f"two sources would both write raw/{names.most_common(1)[0][0]}: rename one of them")
         todo = [entry for entry in plan if self._raw_parts(*entry[:2]) is None]
+        away = {name: source.name for name, _, source, job in todo if not readable(source, job)}
+        for source, count in Counter(away.values()).items():  # what has become partitions need not be here as a download
+            of = sum(other.name == source for _, _, other, _ in plan)
+            print(f"{source}: offline, {count} of {of} downloads are not here and are left out", file=sys.stderr)
+        plan, todo = ([entry for entry in entries if entry[0] not in away] for entries in (plan, todo))
         rows = [
             ({"stage": "raw", "name": name, "key": key, "out": self.out, "cut": self.partition_bytes}, (source, job))
             for name, key, source, job in todo

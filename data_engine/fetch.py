@@ -30,12 +30,15 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from config import UserError
 from data_engine.progress import clock
 
 PER_HOST = 4  # connections
 QUESTIONS = 5  # failures in a row that end a question about files, before which a person waits
 FAILURES = 8  # in a row, without a new byte, that end a download; with the waits between them about four minutes
 WAITS = 100  # in a row that a server may ask for
+SHORT_SECS = 1.0  # a server that asks for less gets the wait that follows a failure
+PACES_SECS = 5.0  # a wait up to this is taken for the time between two requests; a longer one for that until a window's end
 BACKOFF_SECS, MAX_BACKOFF_SECS = 1.0, 60.0  # the first wait; it doubles
 MAX_WAIT_SECS = 3600.0  # that a server may ask for at once; the Hub's windows have 300
 TIMEOUT_SECS = 60.0  # without a byte
@@ -107,6 +110,11 @@ def download(place: Place, remote: Remote, address: Address, gone: Callable[[int
         if is_whole(final, remote):
             part.unlink(missing_ok=True)
             return final
+        if twin := _twin(place, remote):
+            with suppress(OSError):  # a file system without links: fetched again
+                os.link(twin, final)
+                part.unlink(missing_ok=True)
+                return final
 
         def attempt():
             if not remote.resumable:
@@ -120,13 +128,20 @@ def download(place: Place, remote: Remote, address: Address, gone: Callable[[int
                 file.truncate(0)
                 raise
 
-        _persistently(remote, attempt, lambda: os.fstat(file.fileno()).st_size)
+        persistently(remote, attempt, lambda: os.fstat(file.fileno()).st_size)
         os.fsync(file.fileno())
         part.rename(final)
     handle = os.open(final.parent, os.O_RDONLY)
     os.fsync(handle)
     os.close(handle)
     return final
+
+
+def _twin(place, remote):
+    """The same file, whole, as another source of the run has fetched it; its name holds the beginning of its hash."""
+    if not (remote.sha256 or remote.git):
+        return None
+    return next((path for path in Path(place.folder).glob(f"*/{remote.key}") if is_whole(path, remote)), None)
 
 
 def is_whole(path, remote):
@@ -149,7 +164,7 @@ def read_range(place, remote, address, start, n, gone=None):
                     break
             return data[skipped : skipped + n]
 
-    return _persistently(remote, attempt, lambda: 0)
+    return persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def head(place, remote, address):
@@ -163,25 +178,30 @@ def head(place, remote, address):
             etag, media = headers.get("etag", ""), headers.get("content-type", "").partition(";")[0].strip().lower()
             return int(size) if size.isdigit() else None, etag if etag.startswith('"') else None, media
 
-    return _persistently(remote, attempt, lambda: 0, QUESTIONS)
+    return persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def call(place, remote, url, ask):
     """ask(), a question to the server of `url` that raises Failure where it may be asked again."""
 
     def attempt():
-        _wait_turn(place, urlsplit(url).netloc)
+        _wait_turn(place, host_of(url))
         return ask()
 
-    return _persistently(remote, attempt, lambda: 0, QUESTIONS)
+    return persistently(remote, attempt, lambda: 0, QUESTIONS)
 
 
 def busy(place, url, headers, status, said):
     """The Failure for an answer to such a question that asks to come back later."""
-    return Failure(said, slow_down(place, urlsplit(url).netloc, headers, status))
+    return Failure(said, slow_down(place, host_of(url), headers, status))
 
 
-def _persistently(remote, attempt, progress, most=None):
+def host_of(url):
+    """Host and port of an address, without a user and password in it."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def persistently(remote, attempt, progress, most=None):
     """attempt() until it is no Failure; `most` failures in a row without progress() end it, FAILURES where it is None."""
     failures = waits = 0
     reached = progress()
@@ -192,11 +212,12 @@ def _persistently(remote, attempt, progress, most=None):
             if progress() > reached:
                 failures = waits = 0
             reached = max(reached, progress())
-            failures, waits = failures + (failure.wait is None), waits + (failure.wait is not None)
+            asked = failure.wait is not None and failure.wait >= SHORT_SECS
+            failures, waits = failures + (not asked), waits + asked
             if failures >= (most or FAILURES) or waits >= WAITS:
                 raise remote.error(f"{failure} ({failures + waits} times in a row)") from None
             wait = min(MAX_BACKOFF_SECS, BACKOFF_SECS * 2 ** max(0, failures - 1)) * random.uniform(0.5, 1.0)
-            if failure.wait is not None:
+            if asked:
                 if failure.wait > MAX_WAIT_SECS:
                     raise remote.error(f"{failure}; its server asks to wait {failure.wait:,.0f} s") from None
                 wait = failure.wait + random.uniform(0, 0.1) * wait
@@ -242,7 +263,7 @@ def _stream(place, remote, address, file, have, gone):
                         raise Failure(f"fewer than {SLOW_BYTES:,} bytes a second")
                     began, mark = time.monotonic(), got
         except httpx2.TransportError as error:
-            raise Failure(_told(error)) from None
+            raise Failure(told(error)) from None
         wanted = remote.size if remote.size is not None else total
         if wanted is not None and got < wanted:
             raise Failure(f"the body ends after {got:,} of {wanted:,} bytes")
@@ -269,10 +290,10 @@ def _open(place, remote, address, headers, gone, any_page=False):
     import httpx2
 
     url, own = address()
-    host = urlsplit(url).netloc
+    host = host_of(url)
     with _connection(place, host):
         for _ in range(MAX_REDIRECTS):
-            _wait_turn(place, urlsplit(url).netloc)
+            _wait_turn(place, host_of(url))
             asked = own | headers | {"Accept-Encoding": "identity"}
             try:
                 with client().stream("GET", url, headers=asked, follow_redirects=False) as answer:
@@ -282,11 +303,11 @@ def _open(place, remote, address, headers, gone, any_page=False):
                             own = {}  # what opens the one host is not shown to another
                         url = target
                         continue
-                    _check(place, remote, answer, urlsplit(url).netloc, gone, any_page)
+                    _check(place, remote, answer, host_of(url), gone, any_page)
                     yield answer
                     return
             except httpx2.TransportError as error:
-                raise Failure(_told(error)) from None
+                raise Failure(told(error)) from None
         raise remote.error(f"more than {MAX_REDIRECTS} redirects")
 
 
@@ -315,12 +336,21 @@ def client():
 
 
 def hide(text):
-    """The text without the addresses in it, which may be signed, and on one line."""
-    return re.sub(r"(https?://[^/\s?'\"]+)[^\s'\"]*", r"\1/...", " ".join(str(text).split()))
+    """The text without the addresses in it, which may be signed or hold a password, and on one line."""
+    return re.sub(r"(\w+://)(?:[^/\s?'\"]*@)?([^/\s?'\"]+)[^\s'\"]*", r"\1\2/...", " ".join(str(text).split()))
 
 
-def _told(error):
-    return f"{type(error).__name__}: {hide(error)}" if str(error) else type(error).__name__
+def told(error):
+    """An error of a library, to be shown."""
+    name = type(error).__name__
+    return name if name == "LocalProtocolError" or not str(error) else f"{name}: {hide(error)}"  # that one tells whole headers
+
+
+def usable_key(source, name, key):
+    """The key; UserError where it cannot stand in a header, whose text no library gets to tell."""
+    if not re.fullmatch("[!-~]+", key):
+        raise UserError(f"source {source}: {name} holds characters that no key has, such as a space or the end of a line")
+    return key
 
 
 class Ranges:
@@ -371,8 +401,9 @@ def remembered(place, source, of):
     path = _listing(place, source)
     found = PLANNED.get(str(path)) if not place.write else None
     if found is None and place.folder and path.is_file():
-        found = json.loads(path.read_text())
-    return found if found and found["of"] == of else None
+        with suppress(ValueError):  # a file that was cut short: the server is asked again
+            found = json.loads(path.read_text())
+    return found if isinstance(found, dict) and found.get("of") == of else None
 
 
 def remember(place, source, found):
@@ -382,7 +413,10 @@ def remember(place, source, found):
     elif place.folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(".tmp-listing")
-        temporary.write_text(json.dumps(found, indent=1))
+        with open(temporary, "w") as file:
+            json.dump(found, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.rename(path)
 
 
@@ -391,6 +425,9 @@ def _listing(place, source):
 
 
 # ---------------------------------------------------------------------------------------------------- hosts
+
+
+PACES = {}  # of a plan, which writes nothing and runs in one process
 
 
 @contextmanager
@@ -430,7 +467,7 @@ def _safe(host):
 def _pace(place, host):
     """{"next": time of the next request, "every": seconds between two, "until": when that is forgotten} of a host, to change."""
     if not place.write:
-        yield {}
+        yield PACES.setdefault(host, {})
         return
     with open(_hosts(place) / f"{_safe(host)}.pace", "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -464,7 +501,8 @@ def slow_down(place, host, headers, status):
     with _pace(place, host) as state:
         now = time.time()
         every = max(0.05, 2 * state.get("every", 0.0))
-        every = min(every, max(0.05, wait)) if wait is not None else every
+        if wait is not None:
+            every = max(0.05, 1.05 * wait) if status == 429 and wait <= PACES_SECS else min(every, max(0.05, wait))
         window = re.search(r"q\s*=\s*(\d+).*?w\s*=\s*(\d+)", headers.get("ratelimit-policy", ""))
         if window and int(window[1]):
             every = int(window[2]) / int(window[1])
@@ -536,12 +574,12 @@ def _fetched(wanted):
 
 
 def cut(place, remote):
-    """A file has become raw partitions: it goes, where it is not to be kept. A note stays, for runs without a network."""
+    """A file has become raw partitions: it goes, where it is not to be kept. A note stays, for plans and progress."""
     final = remote.file(place)
-    if final.is_file():
-        final.with_name(final.name + ".cut").touch()
-        if not place.keep:
-            final.unlink()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    final.with_name(final.name + ".cut").touch()
+    if not place.keep:
+        final.unlink(missing_ok=True)
 
 
 def is_here(place, remote):
@@ -550,13 +588,6 @@ def is_here(place, remote):
     return is_whole(final, remote) or final.with_name(final.name + ".cut").is_file()
 
 
-def here(place, source, jobs, remotes, elsewhere=None):
-    """The jobs that can be done: all; offline those whose files are on this machine, `elsewhere(remote)` being another place."""
-    if not place.offline:
-        return jobs
-    found = [job for job in jobs if all(is_here(place, r) or (elsewhere and elsewhere(r)) for r in remotes(job))]
-    if len(found) < len(jobs):
-        print(
-            f"{source}: offline, {len(jobs) - len(found)} of {len(jobs)} downloads are not here and are left out", file=sys.stderr
-        )
-    return found
+def readable(source, job):
+    """Whether a job can be done: offline its files, or what was made of them, must be on this machine."""
+    return not getattr(source, "place", Place()).offline or source.has(job)

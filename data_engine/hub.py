@@ -20,7 +20,7 @@ from config import UserError
 from data_engine import budget, fetch
 from data_engine.fetch import Failure, FetchError, Place, Remote
 from data_engine.readers import VERSION, kind_of, read_file
-from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name
+from data_engine.source import Chunk, Chunks, Job, check_source, digest, job_name, steady
 
 HUB = "https://huggingface.co"
 
@@ -64,7 +64,6 @@ class HuggingFace:
             settings = (VERSION, self.name, self.text, self.id, self.licence, path, sha256 or git)
             spec = ("file", path, size, sha256, git, found["commit"])
             jobs.append(Job(job_name(path), spec, digest(settings), size))
-        jobs = fetch.here(self.place, self.name, jobs, self.remotes, lambda remote: self._in_cache(remote, found["commit"]))
         for path, *_ in found["files"]:
             if kind_of(path)[0] is None:
                 others.append(path)
@@ -85,9 +84,14 @@ class HuggingFace:
             self.place, remote, self._address(path, commit), lambda status: self._gone(status, path)
         )
         chunk = Chunk(self.name, commit, local.stat().st_mtime)
-        with open(local, "rb") as file:
+        with steady(self.name, path, lambda: open(local, "rb")) as file:
             yield from read_file(self, file, size, path, path, chunk)
         yield chunk.take()
+
+    def has(self, job: Job):
+        """Whether its file is on this machine."""
+        whole = (fetch.is_whole(r.file(self.place), r) or self._in_cache(r, job.spec[-1]) is not None for r in self.remotes(job))
+        return all(whole)
 
     def committed(self, job: Job):
         """Its raw partitions are on the disk: the download may go."""
@@ -122,9 +126,8 @@ class HuggingFace:
             readable = self.ordered(found)
             if not readable:
                 raise UserError(f"source {self.name}: {self.repo} at {commit[:12]} has no file {self.files!r} that can be read")
-            if any(size == 0 for _, size, *_ in readable):
-                empty = next(path for path, size, *_ in readable if size == 0)
-                raise UserError(f"source {self.name}: {empty} in {self.repo} has 0 bytes")
+            if not any(size for _, size, *_ in readable):
+                raise UserError(f"source {self.name}: {readable[0][0]} in {self.repo} has 0 bytes, as all of {self.files!r}")
             found["looked"] = budget.probe(self, readable, lambda file, start, n: self._range(file, commit, start, n))
         except FetchError as error:
             raise UserError(str(error)) from None
@@ -144,14 +147,12 @@ class HuggingFace:
     def learn(self, tokens):
         """After a run: its files gave so many tokens to choose from. The next run takes as many files as that tells it."""
         found = self.look()
-        if self.place.tokens is None or self.place.offline:
-            return
-        taken = self.taken(found)
-        measured = {"needed": self.place.tokens, "found": int(tokens), "files": len(taken), "bytes": sum(f[1] for f in taken)}
-        fetch.remember(self.place, self.name, found | {"measured": measured})
+        if self.place.tokens is not None and not self.place.offline:
+            measured = budget.measured(self.place, tokens, self.taken(found))
+            fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def _identity(self):
-        return [self.repo, self.revision, self.files, self.text, os.environ.get("HF_ENDPOINT", HUB)]
+        return [self.repo, self.revision, self.files, self.text, self.id, digest(os.environ.get("HF_ENDPOINT", HUB))]
 
     def _listing(self):
         from huggingface_hub import HfApi
@@ -171,8 +172,10 @@ class HuggingFace:
     def _ask(self, about, question):
         """A question to the Hub's API; Failure where it may be asked again, UserError where the answer is no."""
         import httpx2
+        from huggingface_hub import get_token
         from huggingface_hub.errors import HfHubHTTPError
 
+        fetch.usable_key(self.name, "HF_TOKEN", get_token() or "-")
         url = os.environ.get("HF_ENDPOINT", HUB)
 
         def ask():
@@ -186,7 +189,7 @@ class HuggingFace:
                 code = answer.headers.get("X-Error-Code", "") if answer is not None else ""
                 raise UserError(self._refused(status, code)) from None
             except httpx2.TransportError as error:
-                raise Failure(f"{type(error).__name__}: {fetch.hide(error)}") from None
+                raise Failure(fetch.told(error)) from None
             except ValueError as error:  # an answer that is no JSON, such as a page of a proxy
                 raise Failure(f"the Hub's answer is not understood: {fetch.hide(error)[:100]}") from None
 

@@ -9,14 +9,18 @@ import os
 import re
 import stat
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from config import UserError
 from data_engine import budget
+from data_engine.fetch import FetchError, Remote, hide, told
 from data_engine.readers import VERSION, kind_of, read_file
-from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name, utf8
+from data_engine.source import Chunk, Chunks, Job, check_source, digest, group, job_name, steady, utf8
 
 MARKS = ("sha256", "etag", "ETag", "blob_id", "mtime", "LastModified", "last_modified", "created")  # what tells a change
+KEYS = re.compile(r"//(?:[^/@:]*:[^@]*|[^/@]*)@")  # of an address; a secret key may hold slashes
 SAMPLED = 5  # files of each kind that a plan looks at
+REFUSED = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}  # what stays so
 KINDS = ".jsonl .json .parquet .csv .txt .html .htm .tex .xml .pdf .warc .zip .tar"
 
 
@@ -33,10 +37,12 @@ class Local:
     @property
     def origin(self):
         """The path, without the keys that an address may hold."""
-        return re.sub(r"//[^/@]*@", "//", str(self.path).partition("?")[0]) if self._is_remote() else str(self.path)
+        return KEYS.sub("//", str(self.path).partition("?")[0]) if self._is_remote() else str(self.path)
 
     def check(self):
         check_source(self)
+        if not str(self.path).strip():
+            raise UserError(f"source {self.name}: path is empty; the working directory would be '.'")
         if self._is_remote():
             self._remote()
         elif not os.path.exists(self._root()):
@@ -64,16 +70,12 @@ class Local:
         remote = self._remote()[0] if self._is_remote() else None
         for path, size in files:
             uri = utf8(os.fsencode(path))
-            try:
-                if remote:
-                    with remote.open(f"{root}/{path}", "rb") as file:
-                        yield from read_file(self, file, size, f"{root}/{path}", uri, chunk)
-                else:
-                    yield from _read_from_disk(self, os.path.join(root, path), uri, chunk)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise  # by a reader's temporary file: nothing is wrong with this one
-                chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
+            if remote:
+                full = f"{root}/{path}"
+                with steady(self.name, uri, lambda full=full: remote.open(full, "rb")) as file:
+                    yield from read_file(self, file, size, full, uri, chunk)
+            else:
+                yield from _read_from_disk(self, os.path.join(root, path), uri, chunk)
         yield chunk.take()
 
     def sampled(self):
@@ -86,9 +88,13 @@ class Local:
 
         def read(file, start, n):
             path = root if file[0] == os.path.basename(root) and not os.path.isdir(root) else f"{root}/{file[0]}"
-            with self._remote()[0].open(path, "rb") if self._is_remote() else open(path, "rb") as stream:
-                stream.seek(start)
-                return stream.read(n)
+            system = self._remote()[0] if self._is_remote() else None
+            try:
+                with steady(self.name, file[0], lambda: system.open(path, "rb") if system else open(path, "rb")) as stream:
+                    stream.seek(start)
+                    return stream.read(n)
+            except FetchError as error:
+                raise UserError(str(error)) from None
 
         found = []
         for files in kinds.values():
@@ -111,7 +117,7 @@ class Local:
         try:
             found = system.find(root, detail=True)
         except Exception as error:  # whatever a store's library raises
-            raise UserError(f"source {self.name}: {self.origin} cannot be listed: {type(error).__name__}: {error}") from error
+            raise UserError(f"source {self.name}: {self.origin} cannot be listed: {self._told(error)}") from None
         if not found:
             raise UserError(f"source {self.name}: {self.origin} does not exist, or holds no file")
         files = []
@@ -126,7 +132,17 @@ class Local:
         try:
             return filesystem(str(self.path))
         except (ImportError, ValueError, OSError) as error:
-            raise UserError(f"source {self.name}: {self.origin} cannot be opened: {error}") from error
+            raise UserError(f"source {self.name}: {self.origin} cannot be opened: {self._told(error)}") from None
+
+    def _told(self, error):
+        """What a store's library says, on one line and without the keys in the address."""
+        text, (address, _, query) = str(error).replace(str(self.path), self.origin), str(self.path).partition("?")
+        keys = KEYS.search(address)
+        secrets = keys[0][2:-1].split(":", 1) if keys else []
+        secrets += [value for pair in query.split("&") for value in pair.split("=", 1)[1:]]
+        for secret in sorted(filter(None, {*secrets, *map(unquote, secrets)}), key=len, reverse=True):
+            text = text.replace(secret, "...")
+        return f"{type(error).__name__}: {hide(text)}"[:300]
 
 
 def filesystem(path):
@@ -144,16 +160,27 @@ def filesystem(path):
 
 
 def _read_from_disk(source, full, uri, chunk):
-    info = os.stat(full)
+    try:
+        info = os.stat(full)
+        if stat.S_ISREG(info.st_mode):
+            open(full, "rb").close()
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise Remote(source.name, uri, "").error(told(error)) from None
+        chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
+        return
     if stat.S_ISREG(info.st_mode):
-        with open(full, "rb") as file:
+        with steady(source.name, uri, lambda: open(full, "rb")) as file:
             yield from read_file(source, file, info.st_size, full, uri, chunk)
     else:
         chunk.drop(uri, "unreadable", "a folder that cannot be listed" if stat.S_ISDIR(info.st_mode) else "not a regular file")
 
 
 def _walk(root):
-    """(path relative to root, bytes, mtime in ns) of all that is not hidden, sorted; each real folder is entered once."""
+    """
+    (path relative to root, bytes, mtime in ns or 0 where it may not be read) of all that is not hidden, sorted; each real folder
+    is entered once.
+    """
     found, entered, folders = [], set(), [""]
     while folders:
         folder = folders.pop()
@@ -182,4 +209,4 @@ def _size_and_time(path):
         info = os.stat(path)
     except OSError:
         return 0, 0
-    return info.st_size, info.st_mtime_ns
+    return info.st_size, info.st_mtime_ns if os.access(path, os.R_OK) else 0

@@ -98,8 +98,11 @@ def estimate(source, cfg):
     if hasattr(source, "look"):
         found = source.look()
         looked, web = found["looked"], source.web
-        jobs = source.jobs(cfg.partition_bytes)
-        remotes = [remote for job in jobs for remote in source.remotes(job)]
+        remotes = []
+        for job in source.jobs(cfg.partition_bytes):
+            wanted = source.remotes(job)
+            if fetch.readable(source, job) or all(fetch.is_here(source.place, remote) for remote in wanted):
+                remotes += wanted
         e.files, e.listed = len(remotes), len(found["files"])
         e.stored = sum(remote.size or 0 for remote in remotes)
         e.fetch = sum(remote.size or 0 for remote in remotes if not fetch.is_here(source.place, remote))

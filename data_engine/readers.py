@@ -22,7 +22,6 @@ drops  empty          a file without a byte or without a record, a record whose 
 """
 
 import csv
-import errno
 import html
 import itertools
 import json
@@ -36,13 +35,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_engine.archives import DAMAGE, Bomb, Limits, decompressed, members, tar_members, zip_members
+from data_engine.archives import DAMAGE, Bomb, Limits, decompressed, is_ours, members, tar_members, zip_members
 from data_engine.records import RAW, nothing_dropped, record_id
 from data_engine.source import CHUNK, Chunks, utf8
 from data_engine.warc import documents
 from data_engine.xml_dumps import Lost, read_dump
 
-VERSION = 3  # raise when the records of the same file change
+VERSION = 4  # raise when the records of the same file change
 MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is dropped as too_large. The longest books have 10 MB
 MAX_META = 4096  # characters of JSON that a record's other fields may take
 MAX_DEPTH = 3  # archives in archives
@@ -105,9 +104,9 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
             try:
                 while block := file.read(1 << 20):
                     copy.write(block)
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise  # that is this machine's trouble, not the file's
+            except DAMAGE as error:
+                if is_ours(error):
+                    raise
                 chunk.drop(uri, "broken", str(error))
                 return
             copy.seek(0)
@@ -128,7 +127,7 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
 def _read_seekable(source, file, kind, uri, chunk, limits, depth):
     if kind == ".parquet":
         yield chunk.take()  # its rows go out as Arrow tables, after those that came before
-        yield from _read_parquet(source, file, uri, chunk)
+        yield from _read_parquet(source, file, uri, chunk, limits)
     else:
         yield from _read_members(source, zip_members(file, limits), uri, chunk, limits, depth)
 
@@ -146,12 +145,12 @@ def _read_members(source, found, uri, chunk, limits, depth):
                 try:
                     yield from read_file(source, member.file, member.size, folder, where, chunk, limits, depth + 1)
                 except DAMAGE as error:
-                    if getattr(error, "errno", None) == errno.ENOSPC:
+                    if is_ours(error):
                         raise
                     chunk.drop(where, "broken", f"{type(error).__name__}: {error}")
             yield from chunk.full()
     except DAMAGE as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
+        if is_ours(error):
             raise
         chunk.drop(uri, "broken", f"after {number} members: {type(error).__name__}: {error}")
         return
@@ -163,6 +162,8 @@ def _read_whole(source, stream, uri, kind, chunk):
     """One file, one record."""
     try:
         content = stream.read(MAX_RECORD + 1)
+        if content and len(content) <= MAX_RECORD:
+            content += stream.read(1)  # damage is told once what came before it has been read
     except DAMAGE as error:
         chunk.drop(uri, "broken", str(error))
         return
@@ -223,6 +224,9 @@ def _read_wiki(source, stream, uri, kind, chunk):
             if head and line is not None and line.rstrip() == b"</doc>":
                 _add_wiki_page(source, head, body, size, uri, chunk)
                 head = None
+            elif head and line is not None and (next_head := WIKI_PAGE.match(line)):
+                chunk.drop(_wiki_uri(head, uri), "broken", f"no </doc> before {where}", b"\n".join(body))
+                head, body, size = next_head, [], 0
             elif head:
                 size += MAX_RECORD + 1 if line is None else len(line) + 1
                 if size <= MAX_RECORD:
@@ -241,14 +245,19 @@ def _read_wiki(source, stream, uri, kind, chunk):
         chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
         return
     if head:
-        chunk.drop(uri, "broken", f"line {number + 1}: no </doc>")
+        chunk.drop(_wiki_uri(head, uri), "broken", f"line {number + 1}: no </doc>", b"\n".join(body))
     if not pages:
         chunk.drop(uri, "empty", "no line but blank ones")
 
 
+def _wiki_uri(head, uri):
+    number, url, _ = (html.unescape(utf8(value)) for value in head.groups())
+    return url or f"{uri}#{number}"
+
+
 def _add_wiki_page(source, head, body, size, uri, chunk):
-    number, url, title = (html.unescape(utf8(value)) for value in head.groups())
-    where = url or f"{uri}#{number}"
+    number, _, title = (html.unescape(utf8(value)) for value in head.groups())
+    where = _wiki_uri(head, uri)
     if size > MAX_RECORD:
         return chunk.drop(where, "too_large", f"over {MAX_RECORD} bytes")
     if body and html.unescape(utf8(body[0])).strip() == title.strip():
@@ -321,7 +330,7 @@ class Peeked:
 def _read_json(source, stream, uri, kind, chunk):
     """JSON lines, as most .json.gz files of the Hub are; or else one array or object of at most MAX_RECORD bytes."""
     try:
-        head = stream.read(1 << 20)
+        head = stream.read(1 << 20).removeprefix(b"\xef\xbb\xbf")
         first = head.lstrip().partition(b"\n")[0]
         whole = first[:1] == b"[" or (b"\n" in head and not _is_json(first))
         if whole:
@@ -355,13 +364,20 @@ def _is_json(data):
 def _read_csv(source, stream, uri, kind, chunk):
     """One row, one record; the first row names the fields."""
     csv.field_size_limit(MAX_RECORD)
-    rows, number = csv.reader(_text_lines(stream), delimiter="\t" if kind == ".tsv" else ","), -1
+    lines, number = TextLines(stream), -1
+    rows = csv.reader(lines, delimiter="\t" if kind == ".tsv" else ",")
     try:
         names = [name.strip() for name in next(rows, [])]
+        if lines.ended and names:
+            chunk.drop(uri, "broken", "a quote among the names is never closed")
+            return
         for number, row in enumerate(row for row in rows if row):
             where, name = f"row {number + 1}", f"{uri}#{number}"
             record = dict(itertools.zip_longest(names, row[: len(names)]))
-            if len(row) > len(names):
+            if lines.ended:  # only a quote makes the csv module ask for more than the row's own line
+                swallowed = ",".join(row).rstrip("\n").count("\n") + 1
+                chunk.drop(name, "broken", f"{where}: a quote that is never closed takes in the last {swallowed} lines")
+            elif len(row) > len(names):
                 line = ",".join(row).encode("utf-8", "surrogateescape")
                 chunk.drop(name, "broken", f"{where}: {len(row)} fields under {len(names)} names", line)
             else:
@@ -374,12 +390,23 @@ def _read_csv(source, stream, uri, kind, chunk):
         chunk.drop(uri, "empty", "no row under the names")
 
 
-def _text_lines(stream):
+class TextLines:
     """Lines for the csv module: bytes that are no UTF-8 become lone surrogates, which _add_record refuses row by row."""
-    for number, line in _lines(stream):
+
+    def __init__(self, stream):
+        self.lines, self.ended = _lines(stream), False  # whether a line behind the last was asked for
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        number, line = next(self.lines, (None, None))
+        if number is None:
+            self.ended = True
+            raise StopIteration
         if line is None:
             raise csv.Error(f"line {number + 1} has over {MAX_RECORD} bytes")
-        yield line.removeprefix(b"\xef\xbb\xbf" if not number else b"").decode("utf-8", "surrogateescape") + "\n"
+        return line.removeprefix(b"\xef\xbb\xbf" if not number else b"").decode("utf-8", "surrogateescape") + "\n"
 
 
 def _read_warc(source, stream, uri, kind, chunk):
@@ -407,25 +434,49 @@ READERS = {
 }
 
 
-def _read_parquet(source, file, uri, chunk):
-    """One row, one record; the text stays in Arrow."""
+def _read_parquet(source, file, uri, chunk, limits):
+    """
+    One row, one record; the text stays in Arrow. Strings are read as the dictionaries in which most files keep them, and become
+    themselves about CHUNK bytes at a time: a text that stands once in the file and in a million rows fills no memory.
+    """
     row = 0
     try:
         parquet = pq.ParquetFile(file)
+        leaves = (parquet.schema.column(i) for i in range(len(parquet.schema)))
+        parquet = pq.ParquetFile(file, read_dictionary=[c.path for c in leaves if c.physical_type == "BYTE_ARRAY"])
         schema, groups = parquet.schema_arrow, parquet.metadata.num_row_groups
         columns = [f.name for f in schema if f.name == "metadata" or f.name == source.text or not pa.types.is_nested(f.type)]
         for index in range(groups):
             meta = parquet.metadata.row_group(index)
             # rows that make about CHUNK bytes, were all alike
             rows = max(1, min(4096, meta.num_rows * CHUNK // max(1, meta.total_byte_size)))
+            if meta.total_byte_size > limits.bytes - limits.unpacked:
+                limits.unpack(meta.total_byte_size)
             for batch in parquet.iter_batches(rows, row_groups=[index], columns=columns):
-                yield from _parquet_rows(source, batch, uri, row, chunk)
-                row += batch.num_rows
+                ends = np.cumsum(sum((_row_bytes(column) for column in batch.columns), np.zeros(batch.num_rows)))
+                cuts = [0, *(np.flatnonzero(np.diff(ends // CHUNK)) + 1).tolist(), batch.num_rows]
+                for start, end in itertools.pairwise(cuts):
+                    limits.unpack(int(ends[end - 1] - (ends[start - 1] if start else 0)))
+                    yield from _parquet_rows(source, batch.slice(start, end - start), uri, row, chunk)
+                    row += end - start
+    except Bomb:
+        raise
     except Exception as error:  # whatever a damaged or strange file makes Arrow raise, it costs this file alone
         chunk.drop(uri, "broken_parquet", f"after row {row}: {type(error).__name__}: {error}")
         return
     if row == 0:
         chunk.drop(uri, "empty", "no row")
+
+
+def _row_bytes(column):
+    """Bytes of each row of a column, once its dictionary's values stand in the rows; of other kinds than strings, on average."""
+    n = len(column)
+    if pa.types.is_struct(column.type):
+        return sum((_row_bytes(inner) for inner in column.flatten()), np.zeros(n))
+    if pa.types.is_dictionary(column.type):
+        sizes = pc.binary_length(column.dictionary).take(column.indices)
+        return pc.fill_null(pc.cast(sizes, pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+    return np.full(n, column.nbytes / max(1, n))
 
 
 def _parquet_rows(source, batch, uri, first_row, chunk):

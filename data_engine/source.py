@@ -13,12 +13,15 @@ import json
 import os
 import re
 import time
+import types
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from config import UserError
+from data_engine.fetch import QUESTIONS, Failure, FetchError, Remote, persistently, told
 from data_engine.records import RAW, drop, record_id
 
 CHUNK = 16 << 20  # bytes of content a chunk holds before it is handed on (one record can be more)
@@ -67,6 +70,87 @@ class Chunk:
         return records, lost
 
 
+@contextmanager
+def steady(source, path, open_file):
+    """
+    A file for the readers, at whose end it is certain that every read of it went well: FetchError if not, whatever a reader made
+    of the failure. What a disk or a store refuses to give today is no damage of the file, so no record may be lost by it.
+
+    open_file() -> the file; called again where reading failed and may go well the next time
+    """
+    file = Steady(source, path, open_file)
+    try:
+        yield file
+    finally:
+        file.close()
+    if file.trouble:
+        raise file.trouble
+
+
+class Steady:
+    def __init__(self, source, path, open_file):
+        self.remote, self.open_file = Remote(source, path, ""), open_file
+        self.file, self.at, self.closed = None, 0, False
+        self.trouble = None  # the FetchError that ended it
+
+    def read(self, n=-1):
+        data = self._persistently(lambda file: file.read(n))
+        self.at += len(data)
+        return data
+
+    def seek(self, offset, whence=0):
+        base = 0 if whence == 0 else self.at if whence == 1 else self._persistently(lambda file: file.seek(0, 2))
+        at = base + offset
+        if at < 0:
+            raise ValueError(f"a place before the beginning of the file: {at}")
+        self.at = at
+        return at
+
+    def tell(self):
+        return self.at
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def writable(self):
+        return False
+
+    def close(self):
+        self.closed = True
+        self._let_go()
+
+    def _let_go(self):
+        with suppress(Exception):  # it has failed already, or its records have been read
+            if self.file is not None:
+                self.file.close()
+        self.file = None
+
+    def _persistently(self, act):
+        def attempt():
+            try:
+                if self.file is None:
+                    self.file = self.open_file()
+                if self.file.tell() != self.at:
+                    self.file.seek(self.at)
+                return act(self.file)
+            except Exception as error:  # whatever a store's library raises
+                self._let_go()
+                if isinstance(error, (FileNotFoundError, PermissionError)):
+                    raise self.remote.error(told(error)) from None
+                raise Failure(told(error)) from None
+
+        if self.trouble:
+            raise self.trouble
+        try:
+            return persistently(self.remote, attempt, lambda: 0, QUESTIONS)
+        except FetchError as error:
+            self.trouble = error
+            raise
+
+
 def group(files, target):
     """
     Tuples (path, bytes, ...), sorted by path -> groups of them, each of target/2 to 3/2 target bytes.
@@ -101,11 +185,13 @@ def utf8(name: bytes) -> str:
 
 
 def check_source(source):
-    kinds = {str: (str, os.PathLike), float: (int, float), bool: (bool,)}
+    kinds = {str: (str, os.PathLike), float: (int, float), bool: (bool,), tuple: (tuple, list), types.NoneType: (types.NoneType,)}
     for field in dataclasses.fields(source):
         value = getattr(source, field.name)
-        if field.type in kinds and not isinstance(value, kinds[field.type]):
-            raise UserError(f"source {source.name!r}: {field.name} must be {field.type.__name__}, not {value!r}")
+        named = field.type.__args__ if isinstance(field.type, types.UnionType) else (field.type,)
+        if all(kind in kinds for kind in named) and not isinstance(value, sum((kinds[kind] for kind in named), ())):
+            wanted = getattr(field.type, "__name__", str(field.type))
+            raise UserError(f"source {source.name!r}: {field.name} must be {wanted}, not {value!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", source.name):
         raise UserError(f"source {source.name!r}: a name is letters, digits, - and _, at most 64")
     if not 0 < source.share <= 1:

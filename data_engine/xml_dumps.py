@@ -7,7 +7,8 @@ MediaWiki   a page of namespace 0 is a record of text/x-wiki, the last of its re
             namespaces (talk, users, templates, files) are lost as `redirect` and `not_article`
 Posts.xml   a question with its answers is a record of application/x-stackexchange+json, with bodies in HTML:
             {"title", "tags", "score", "body", "answers": [{"id", "score", "accepted", "body"}]}. Tag wikis and the like are
-            lost as `not_question`, answers whose question is not in the file as `orphan`
+            lost as `not_question`, answers whose question is not in the file as `orphan`, a second question of one number as
+            `repeated`
 
 Memory is bounded whatever the file holds: each element is forgotten once it is closed, entities are not resolved, libxml2's limits
 (10 MB for a text, 256 levels) stay on. Questions and answers stand far apart in a dump; they are joined through BUCKETS temporary
@@ -91,6 +92,8 @@ def pages(first, rest, uri):
     element = first
     while element is not None:
         name = local_name(element)
+        if len(element) and name in ("title", "ns", "id", "text"):
+            page["odd"] = name  # only what stands before it is still there
         if name == "base" and element.text:
             prefix = element.text.strip().rpartition("/")[0] + "/"
             licence = "CC-BY-SA-4.0" if BY_SA.search(urlsplit(prefix).hostname or "") else ""
@@ -109,6 +112,8 @@ def pages(first, rest, uri):
 def wiki_page(page, prefix, licence, uri):
     title = page.get("title", "")
     where = prefix + quote(title.replace(" ", "_"), safe="/:@!$'()*,;~") if prefix and title else f"{uri}#{page.get('id', '')}"
+    if "odd" in page:
+        return Lost(where, "broken", f"an element or an entity inside <{page['odd']}>")
     if "redirect" in page:
         return Lost(where, "redirect", f"to {page['redirect']}")
     if page.get("ns", "0") != "0":
@@ -184,6 +189,9 @@ def joined(posts, prefix, site):
             for answer in (question, *answers):
                 yield Lost(f"{prefix}{number}#{answer[2]}", "orphan", f"an answer to {number}, which is not here")
             continue
+        for other in (post for post in answers if not post[1]):
+            yield Lost(f"{prefix}{number}", "repeated", f"another question with the number {other[0]}")
+        answers = [post for post in answers if post[1]]
         _, _, _, score, body, _, title, tags, accepted = question
         record = {"title": title, "tags": tags, "score": score, "body": body, "answers": []}
         for _, _, answer, votes, text, *_ in answers:

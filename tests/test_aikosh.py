@@ -13,7 +13,7 @@ from data_engine import fetch
 from data_engine.download import AIKosh, Local, survey
 from data_engine.fetch import FetchError, Place
 from data_engine.python_docs import typeset
-from tests.aikosh_server import KEY, VERSION, AIKoshServer
+from tests.aikosh_server import KEY, VERSION, AIKoshServer, Questions
 from tests.corpus import texts
 
 SET, ELSEWHERE = str(uuid.UUID(int=7)), str(uuid.UUID(int=8))
@@ -123,6 +123,37 @@ def test_a_file_cut_short_is_no_success_where_its_size_is_listed(tmp_path, monke
             rows(source(tmp_path))
 
 
+def test_the_budget_decides_how_many_files_are_taken(tmp_path, monkeypatch):
+    files = {f"{i:02d}.txt": text.encode() for i, text in enumerate(texts()[:40])}
+    with AIKoshServer({SET: files | {"image.png": b"\x89PNG"}}) as platform:
+        monkeypatch.setenv("AIKOSH_API_BASE_URL", platform.url)
+        monkeypatch.setenv("AIKOSH_API_KEY", KEY)
+
+        def taken(tokens):
+            mine = source(tmp_path, place={"tokens": tokens})
+            return {remote.path for job in mine.jobs(1 << 20) for remote in mine.remotes(job)}
+
+        assert len(taken(None)) == len(taken(10**9)) == 40
+        first, more = taken(2_000), taken(9_000)
+        assert 1 <= len(first) < len(more) < 35 and first < more
+        mine = source(tmp_path, place={"tokens": 9_000})
+        assert mine.counted() == {"taken": len(more), "listed": 40}
+        mine.learn(5_000)
+        assert more < taken(9_000), "they were too few: the same and the next ones"
+        assert [(r["uri"], r["reason"]) for r in rows(mine)[1]] == [("image.png", "unknown_type")]
+
+
+def test_folders_that_stand_on_each_page_are_listed_once(platform, tmp_path, monkeypatch):
+    listing = Questions.listing
+
+    def repeated(self, dataset, query):
+        return listing(self, dataset, query) | {"directories": listing(self, dataset, query | {"page": "1"})["directories"]}
+
+    monkeypatch.setattr(Questions, "listing", repeated)
+    platform.sets = {SET: FILES | {f"{i}.txt": b"x" for i in range(5)}}
+    assert [path for path, _ in source(tmp_path).look()["files"]] == sorted(platform.sets[SET])
+
+
 def test_a_set_that_lies_elsewhere_is_a_ledger_row_that_says_where(platform, tmp_path):
     kept, lost = rows(source(tmp_path, ELSEWHERE))
     assert not kept and [(r["uri"], r["reason"]) for r in lost] == [(f"aikosh:{ELSEWHERE}", "external")]
@@ -153,6 +184,14 @@ def test_a_key_that_is_missing_or_refused_is_one_sentence_without_the_key(platfo
         survey([source(tmp_path)])
 
 
+@pytest.mark.parametrize("key", ["secr\net", "s\u00e9cret", "sec ret"])
+def test_a_key_that_no_header_can_hold_is_one_sentence_without_the_key(platform, tmp_path, monkeypatch, key):
+    monkeypatch.setenv("AIKOSH_API_KEY", key)
+    with pytest.raises(UserError, match="AIKOSH_API_KEY holds characters that no key has") as caught:
+        survey([source(tmp_path)])
+    assert "cr" not in str(caught.value).replace("characters", "") and not platform.requests
+
+
 @pytest.mark.parametrize("change", [{"dataset": "soil-health"}, {"version": "1.0"}])
 def test_an_id_is_a_uuid(tmp_path, change):
     with pytest.raises(UserError, match="is no id"):
@@ -164,6 +203,6 @@ def test_offline_takes_what_is_here(platform, tmp_path, on_disk):
     with pytest.raises(UserError, match="run once without --offline"):
         survey([offline])
     survey([source(tmp_path)])
-    assert [path for job in offline.jobs(1 << 20) for path, _ in job.spec[1] if path in READABLE] == []
+    assert not any(fetch.readable(offline, job) for job in offline.jobs(1 << 20) if offline.remotes(job))
     assert rows(source(tmp_path)) == on_disk
     assert rows(offline)[0] == on_disk[0]

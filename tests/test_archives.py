@@ -9,6 +9,7 @@ import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ import pytest
 from data_engine import archives, readers
 from data_engine.archives import Bomb, Limits, decompressed
 from data_engine.download import Local
+from data_engine.readers import read_file
+from data_engine.source import Chunk
 from tests.cluster import BUCKET
 from tests.test_download import lines, read
 
@@ -62,6 +65,10 @@ def make_tar(members, extra=()):
         for header in extra:
             archive.addfile(header)
     return file.getvalue()
+
+
+def lz4(data):
+    return pa.Codec("lz4").compress(data, asbytes=True)
 
 
 def zst(data):
@@ -155,6 +162,19 @@ def test_a_bomb_is_quarantined(tmp_path, strict, name, data):
     assert "z_after.txt" in {r["uri"] for r in kept}, "the files behind it are read"
 
 
+def test_a_parquet_file_that_counts_one_text_many_times_is_quarantined(tmp_path, strict, monkeypatch):
+    """A few hundred bytes whose one text stands in 4,096 rows: it is cut where the limit is, and never held as a whole."""
+    monkeypatch.setattr(readers, "CHUNK", 100_000)
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * 4096, pa.int32()), pa.array(["y" * 40_000])).cast(pa.string())
+    tables = {"a": {"text": values}, "b": {"title": values}, "c": {"metadata": pa.StructArray.from_arrays([values], ["x"])}}
+    for name, columns in tables.items():
+        pq.write_table(pa.table({"text": ["t"] * 4096} | columns), tmp_path / f"{name}.parquet", compression="zstd")
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert {r["uri"]: r["reason"] for r in lost} == {f"{name}.parquet": "quarantined" for name in "abc"}
+    counts = Counter(r["uri"].partition("#")[0] for r in kept)
+    assert all(20 <= counts[f"{name}.parquet"] <= 30 for name in "abc"), "what came before the limit is kept"
+
+
 def test_a_zip_that_counts_one_piece_many_times_is_quarantined(tmp_path, strict):
     """Entries of the directory that overlap: a few KB that would become gigabytes without one layer of it looking odd."""
     whole = make_zip({"a.txt": bytes(900_000)})
@@ -196,6 +216,47 @@ def test_damage_costs_what_is_damaged(tmp_path, name):
         assert sound <= 20 and (sound == 20 or lost or len(kept) > sound or name == "a.tar"), (trial, len(kept), lost)
 
 
+def altered(data, *changes):
+    """The bytes with (mark, offset from its first place, new bytes) put in."""
+    data = bytearray(data)
+    for mark, offset, new in changes:
+        at = data.find(mark) + offset
+        data[at : at + len(new)] = new
+    return bytes(data)
+
+
+def test_a_zip_that_breaks_the_rules_of_its_format_is_one_row(tmp_path):
+    good, end = make_zip({"a.txt": b"a" * 50, "caf\u00e9.txt": b"b"}), b"PK\5\6"
+    bad = {
+        "name.zip": good.replace("é".encode(), b"\xe9\xe9"),  # no UTF-8 in a name that says to be
+        "version.zip": altered(good, (b"PK\1\2", 6, b"\x63")),
+        "method.zip": altered(good, (b"PK\1\2", 10, b"\x63"), (b"PK\3\4", 8, b"\x63")),
+        "offset.zip": altered(good, (end, 12, b"\xff\xff\xff\x0f")),
+        "place.zip": altered(good, (b"PK\1\2", 42, b"\xff\xff\xff\x7f")),
+        "extra.zip": altered(good, (b"PK\1\2", 28, b"\x05\0\x09")),
+    }
+    for name, data in bad.items():
+        assert data != good
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "good.zip").write_bytes(good)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert {r["uri"] for r in kept} >= {"good.zip!/a.txt", "good.zip!/café.txt"}
+    assert {r["reason"] for r in lost} == {"broken"}
+    assert Counter(r["uri"].partition("!")[0] for r in lost) == Counter(list(bad))
+
+
+def test_a_mutated_zip_raises_nothing():
+    good, chance = make_zip({"a.txt": b"hello" * 100, "d/\u00fc.jsonl": b'{"text":"x"}\n' * 9}), random.Random(3)
+    source = Local("s", "/nowhere")
+    for _ in range(1500):
+        bad = bytearray(good)
+        for _ in range(chance.choice((1, 2, 4))):
+            bad[chance.randrange(len(bad))] = chance.choice((0, 255, chance.randrange(256)))
+        chunk = Chunk("s")
+        assert sum(len(k) + len(d) for k, d in read_file(source, io.BytesIO(bad), len(bad), "a.zip", "a.zip", chunk)) >= 0
+        assert chunk.records or chunk.lost, bad
+
+
 def test_the_rest_of_a_compressed_file_behind_its_first_stream_is_read(tmp_path):
     two = [lines({"text": "one"}), lines({"text": "two"})]
     packers = {"gz": gzip.compress, "xz": lambda d: lzma.compress(d) + bytes(8), "bz2": bz2.compress, "zst": zst}
@@ -203,6 +264,63 @@ def test_the_rest_of_a_compressed_file_behind_its_first_stream_is_read(tmp_path)
         (tmp_path / f"a.jsonl.{kind}").write_bytes(b"".join(map(pack, two)))
     kept, lost = read(Local("s", str(tmp_path)))
     assert not lost and Counter(r["content"] for r in kept) == {b"one": 4, b"two": 4}
+
+
+PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress, "zst": zst, "lz4": lz4}
+
+
+HARMS = [(kind, harm) for kind in PACKERS for harm in ("garbage behind it", "cut short")]
+HARMS += [(kind, "a byte changed") for kind in ("gz", "xz", "bz2")]  # the others hold no checksum
+
+
+@pytest.mark.parametrize(("kind", "harm"), HARMS)
+def test_records_before_damage_are_kept(tmp_path, kind, harm):
+    texts = [random.Random(i).randbytes(30).hex() for i in range(9_000)]
+    whole = lines(*({"text": text} for text in texts))
+    packed = bytearray(PACKERS[kind](whole))
+    if harm == "garbage behind it":
+        packed += b"garbage" * 9
+        least = len(texts) - 60 * (kind in ("zst", "lz4"))  # their library keeps up to 4 kB to itself
+    elif harm == "cut short":
+        del packed[-9:]
+        least = len(texts) - 900_000 // 76 if kind == "bz2" else len(texts) - 1_500  # bz2 packs 900 kB in one piece
+    else:
+        packed[len(packed) * 3 // 4] ^= 0x55
+        least = 0 if kind == "bz2" else 5_000
+    (tmp_path / f"a.jsonl.{kind}").write_bytes(packed)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert len(kept) >= least and [r["content"].decode() for r in kept[:least]] == texts[:least]
+    assert "broken" in {r["reason"] for r in lost}
+
+
+def test_of_gzip_every_byte_before_the_damage_comes_out():
+    whole = random.Random(1).randbytes(200_000).hex().encode()
+    packed = bytearray(gzip.compress(whole))
+    packed[-6] ^= 1  # in the checksum, which is read together with the last of the data
+    out, stream = b"", decompressed(io.BytesIO(packed), "gzip", Limits(len(packed)))
+    with pytest.raises(OSError, match="error: Error -3"):
+        while block := stream.read(50_000):
+            out += block
+    slow, wanted = zlib.decompressobj(31), b""
+    with pytest.raises(zlib.error):
+        for byte in packed:
+            wanted += slow.decompress(bytes([byte]))
+    assert out == wanted == whole
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_zeros_behind_a_stream_are_no_damage(tmp_path, kind):
+    (tmp_path / f"a.txt.{kind}").write_bytes(PACKERS[kind](b"a book" * 50_000) + bytes(70_000))
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"a book" * 50_000] and not lost
+
+
+def test_a_text_larger_than_a_block_comes_whole_from_every_packing(tmp_path):
+    text = random.Random(1).randbytes(300_000).hex().encode()
+    for kind, pack in PACKERS.items():
+        (tmp_path / f"a.txt.{kind}").write_bytes(pack(text))
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert not lost and [r["content"] == text for r in kept] == [True] * len(PACKERS)
 
 
 def test_xz_takes_bounded_memory():
@@ -230,6 +348,7 @@ def test_json_is_lines_or_one_array_or_one_object(tmp_path):
         "object.json": json.dumps({"text": "d", "k": {"x": 1}}, indent=2).encode(),
         "one.json": b'{"text": "e"}',
         "none.json": b"[]",
+        "bom.json": b"\xef\xbb\xbf" + json.dumps([{"text": "h"}, {"text": "i"}], indent=1).encode(),
         "cut.json": b'{"text": "f"}\n{"text": "g',
         "garbage.json": b"[1, 2",
     }
@@ -238,7 +357,15 @@ def test_json_is_lines_or_one_array_or_one_object(tmp_path):
     (tmp_path / "packed.json.gz").write_bytes(gzip.compress(files["lines.json"]))
     kept, lost = read(Local("s", str(tmp_path)))
     found = Counter(r["uri"].partition("#")[0] for r in kept)
-    assert found == {"lines.json": 2, "array.json": 1, "object.json": 1, "one.json": 1, "cut.json": 1, "packed.json.gz": 2}
+    assert found == {
+        "lines.json": 2,
+        "array.json": 1,
+        "object.json": 1,
+        "one.json": 1,
+        "cut.json": 1,
+        "packed.json.gz": 2,
+        "bom.json": 2,
+    }
     reasons = sorted((r["uri"].partition("#")[0], r["reason"]) for r in lost)
     wanted = [("array.json", "no_text")] * 2 + [("cut.json", "bad_json"), ("garbage.json", "bad_json"), ("none.json", "empty")]
     assert reasons == sorted(wanted)
@@ -255,7 +382,17 @@ def test_csv_rows_are_records(tmp_path):
         ("8", b"plain", "MIT"),
         ("b.tsv#0", b"x, y", "MIT"),
     ]
-    assert [(r["uri"], r["reason"]) for r in lost] == [("d.csv#0", "no_text")]
+    assert [(r["uri"], r["reason"]) for r in lost if "c.csv" not in r["uri"]] == [("d.csv#0", "no_text")]
+
+
+def test_a_csv_quote_that_is_never_closed_is_a_row_in_the_ledger(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'text,n\none,1\nsays "so",2\n"two,3\nthree,4\nfour,5\n')
+    (tmp_path / "b.csv").write_bytes(b'text\n"the last row\nhas no end of line"')
+    (tmp_path / "c.csv").write_bytes(b'"text,n\none,1\n')
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"one", b'says "so"', b"the last row\nhas no end of line"]
+    assert [(r["uri"], r["reason"]) for r in lost] == [("a.csv#2", "broken"), ("c.csv", "broken")]
+    assert lost[0]["detail"] == "row 3: a quote that is never closed takes in the last 3 lines"
 
 
 def test_an_endless_csv_cell_costs_what_follows_it(tmp_path, monkeypatch):

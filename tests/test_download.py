@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import UserError
-from data_engine import local, readers
+from data_engine import fetch, local, readers
 from data_engine import source as sources
 from data_engine.download import Local, PythonDocs
 from data_engine.records import LEDGER, RAW, record_id
@@ -88,7 +90,8 @@ def test_every_record_is_kept_or_in_the_ledger(tmp_path):
         "surrogate.jsonl": (b'{"text": "\\ud800"}', 0, {"invalid_utf8": 1}),
         "no_text.jsonl": (lines(good, {"title": "x"}, {"text": None}, {"text": ["x"]}, 7), 1, {"no_text": 4}),
         "no_letter.jsonl": (lines({"text": ""}), 0, {"empty": 1}),
-        "cut.jsonl.gz": (gzip.compress(lines(good))[:-8], 0, {"broken": 1}),
+        "cut.jsonl.gz": (gzip.compress(lines(good))[:-8], 1, {"broken": 1}),
+        "cut.txt.gz": (gzip.compress(b"half a book")[:-8], 0, {"broken": 1}),
         "no_gzip.txt.gz": (b"no gzip", 0, {"broken": 1}),
         "table.csv": (b"title,text\na,one\nb,\nc,three,more\nd,caf\xe9\n", 1, {"empty": 1, "broken": 1, "invalid_utf8": 1}),
         "names.csv": (b"title,text\n", 0, {"empty": 1}),
@@ -148,14 +151,19 @@ def test_wikiextractor_files(tmp_path):
     (tmp_path / "wiki_00").write_bytes(DOCS.replace(b'url=""', b'url="https://en.wikipedia.org/wiki?curid=1"', 1))
     (tmp_path / "wiki_01.bz2").write_bytes(bz2.compress(lines({"id": "7", "title": "J", "text": "json"})))
     (tmp_path / "wiki_02").write_bytes(b"stray\n" + DOCS[:60])
+    (tmp_path / "wiki_03").write_bytes(DOCS.replace(b"</doc>\n", b"", 1))
     kept, lost = read(Local("s", str(tmp_path)))
     assert [(r["uri"], r["content"], json.loads(r["meta"])["title"]) for r in kept] == [
         ("https://en.wikipedia.org/wiki?curid=1", b"It is.\n\nTwo lines.", "Anarchism & more"),
         ("wiki_00#14", b"no title line", "T"),
         ("7", b"json", "J"),
+        ("wiki_03#14", b"no title line", "T"),
     ]
     assert {r["media_type"] for r in kept} == {"text/plain"}
-    assert [(r["uri"], r["reason"]) for r in lost] == [("wiki_00#13", "empty"), ("wiki_02#0", "broken"), ("wiki_02", "broken")]
+    assert [(r["uri"], r["reason"]) for r in lost] == [
+        *(("wiki_00#13", "empty"), ("wiki_02#0", "broken"), ("wiki_02#12", "broken")),
+        *(("wiki_03#12", "broken"), ("wiki_03#13", "empty")),
+    ]
 
 
 def test_an_article_of_absurd_length_costs_one_row(tmp_path, monkeypatch):
@@ -362,3 +370,80 @@ def test_a_file_of_blank_lines_is_one_ledger_row(tmp_path):
     source = Local("s", str(tmp_path))
     lost = [row for job in source.jobs(1 << 20) for _, dropped in source.read(job) for row in dropped.to_pylist()]
     assert [(row["uri"], row["reason"]) for row in lost] == [("blank.jsonl", "empty")]
+
+
+def test_an_empty_path_is_a_mistake():
+    with pytest.raises(UserError, match="path is empty"):
+        Local("s", "").check()
+
+
+class Fails(io.BytesIO):
+    """A file whose reads fail, `faults` of them."""
+
+    faults = 0
+
+    def read(self, n=-1):
+        if Fails.faults:
+            Fails.faults -= 1
+            raise OSError(5, "Input/output error at https://key:word@host/file?Signature=abc")
+        return super().read(n)
+
+
+KINDS = ["a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet", "a.zip", "a.tar", "a.csv", "Posts.xml", "a.warc", "wiki_00"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_the_disk_refuses_to_give_is_no_damage_of_the_file(tmp_path, monkeypatch, name):
+    """Reading is tried again, and the job fails where that does not help: whatever the kind, no record becomes a ledger row."""
+    monkeypatch.setattr(fetch, "BACKOFF_SECS", 0.0)
+    file, packed, table = tmp_path / name, io.BytesIO(), io.BytesIO()
+    pq.write_table(pa.table({"text": ["one"]}), table)
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("in.parquet", table.getvalue())
+    tarred = io.BytesIO()
+    with tarfile.open(fileobj=tarred, mode="w") as archive:
+        header = tarfile.TarInfo("in.jsonl")
+        header.size = len(lines({"text": "one"}))
+        archive.addfile(header, io.BytesIO(lines({"text": "one"})))
+    warc = b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\none\r\n\r\n"
+    data = {
+        **{"a.txt": b"one", "a.jsonl": lines({"text": "one"}), "a.jsonl.gz": gzip.compress(lines({"text": "one"}))},
+        **{"a.parquet": table.getvalue(), "a.zip": packed.getvalue(), "a.tar": tarred.getvalue(), "a.csv": b"text\none\n"},
+        **{"Posts.xml": b'<posts><row Id="1" PostTypeId="1" Body="one"/></posts>', "a.warc": warc},
+        "wiki_00": b'<doc id="1" url="" title="T">\none\n</doc>\n',
+    }
+    file.write_bytes(data[name])
+    whole = read(Local("s", str(tmp_path)))
+    assert len(whole[0]) == 1 and not whole[1]
+    monkeypatch.setattr(local, "open", lambda *_: Fails(data[name]), raising=False)
+    monkeypatch.setattr(Fails, "faults", 3)
+    found = read(Local("s", str(tmp_path)))
+    assert [r["id"] for r in found[0]] == [r["id"] for r in whole[0]] and not found[1] and not Fails.faults
+    monkeypatch.setattr(Fails, "faults", fetch.QUESTIONS)
+    with pytest.raises(fetch.FetchError, match=f"source s: {name}: .*Input/output error at https://host/") as caught:
+        read(Local("s", str(tmp_path)))
+    assert "word" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+def test_a_file_that_may_be_read_again_is_read_again(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_bytes(b"a")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    locked = [job.state for job in Local("s", str(tmp_path)).jobs(1000)]
+    monkeypatch.undo()
+    assert [job.state for job in Local("s", str(tmp_path)).jobs(1000)] != locked
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://AKIAKEY:se cr/et@bucket/p",
+        "s3://AKIAKEY:se%20cr@bucket:99x/p?secret_key=se%20cr&region=x",
+        "s3://bucket/p?secret_key=se cr",
+        "nosuch://AKIAKEY:se cr@bucket/p",
+    ],
+)
+def test_the_keys_in_an_address_are_not_told(path):
+    with pytest.raises(UserError) as caught:
+        Local("s", path).check()
+    assert not any(word in str(caught.value) + Local("s", path).origin for word in ("se cr", "cr/et", "se%20cr", "AKIAKEY"))
+    assert "\n" not in str(caught.value)

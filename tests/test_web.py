@@ -84,6 +84,25 @@ def test_faults_are_met_and_a_break_goes_on(site, tmp_path):
     assert site.served["/rows.jsonl.gz"] - before == len(FILES["/rows.jsonl.gz"])
 
 
+def test_a_file_that_changes_before_it_is_fetched_is_asked_for_again(site, tmp_path, monkeypatch):
+    mine = source(tmp_path, site, "/a.txt", "/raw.html")
+    survey([mine])
+    first = mine.jobs(1 << 20)
+    kept, _ = rows(dataclasses.replace(mine, urls=mine.urls[1:], place=Place(str(tmp_path / "other"))))
+    list(mine.read(first[1]))
+    site.faults["/a.txt"] = ["short:100"]  # a part of the old file is here
+    with pytest.raises(FetchError), monkeypatch.context() as patch:
+        patch.setattr(fetch, "FAILURES", 1)
+        list(mine.read(first[0]))
+    monkeypatch.setitem(FILES, "/a.txt", b"another text, and longer" * 2000)
+    monkeypatch.setitem(FILES, "/raw.html", b"<p>changed, but it has been fetched")
+    with pytest.raises(FetchError, match="the server sends a file of 48,000 bytes, its listing says"):
+        list(mine.read(first[0]))
+    survey([mine])  # the next run
+    now, lost = rows(mine)
+    assert not lost and sorted(r["content"] for r in now) == sorted([FILES["/a.txt"], kept[0]["content"]])
+
+
 def test_a_hash_is_checked(site, tmp_path):
     good, bad = hashlib.sha256(FILES["/a.txt"]).hexdigest(), "0" * 64
     assert len(rows(source(tmp_path, site, "/a.txt", sha256=good))[0]) == 1
@@ -108,11 +127,28 @@ def test_a_secret_in_an_address_stays_out_of_uris_and_files(site, tmp_path):
     assert not [p for p in (tmp_path / "downloads").rglob("*") if p.is_file() and b"hunter2" in p.read_bytes() + p.name.encode()]
 
 
+def test_a_password_in_an_address_is_told_nowhere(site, tmp_path):
+    address = site.url.replace("//", "//user:hunter2@")
+    with pytest.raises(UserError, match=r"127.0.0.1:\d+ answers 404") as caught:
+        survey([Web("s", address + "/gone.txt", place=Place(str(tmp_path / "downloads")))])
+    site.faults["/a.txt"] = ["503:0", "429:0.01"]
+    rows(Web("s", address + "/a.txt", place=Place(str(tmp_path / "downloads"))))
+    there = [p for p in (tmp_path / "downloads").rglob("*") if p.is_file()]
+    assert there and not [p for p in there if b"hunter2" in p.read_bytes() + p.name.encode()]
+    assert "hunter2" not in str(caught.value)
+    assert fetch.hide(f"x '{address}/a?b=c' y") == f"x '{site.url}/...' y"
+
+
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
         ({"urls": ()}, "or none"),
-        ({"urls": ("ftp://x/y",)}, "is no address"),
+        ({"urls": ("ftp://u:pw@x/y",)}, "'ftp://x/...' is no address"),
+        ({"urls": "http://[::1/x.txt"}, "is no address"),
+        ({"urls": "http://x:99999/x.txt"}, "is no address"),
+        ({"urls": (None,)}, "is no address"),
+        ({"urls": None}, r"urls must be str \| tuple, not None"),
+        ({"urls": "http://x/y", "id": 5}, "id must be"),
         ({"urls": ("http://x/y",) * 2}, "twice"),
         ({"urls": "http://x/y", "sha256": "ab"}, "64 hex digits"),
         ({"urls": ("http://x/y", "http://x/z"), "sha256": "0" * 64}, "1 hashes for 2 addresses"),

@@ -92,6 +92,11 @@ def test_a_question_comes_with_its_answers_wherever_they_stand():
         assert first.media_type == "application/x-stackexchange+json" and first.meta["site"] == "ai.stackexchange.com"
 
 
+def test_a_second_question_of_a_number_is_no_answer():
+    kept, lost = sorted(dump(posts(post(1, 1, Title="Q"), post(1, 1, Title="R"), post(2, 2, ParentId=1))), key=len, reverse=True)
+    assert len(json.loads(kept.content)["answers"]) == 1 and (lost.uri, lost.reason) == ("d.xml#1", "repeated")
+
+
 def test_other_posts_are_lost_one_by_one():
     found = dump(posts(post(1, 4), post(2, 5), post(3, 2, ParentId=8), post(4, 2), post("x", 1), post(5, 1, Title="Q"), "<row />"))
     assert [lost.reason for lost in found if isinstance(lost, Lost)].count("not_question") == 5
@@ -138,7 +143,8 @@ def test_a_file_cut_short_keeps_what_came_before(xml):
         ("<comments><row /></comments>", "unknown_type"),
         ("<posts></posts>", "empty"),
         (wiki(), "empty"),
-        ("<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;'>]>" + wiki(page(1, "A", "x")).replace(">x<", ">&b;<"), "empty"),
+        ("<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;'>]>" + wiki(page(1, "A", "x")).replace(">x<", ">&b;<"), "broken"),
+        (wiki(page(1, "A", "x")).replace(">x<", ">a <b>bold</b> word<"), "broken"),
         (wiki(page(1, "A", "x" * 11_000_000)), "broken"),
     ],
 )
@@ -190,8 +196,7 @@ def test_dumps_are_read_through_local_packed_or_not(tmp_path):
     kept, lost = read(Local("s", str(tmp_path), licence="theirs"))
     assert sorted((record["uri"], record["licence"]) for record in kept) == [
         ("https://ai.stackexchange.com/questions/1", "CC-BY-SA-4.0"),
-        ("https://en.wikipedia.org/wiki/A", "CC-BY-SA-4.0"),
-        ("https://en.wikipedia.org/wiki/A", "CC-BY-SA-4.0"),
+        *[("https://en.wikipedia.org/wiki/A", "CC-BY-SA-4.0")] * 3,  # that of the file cut short came before the cut
         ("https://en.wikipedia.org/wiki/B", "CC-BY-SA-4.0"),
     ]
     assert [(row["uri"], row["reason"]) for row in lost] == [("cut.xml.bz2", "broken")]
