@@ -1,8 +1,8 @@
 """
 What is seen and kept of an evaluation: the progress, the benchmark table with other models beside it, the JSON.
 
-The JSON is written whole after every task. A later run of the same model (weights, tokenizer and VERSION the same) takes up what
-is in it, so a stopped run goes on at the first task that it had not finished.
+The JSON is written whole after every task. A later run of the same model (weights, config, files of the tokenizer and VERSION the
+same) takes up what is in it, so a stopped run goes on at the first task that it had not finished.
 """
 
 import json
@@ -101,10 +101,10 @@ def earlier_results(path, about):
     """{task: result} of an earlier run of the same model; {} where there is none, or what is there is something else."""
     try:
         report = json.loads(path.read_text())
-        same = all(report[name] == about[name] for name in ("weights_sha256", "tokenizer_sha256"))
+        same = all(report[name] == about[name] for name in ("weights_sha256", "tokenizer_sha256", "files_sha256"))
         known = report["format"] == FORMAT and report["version"] == FORMAT_VERSION and report["versions"]["evaluate"] == VERSION
         return dict(report["results"]) if same and known else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

@@ -77,6 +77,7 @@ def load_model(path, device=None, batch_tokens=None):
         "parameters": model.num_parameters(),
         "weights_sha256": {file.name: sha256_file(file) for file in weights},
         "tokenizer_sha256": sha256_file(tokens) if tokens.is_file() else None,
+        "files_sha256": {file.name: sha256_file(file) for file in described_by(tokens.parent)},
     }
     cfg = model.config.get_text_config()
     context = getattr(cfg, "max_position_embeddings", None) or 2048
@@ -87,6 +88,12 @@ def load_model(path, device=None, batch_tokens=None):
         raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     check_shortcuts(lm)
     return lm
+
+
+def described_by(folder):
+    """The files beside the weights on which a score depends: the config, and all that a tokenizer is read from."""
+    patterns = ("config.json", "*token*.json", "vocab*", "merges*", "*.model", "*.tiktoken", "*.spm", "*.bpe")
+    return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
 
 
 def load_folder(path):

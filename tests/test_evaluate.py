@@ -24,6 +24,7 @@ import loglikelihood
 import train
 from config import UserError
 from data_engine import shards
+from eval_report import FORMAT, FORMAT_VERSION, VERSION, earlier_results
 from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
 from model import from_checkpoint
 from tests import loopback_hub
@@ -250,6 +251,45 @@ def test_a_page_scores_the_sum_of_its_windows(lm, run):
 def test_a_continuation_longer_than_the_context_is_refused(lm):
     with pytest.raises(Unavailable, match="does not fit the model's context of 48"):
         evaluate.answer(lm, "piqa", [Item([("a", " 1" * 60)])])
+
+
+def test_a_tokenizer_that_merges_across_the_boundary_follows_the_rule_of_the_harness(lm):
+    cut = {"a": [1], "a b": [3], "a bc": [3, 4], "x": [7], "": [], "  ": [5], "a  ": [1, 5]}
+
+    class Merging:
+        bos_token_id, eos_token_id = None, 0
+
+        def __call__(self, texts, verbose):
+            return {"input_ids": [cut[text] for text in texts]}
+
+    other = replace(lm, tokenizer=Merging())
+    assert evaluate.encode_requests(other, [("a", " bc")]) == [([1, 4], 1)]  # the context as it is cut alone
+    assert evaluate.encode_requests(other, [("", "x"), ("  ", ""), ("a", "  ")]) == [([0, 7], 1), ([0, 5], 1), ([1, 5], 1)]
+    for request in (("a", " b"), ("a", ""), ("", "")):
+        with pytest.raises(Unavailable, match="the tokenizer leaves no token to the continuation"):
+            evaluate.encode_requests(other, [request])
+    other.tokenizer.eos_token_id = None
+    for name, item in (("piqa", Item([("", "x")])), ("wikitext", Item([("x",)]))):
+        with pytest.raises(Unavailable, match="neither a BOS nor an EOS token"):
+            evaluate.answer(other, name, [item])
+
+
+@pytest.mark.parametrize("file", ["config.json", "vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.model"])
+def test_scores_are_stale_when_a_file_of_the_folder_changes(tmp_path, file):
+    about = {"weights_sha256": {}, "tokenizer_sha256": None}
+    (tmp_path / file).write_text("{}")
+    (tmp_path / "eval.json").write_text("[]")
+
+    def described():
+        found = loglikelihood.described_by(tmp_path)
+        return about | {"files_sha256": {file.name: loglikelihood.sha256_file(file) for file in found}}
+
+    old = {"format": FORMAT, "version": FORMAT_VERSION, "versions": {"evaluate": VERSION}, "results": {"piqa": {}}}
+    assert earlier_results(tmp_path / "eval.json", described()) == {}
+    (tmp_path / "eval.json").write_text(json.dumps(old | described()))
+    assert earlier_results(tmp_path / "eval.json", described()) == {"piqa": {}}
+    (tmp_path / file).write_text("{} ")
+    assert earlier_results(tmp_path / "eval.json", described()) == {}
 
 
 SIZES = {"vocab_size": 320, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 0}
