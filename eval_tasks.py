@@ -168,6 +168,14 @@ TASKS = {
         "0a46aff4f5d49d90971828d5299346cdcfb9e76241356b260eb42d095d92c34f",
         ("word_perplexity", "byte_perplexity", "bits_per_byte")),
 }  # fmt: skip
+
+
+def config_and_split(wanted):
+    """(config, split) of a data set on the Hub, as its files' names give them: ARC-Easy/*test*.parquet -> ARC-Easy, test."""
+    *folder, file = wanted.split("/")
+    return ("default" if folder in ([], ["data"]) else folder[0]), file.split("*")[1]
+
+
 DEFAULT_TASKS = tuple(name for name in TASKS if ":" not in name)
 
 

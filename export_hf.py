@@ -137,8 +137,8 @@ def write_tokenizer(source, target, context):
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def write_export(folder, name, path, phoenix, checkpoint, eot, format):
-    """All files of the export called `name` in a new `folder`."""
+def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=None):
+    """All files of the export called `name` in a new `folder`; it goes to `place` on the Hub."""
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True)
@@ -164,7 +164,7 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format):
         shutil.copyfile(HERE / "modeling_phoenix.py", folder / "modeling_phoenix.py")
     if (path.parent / "loss.png").is_file():
         shutil.copyfile(path.parent / "loss.png", folder / "loss.png")
-    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files))
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, place))
 
 
 def is_export(folder):
@@ -294,7 +294,7 @@ def main(argv):
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        write_export(partial, out.name, path, phoenix, checkpoint, eot, cfg.format)
+        write_export(partial, out.name, path, phoenix, checkpoint, eot, cfg.format, cfg.push)
     except (OSError, SafetensorError) as error:
         raise UserError(f"the export cannot be written to {partial}: {error}") from error
     print(f"{out}: {phoenix.parameter_count() / 1e6:.1f} M parameters, {cfg.format}")

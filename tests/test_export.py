@@ -18,6 +18,7 @@ import eval_tasks
 import evaluate
 import export_gguf
 import export_hf
+import model_card
 from config import UserError
 from model import from_checkpoint
 from tests import loopback_hub
@@ -241,6 +242,56 @@ def test_the_cards_own_examples_run(exports):
     assert done.stdout.count("The history of") == 2
 
 
+def test_a_card_shows_no_part_of_a_benchmark_as_the_whole_and_bears_odd_files(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.parents[1], folder)
+    path, data = folder / "run" / "ckpt.pt", folder / "data"
+    phoenix, checkpoint = from_checkpoint(path)
+    checkpoint["settings"]["data"] = str(data)
+
+    def card(**more):
+        return model_card.model_card("tiny", path, phoenix, checkpoint, more.pop("format", "phoenix"), **more)
+
+    for odd in ("[]", "{", "null"):
+        (path.parent / "eval.json").write_text(odd)
+        (data / "shards" / "sources.json").write_text(odd)
+        assert "## Scores" not in card()
+    row = {"name": "web", "documents": 1, "tokens": 5, "share": 1.0}
+    (data / "shards" / "sources.json").write_text(json.dumps({"sources": [row, row | {"name": "books", "licences": None}]}))
+    about = json.dumps({"about": {"device": "cpu"}}).encode()
+    (path.parent / "log.jsonl").write_bytes(b'{"about": "\xff"}\n3\n{"about": 3}\n' + about)
+    versions = {"evaluate": 1, "commit": None}
+    newer = versions | {"commit": "abcdef1"}
+    results = {
+        "piqa": {"metrics": {"acc": [0.5, 0.1]}, "items": 100, "of": 1838},
+        "arc_easy:validation": {"metrics": {"acc": [0.25, 0.1]}, "items": 570, "of": 570, "versions": newer},
+    }
+    scored = {"weights_sha256": {path.name: sha256(path)}, "versions": versions, "results": results}
+    (path.parent / "eval.json").write_text(json.dumps(scored))
+    text = card()
+    assert "| piqa | acc | 0.5000 ± 0.1000 | 100 of 1,838 |" in text
+    assert "| web | – | 1 | 5 | 1 | 100.0% | not known |" in text and "| hardware | cpu |" in text
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.dataset_name, result.dataset_config, result.dataset_split) == ("arc_easy:validation", "ARC-Easy", "validation")
+    assert result.source_name == "Phoenix evaluate.py 1, commit abcdef1"
+    assert {name: eval_tasks.config_and_split(task.hub[2]) for name, task in eval_tasks.TASKS.items()} == {
+        "hellaswag": ("default", "validation"),
+        "winogrande": ("winogrande_xl", "validation"),
+        "arc_easy": ("ARC-Easy", "test"),
+        "arc_easy:validation": ("ARC-Easy", "validation"),
+        "lambada_openai": ("default", "test"),
+        "piqa": ("default", "validation"),
+        "wikitext": ("wikitext-2-raw-v1", "test"),
+    }
+
+    assert 'folder = "tiny"' in text and 'pipeline("text-generation", "tiny"' in text
+    pushed = card(place="someone/tiny-2")
+    assert 'folder = "someone/tiny-2"' in pushed and 'pipeline("text-generation", "someone/tiny-2"' in pushed
+    assert 'Llama("tiny/tiny-f16.gguf", verbose' in card(format="gguf", files=["tiny-f16.gguf"])
+    pushed = card(format="gguf", files=["tiny-f16.gguf"], place="someone/tiny-2")
+    assert 'Llama.from_pretrained("someone/tiny-2", "tiny-f16.gguf", verbose=False)' in pushed
+
+
 # ---- llama.cpp -------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +390,7 @@ def test_an_export_is_uploaded_after_asking_and_only_then(run, tmp_path, not_rel
         assert {name: hashlib.sha256(data).hexdigest() for name, data in hub.uploaded.items()} == {
             file.name: sha256(file) for file in (tmp_path / "hf").iterdir()
         }
+        assert 'folder = "someone/tiny"' in hub.uploaded["README.md"].decode()
         said = capsys.readouterr()
         assert "uploaded: http://127.0.0.1" in said.out and "hf_secret" not in said.out + said.err
         assert all(authorization == "Bearer hf_secret" for method, _, authorization in hub.requests if method == "POST")
