@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from config import UserError
@@ -109,10 +110,17 @@ def earlier_results(path, about):
 
 
 def write_json(path, report):
-    """Whole or not at all: a temporary file beside it, renamed."""
+    """Whole or not at all: a temporary file beside it, renamed. UserError where the disk does not take it."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as stream:
-        json.dump(report, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("w") as stream:
+            json.dump(report, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise UserError(
+            f"the results cannot be written to {path} ({error.strerror}); what it held before is still there"
+        ) from error

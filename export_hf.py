@@ -256,6 +256,7 @@ def prove(folder, phoenix, tokenizer, format):
 
 def push(folder, repo):
     """Uploads the folder as the model `repo`, after asking; whether it did. UserError where the Hub does not take it."""
+    import httpx2
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -268,8 +269,8 @@ def push(folder, repo):
     try:
         api.create_repo(repo, repo_type="model", exist_ok=True)
         done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Export of Phoenix")
-    except (OSError, ValueError) as error:  # no network, no token, not allowed, not a name: all of them one of the two
-        reason = " ".join(str(error).split())[:300]
+    except (OSError, ValueError, httpx2.HTTPError) as error:  # no token, not allowed, not a name; no network or an answer cut off
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"the export is in {folder}, and could not be uploaded to {repo}: {reason}") from error
     print(f"uploaded: {done.commit_url}")
     return True

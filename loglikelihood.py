@@ -115,18 +115,28 @@ def load_folder(path):
         raise UserError(f"{path} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
     if report["missing_keys"]:  # transformers only warns, and draws them at random
         raise UserError(f"{path} lacks weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}")
+    last, size = max(tokenizer.get_vocab().values(), default=-1), model.get_input_embeddings().weight.shape[0]
+    if last >= size:
+        raise UserError(
+            f"the tokenizer in {path} has a token with the id {last:,}, the model knows {size:,} tokens: not its tokenizer"
+        )
     return model, tokenizer
 
 
 def check_shortcuts(lm):
     """
     Tries on random tokens whether the shortcuts are exact for this model, and leaves them off where not: a softcap forbids the
-    bare head, positions or attention that count columns forbid a shared beginning. UserError where the scores are no numbers.
+    bare head, positions or attention that count columns forbid a shared beginning. UserError where the scores are no numbers, or
+    where a token sees later ones, which is no language model that can be scored.
     """
     if ropes(lm.model.config.get_text_config()) & set(BY_LENGTH):
         lm.batch_tokens = 1
     draw = torch.Generator().manual_seed(0)
     start, *ends = torch.randint(lm.model.config.get_text_config().vocab_size, (4, 8), generator=draw).tolist()
+    with torch.inference_mode():
+        logits = lm.model(torch.tensor([start + end for end in ends[:2]], device=lm.model.device), use_cache=False).logits
+    if (logits[0, : len(start)] - logits[1, : len(start)]).abs().max() > 1e-4 * logits.abs().max():
+        raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
     item, lm.headed = [(start + end, 8) for end in ends], False
     want = [scored for row in score(lm, [[sequence] for sequence in item], shared=0) for scored in row]
     lm.headed = True

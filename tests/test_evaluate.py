@@ -1,5 +1,6 @@
 """Laws of scoring: the requests, windows and metrics of lm-evaluation-harness; every log-likelihood that of one plain sequence."""
 
+import errno
 import hashlib
 import json
 import math
@@ -9,8 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ import loglikelihood
 import train
 from config import UserError
 from data_engine import shards
-from eval_report import FORMAT, FORMAT_VERSION, VERSION, earlier_results
+from eval_report import FORMAT, FORMAT_VERSION, VERSION, earlier_results, write_json
 from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
 from model import from_checkpoint
 from tests import loopback_hub
@@ -331,6 +334,41 @@ def test_attention_that_counts_columns_is_scored_as_one_sequence_alone(lm, kind)
         assert ll == pytest.approx(want, abs=2e-4)
 
 
+def test_a_model_that_sees_what_comes_later_is_refused(lm):
+    import transformers
+
+    torch.manual_seed(0)
+    bert = transformers.BertLMHeadModel(transformers.BertConfig(**SIZES, intermediate_size=24)).eval()
+    with torch.no_grad():
+        for p in bert.parameters():
+            p.mul_(4)
+    with pytest.raises(UserError, match="BertLMHeadModel is no causal model"):
+        loglikelihood.check_shortcuts(replace(lm, model=bert))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(lm, tmp_path):
+    for size in (319, 320):
+        random_model("Qwen2", LLAMAS | {"vocab_size": size}).save_pretrained(tmp_path)
+        lm.tokenizer.save_pretrained(tmp_path)
+        with (
+            nullcontext() if size == 320 else pytest.raises(UserError, match="a token with the id 319, the model knows 319 tokens")
+        ):
+            loglikelihood.load_folder(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_scores_before(tmp_path, monkeypatch):
+    path = tmp_path / "eval.json"
+    write_json(path, {"old": 1})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot be written to .*eval.json \(No space left on device\)"):
+        write_json(path, {"new": 2})
+    assert json.loads(path.read_text()) == {"old": 1} and list(tmp_path.iterdir()) == [path]
+
+
 def test_scores_that_are_no_numbers_are_refused(lm):
     model = random_model("Qwen2", LLAMAS)
     model.model.norm.weight.data[3] = math.nan
@@ -530,6 +568,44 @@ def test_data_of_the_hub_come_at_their_revision_and_once(five_items, monkeypatch
         hub.datasets[repo, revision] = {"piqa_validation.parquet": data[:-1]}
         with pytest.raises(Unavailable, match="is not the data of piqa"):
             items_of("piqa", None)
+
+
+def test_a_hub_that_does_not_answer_is_given_up_once(monkeypatch, tmp_path):
+    asked, stop = [], threading.Event()
+
+    class Silent(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            stop.wait(20)
+
+        def log_message(self, *_):
+            pass
+
+    with loopback_hub.running(monkeypatch, tmp_path / "cache", lambda hub: Silent):
+        monkeypatch.setattr(eval_tasks, "unreachable", {})
+        monkeypatch.setattr(eval_tasks, "SILENCE_SECS", 0.2)
+        for name in ("piqa", "hellaswag"):
+            with pytest.raises(Unavailable, match=r"cannot be had from the Hub: http.* has sent nothing for 0\.2 s"):
+                items_of(name, None)
+            assert len(asked) == 1  # not for the second
+        stop.set()
+
+
+def test_an_answer_of_the_hub_that_is_cut_off_is_one_sentence(monkeypatch):
+    import httpx2
+
+    asked = []
+
+    def cut(*_, local_files_only, **__):
+        asked.append(local_files_only)
+        raise httpx2.RemoteProtocolError("peer closed connection") from OSError("of the layer below")
+
+    monkeypatch.setattr(eval_tasks, "unreachable", {})
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cut)
+    for name in ("piqa", "hellaswag"):
+        with pytest.raises(Unavailable, match="cannot be had from the Hub: "):
+            items_of(name, None)
+    assert asked == [False, True]  # the second looks only into the cache
 
 
 def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import gguf
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -399,6 +400,15 @@ def test_an_export_is_uploaded_after_asking_and_only_then(run, tmp_path, not_rel
         with pytest.raises(UserError, match=r"could not be uploaded to someone/tiny: .*401") as refused:
             export_hf.main(argv)
         assert "hf_secret" not in str(refused.value)
+    for error in (httpx2.ConnectError("connection refused"), httpx2.RemoteProtocolError("")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.HfApi.create_repo", fail)
+        monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+        with pytest.raises(UserError, match=r"could not be uploaded to someone/tiny: (connection refused|RemoteProtocolError)"):
+            export_hf.push(tmp_path / "hf", "someone/tiny")
     assert (tmp_path / "hf" / "model.safetensors").is_file()
     with pytest.raises(UserError, match="is not of the form user/repo"):
         export_hf.main([str(run), f"--out={tmp_path / 'hf'}", "--push=tiny"])
