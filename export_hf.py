@@ -243,6 +243,8 @@ def prove(folder, phoenix, tokenizer, format):
             (file,) = folder.glob(f"*-{kind}.gguf")
             found = export_gguf.check_gguf(file, phoenix, kind, random_tokens(phoenix.cfg), MOST_LOGIT_DIFFERENCE)
             yield f"{file.name}: read again, equal to the weights rounded; logits differ from fp32's by at most {found:.1e}"
+            export_gguf.check_tokenizer(file, tokenizer, tokenizer.token_to_id("<|endoftext|>"), HARD_TEXTS)
+            yield f"tokenizer: the trained one; {len(HARD_TEXTS)} hard texts encoded and decoded as by it"
         return
     found = reload(folder, phoenix, tokenizer, format)
     yield f"reloaded in a fresh process as {found['model']}"

@@ -322,6 +322,21 @@ def test_gguf_files_hold_the_model_and_its_tokenizer(gguf_run):
     assert torch.equal(read.state_dict()["model.layers.0.self_attn.q_proj.weight"], weight)
 
 
+@pytest.mark.parametrize("wrong", ["tokens", "token_type", "merges", "eos_token_id"])
+def test_a_gguf_file_with_another_tokenizer_is_refused(run, tmp_path, monkeypatch, wrong):
+    phoenix, _ = from_checkpoint(run)
+    tokenizer, file, source = tokenizer_of(run), tmp_path / "a.gguf", run.parent / "tokenizer" / "tokenizer.json"
+    export_gguf.write_gguf(file, phoenix, source, 0, "a", "f16")
+    export_gguf.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
+    tokens, types, merges = export_gguf.vocabulary(source)
+    changed = {"tokens": (tokens[:1] + tokens[:0:-1], types, merges), "token_type": (tokens, [1] * len(types), merges)}
+    changed |= {"merges": (tokens, types, merges[::-1]), "eos_token_id": (tokens, types, merges)}
+    monkeypatch.setattr(export_gguf, "vocabulary", lambda _: changed[wrong])
+    export_gguf.write_gguf(file, phoenix, source, 5 if wrong == "eos_token_id" else 0, "a", "f16")
+    with pytest.raises(RuntimeError, match=f"a.gguf is not the trained one: other .*{wrong}"):
+        export_gguf.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
+
+
 def test_rotary_pairs_become_neighbours_and_come_back():
     weight = np.arange(8 * 3).reshape(8, 3)  # 2 heads of 4 rows: pairs (0, 2), (1, 3)
     assert export_gguf.interleaved(weight, 2)[:, 0].tolist() == [0, 6, 3, 9, 12, 18, 15, 21]
