@@ -245,6 +245,10 @@ def prove(folder, phoenix, tokenizer, format):
             yield f"{file.name}: read again, equal to the weights rounded; logits differ from fp32's by at most {found:.1e}"
             export_gguf.check_tokenizer(file, tokenizer, tokenizer.token_to_id("<|endoftext|>"), HARD_TEXTS)
             yield f"tokenizer: the trained one; {len(HARD_TEXTS)} hard texts encoded and decoded as by it"
+            start = torch.tensor([[tokenizer.token_to_id("<|endoftext|>")]])
+            draw = torch.Generator().manual_seed(0)
+            sample = export_gguf.read_gguf(file, phoenix.cfg).generate(start, 60, temperature=0.8, top_k=50, generator=draw)
+            yield f"sample: {tokenizer.decode(sample[0, 1:].tolist(), skip_special_tokens=False)}"
         return
     found = reload(folder, phoenix, tokenizer, format)
     yield f"reloaded in a fresh process as {found['model']}"

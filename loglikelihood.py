@@ -27,7 +27,7 @@ from export_hf import as_transformers
 from model import from_checkpoint
 from model_card import sha256_file
 
-BATCH_TOKENS = {"cuda": 32768, "cpu": 4096}  # to begin with; halved where memory does not take it
+BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # to begin with; halved where memory does not take it
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # logits that exist at a time: 128 MB fill a GPU, 4 MB stay in a cache
 
 # Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
@@ -82,7 +82,7 @@ def load_model(path, device=None, batch_tokens=None):
     cfg = model.config.get_text_config()
     context = getattr(cfg, "max_position_embeddings", None) or 2048
     try:
-        batch_tokens = batch_tokens or BATCH_TOKENS.get(torch.device(device).type, 4096)
+        batch_tokens = batch_tokens or BATCH_TOKENS.get(torch.device(device).type, 1024)
         lm = LanguageModel(model.eval().to(device), tokenizer, context, batch_tokens, about, shares=context)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
