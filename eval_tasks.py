@@ -239,7 +239,7 @@ def hub_folder(repo, revision, wanted):
     def download():
         try:
             answer.put(Path(snapshot_download(repo, **asked)))
-        except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:  # ValueError: an answer that is no JSON
+        except Exception as error:  # raised where the answer is waited for
             answer.put(error)
 
     threading.Thread(target=download, daemon=True).start()
@@ -257,10 +257,14 @@ def hub_folder(repo, revision, wanted):
                 break
     if isinstance(found, Path):
         return found
+    if not isinstance(found, OSError | ValueError | RuntimeError | httpx2.HTTPError):  # ValueError: an answer that is no JSON
+        raise found
     cause = found.__cause__ or found
     reason = gone or " ".join((str(cause) or type(cause).__name__).split())[:300]
     if isinstance(cause, httpx2.TransportError) or isinstance(found, httpx2.TransportError | LocalEntryNotFoundError):
         unreachable[constants.ENDPOINT] = reason
+        if not gone:
+            return hub_folder(repo, revision, wanted)  # what the cache has
     raise Unavailable(f"{repo} cannot be had from the Hub: {reason}") from found
 
 

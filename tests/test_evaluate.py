@@ -605,7 +605,7 @@ def test_an_answer_of_the_hub_that_is_cut_off_is_one_sentence(monkeypatch):
     for name in ("piqa", "hellaswag"):
         with pytest.raises(Unavailable, match="cannot be had from the Hub: "):
             items_of(name, None)
-    assert asked == [False, True]  # the second looks only into the cache
+    assert asked == [False, True, True]  # the cache is looked into, and only it for the second
 
 
 def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tmp_path):
