@@ -1,8 +1,8 @@
 """
 What is seen and kept of an evaluation: the progress, the benchmark table with other models beside it, the JSON.
 
-The JSON is written whole after every task. A later run of the same model (weights, tokenizer and VERSION the same) takes up what
-is in it, so a stopped run goes on at the first task that it had not finished.
+The JSON is written whole after every task. A later run of the same model (weights, config, files of the tokenizer and VERSION the
+same) takes up what is in it, so a stopped run goes on at the first task that it had not finished.
 """
 
 import json
@@ -11,11 +11,12 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from config import UserError
 
-VERSION = 1  # raise when a score changes for the same model and data
+VERSION = 2  # raise when a score changes for the same model and data
 FORMAT, FORMAT_VERSION = "phoenix-eval", 1
 
 ANCHORS = ("GPT-2 124M", "Pythia-160M", "Cerebras-GPT-111M")  # 0-shot, all items, lm-eval's conventions; as published
@@ -101,18 +102,25 @@ def earlier_results(path, about):
     """{task: result} of an earlier run of the same model; {} where there is none, or what is there is something else."""
     try:
         report = json.loads(path.read_text())
-        same = all(report[name] == about[name] for name in ("weights_sha256", "tokenizer_sha256"))
+        same = all(report[name] == about[name] for name in ("weights_sha256", "tokenizer_sha256", "files_sha256"))
         known = report["format"] == FORMAT and report["version"] == FORMAT_VERSION and report["versions"]["evaluate"] == VERSION
         return dict(report["results"]) if same and known else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def write_json(path, report):
-    """Whole or not at all: a temporary file beside it, renamed."""
+    """Whole or not at all: a temporary file beside it, renamed. UserError where the disk does not take it."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as stream:
-        json.dump(report, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("w") as stream:
+            json.dump(report, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise UserError(
+            f"the results cannot be written to {path} ({error.strerror}); what it held before is still there"
+        ) from error

@@ -7,8 +7,12 @@ prompt. Who answers, and how the answers become scores, is in evaluate.py.
 
 import hashlib
 import json
+import queue
 import re
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -168,6 +172,14 @@ TASKS = {
         "0a46aff4f5d49d90971828d5299346cdcfb9e76241356b260eb42d095d92c34f",
         ("word_perplexity", "byte_perplexity", "bits_per_byte")),
 }  # fmt: skip
+
+
+def config_and_split(wanted):
+    """(config, split) of a data set on the Hub, as its files' names give them: ARC-Easy/*test*.parquet -> ARC-Easy, test."""
+    *folder, file = wanted.split("/")
+    return ("default" if folder in ([], ["data"]) else folder[0]), file.split("*")[1]
+
+
 DEFAULT_TASKS = tuple(name for name in TASKS if ":" not in name)
 
 
@@ -201,16 +213,76 @@ def wikitext_pages(text):
     return [page for page in map("\n".join, pages) if page.strip()]
 
 
+SILENCE_SECS = 30  # without a byte from the Hub, after which it is given up
+unreachable = {}  # {address of a Hub: why it was given up}: the next task does not wait for it again
+
+
+def hub_folder(repo, revision, wanted):
+    """
+    The folder that the Hub's cache has for these files, downloaded where need be. Unavailable with the reason.
+
+    huggingface_hub tries again and again for minutes, so it runs in a thread, and is left where its cache no longer grows.
+    """
+    import httpx2
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    answer, gone = queue.SimpleQueue(), unreachable.get(constants.ENDPOINT)
+    asked = {
+        "repo_type": "dataset",
+        "revision": revision,
+        "allow_patterns": wanted,
+        "etag_timeout": 5,
+        "local_files_only": bool(gone),
+    }
+
+    def download():
+        try:
+            answer.put(Path(snapshot_download(repo, **asked)))
+        except Exception as error:  # raised where the answer is waited for
+            answer.put(error)
+
+    threading.Thread(target=download, daemon=True).start()
+    cache = Path(constants.HF_HUB_CACHE, f"datasets--{repo.replace('/', '--')}")
+    size, since = -1, time.monotonic()
+    while True:
+        try:
+            found = answer.get(timeout=min(1, SILENCE_SECS))
+            break
+        except queue.Empty:
+            if (now := folder_bytes(cache)) != size:
+                size, since = now, time.monotonic()
+            if time.monotonic() - since >= SILENCE_SECS:
+                found = httpx2.TransportError(f"{constants.ENDPOINT} has sent nothing for {SILENCE_SECS:g} s")
+                break
+    if isinstance(found, Path):
+        return found
+    if not isinstance(found, OSError | ValueError | RuntimeError | httpx2.HTTPError):  # ValueError: an answer that is no JSON
+        raise found
+    cause = found.__cause__ or found
+    reason = gone or " ".join((str(cause) or type(cause).__name__).split())[:300]
+    if isinstance(cause, httpx2.TransportError) or isinstance(found, httpx2.TransportError | LocalEntryNotFoundError):
+        unreachable[constants.ENDPOINT] = reason
+        if not gone:
+            return hub_folder(repo, revision, wanted)  # what the cache has
+    raise Unavailable(f"{repo} cannot be had from the Hub: {reason}") from found
+
+
+def folder_bytes(folder):
+    """Bytes of all files in a folder that may change meanwhile."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):
+            total += file.stat().st_size
+    return total
+
+
 def hub_rows(task):
     """The rows of a task from the Hub, or from the Hub's cache on this machine; Unavailable with the reason."""
     import pyarrow.parquet as pq
-    from huggingface_hub import snapshot_download
 
     repo, revision, wanted = task.hub
-    try:
-        folder = Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted, etag_timeout=5))
-    except OSError as error:  # no network, no such data set, gated, a full disk: all of them OSError in huggingface_hub
-        raise Unavailable(f"{repo} cannot be had from the Hub: {str(error.__cause__ or error).splitlines()[0]}") from error
+    folder = hub_folder(repo, revision, wanted)
     files = sorted(file for file in folder.rglob("*.parquet") if fnmatch(file.relative_to(folder).as_posix(), wanted))
     if not files:
         raise Unavailable(f"{repo} has no {wanted} at revision {revision}")

@@ -64,27 +64,32 @@ def encode(lm, texts):
 
 
 def prefix_token(lm):
-    """What stands before a text without context."""
+    """What stands before a text without context. Unavailable where the tokenizer has no such token."""
     bos, eos = lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id
+    if bos is None and eos is None:
+        raise Unavailable("the tokenizer has neither a BOS nor an EOS token, one of which must stand before a text without context")
     return eos if bos is None else bos
 
 
 def encode_requests(lm, requests):
     """
     (context, continuation) texts -> (tokens of both, how many of them are the continuation's), cut from the left to the model's
-    context and the one token that it need not read. Unavailable where a continuation alone is longer.
+    context and the one token that it need not read. Unavailable where a continuation alone is longer, or has no token of its own.
 
-    The two are encoded as one text and then told apart: the continuation alone would be cut into other tokens, and a space at the
-    end of the context belongs to the next word's token.
+    The two are encoded as one text, and what lies behind as many tokens as the context has alone is the continuation's: by itself
+    it would be cut into other tokens, and a space at the end of the context belongs to the next word's token. The context is read
+    as it is cut alone, also where a tokenizer merges across the boundary: the rule of the harness.
     """
     contexts = [context.rstrip() for context, _ in requests]
     distinct = list(dict.fromkeys(contexts))
     ids = dict(zip(distinct, encode(lm, distinct), strict=True))
     sequences = []
-    for context, whole in zip(contexts, encode(lm, [a + b for a, b in requests]), strict=True):
+    for context, request, whole in zip(contexts, requests, encode(lm, [a + b for a, b in requests]), strict=True):
         before = ids[context] if context else [prefix_token(lm)]
-        tokens = whole if context or whole[0] == before[0] else before + whole
-        scored = len(tokens) - len(before)
+        after = whole[len(before) :] if context or whole[:1] == before else whole
+        tokens, scored = before + after, len(after)
+        if not scored:
+            raise Unavailable(f"the tokenizer leaves no token to the continuation {request[1]!r} of {request[0][-40:]!r}")
         if scored > lm.context:
             raise Unavailable(f"a continuation of {scored} tokens does not fit the model's context of {lm.context}")
         sequences.append((tokens[-(lm.context + 1) :], scored))
@@ -293,7 +298,7 @@ def main(argv):
                 except Unavailable as error:
                     missing[name] = str(error)
                     continue
-                results[name] = result | {"secs": time.monotonic() - start}
+                results[name] = result | {"secs": time.monotonic() - start, "versions": report["versions"]}
                 write_json(path, report)
                 print(f"{name}: {taken:,} items in {results[name]['secs']:.1f} s", flush=True)
             done.append(name)

@@ -13,6 +13,7 @@ import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Kind
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from config import UserError
 from model import Phoenix
@@ -150,10 +151,45 @@ def rounded(phoenix, kind):
 def check_gguf(path, phoenix, kind, tokens_BT, most):
     """
     Largest difference of a logit: the file against fp32, for the eye. RuntimeError where the file differs by more than `most`
-    from the model whose weights are rounded the same way, or holds another vocabulary.
+    from the model whose weights are rounded the same way.
     """
     logits = read_gguf(path, phoenix.cfg)(tokens_BT)
     difference = (logits - rounded(phoenix, kind)(tokens_BT)).abs().max().item()
     if not difference <= most:
         raise RuntimeError(f"{path.name} gives logits that differ by {difference:.1e}, at most {most:.0e} is allowed")
     return (logits - phoenix(tokens_BT)).abs().max().item()
+
+
+def check_tokenizer(path, tokenizer, eot, texts):
+    """
+    RuntimeError where the file's tokenizer is not `tokenizer` (of tokenizers, ending documents in `eot`): its tokens, types, merges
+    and special ids are compared, and one made of nothing but the file must encode and decode the texts alike.
+    """
+    fields = gguf.GGUFReader(path).fields
+    found = {name.removeprefix("tokenizer.ggml."): field.contents() for name, field in fields.items() if "tokenizer." in name}
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    added = tokenizer.get_added_tokens_decoder()
+    kinds = {i: gguf.TokenType.CONTROL if token.special else gguf.TokenType.USER_DEFINED for i, token in added.items()}
+    ids = range(tokenizer.get_vocab_size())
+    want = {
+        "model": "gpt2",
+        "pre": "gpt-2",
+        "tokens": [tokenizer.id_to_token(i) for i in ids],
+        "token_type": [int(kinds.get(i, gguf.TokenType.NORMAL)) for i in ids],
+        "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in merges],
+        **{f"{role}_token_id": eot for role in ("bos", "eos", "padding")},
+        "add_bos_token": False,
+    }
+    if wrong := [name for name, value in want.items() if found.get(name) != value]:
+        raise RuntimeError(f"the tokenizer in {path.name} is not the trained one: other {', '.join(wrong)}")
+    pairs = [tuple(merge.split(" ")) for merge in found["merges"]]
+    read = Tokenizer(models.BPE({token: i for i, token in enumerate(found["tokens"])}, pairs))
+    read.pre_tokenizer, read.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    for i, kind in enumerate(found["token_type"]):
+        if kind != gguf.TokenType.NORMAL:
+            token = AddedToken(found["tokens"][i], normalized=False, special=kind == gguf.TokenType.CONTROL)
+            (read.add_special_tokens if token.special else read.add_tokens)([token])
+    for text in texts:
+        ids, same = read.encode(text, add_special_tokens=False).ids, tokenizer.encode(text, add_special_tokens=False).ids
+        if ids != same or read.decode(ids, skip_special_tokens=False) != tokenizer.decode(same, skip_special_tokens=False):
+            raise RuntimeError(f"the tokenizer in {path.name} makes {ids} of {text!r}, the trained one {same}")

@@ -137,8 +137,8 @@ def write_tokenizer(source, target, context):
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def write_export(folder, name, path, phoenix, checkpoint, eot, format):
-    """All files of the export called `name` in a new `folder`."""
+def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=None):
+    """All files of the export called `name` in a new `folder`; it goes to `place` on the Hub."""
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True)
@@ -164,7 +164,7 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format):
         shutil.copyfile(HERE / "modeling_phoenix.py", folder / "modeling_phoenix.py")
     if (path.parent / "loss.png").is_file():
         shutil.copyfile(path.parent / "loss.png", folder / "loss.png")
-    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files))
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, place))
 
 
 def is_export(folder):
@@ -243,6 +243,12 @@ def prove(folder, phoenix, tokenizer, format):
             (file,) = folder.glob(f"*-{kind}.gguf")
             found = export_gguf.check_gguf(file, phoenix, kind, random_tokens(phoenix.cfg), MOST_LOGIT_DIFFERENCE)
             yield f"{file.name}: read again, equal to the weights rounded; logits differ from fp32's by at most {found:.1e}"
+            export_gguf.check_tokenizer(file, tokenizer, tokenizer.token_to_id("<|endoftext|>"), HARD_TEXTS)
+            yield f"tokenizer: the trained one; {len(HARD_TEXTS)} hard texts encoded and decoded as by it"
+            start = torch.tensor([[tokenizer.token_to_id("<|endoftext|>")]])
+            draw = torch.Generator().manual_seed(0)
+            sample = export_gguf.read_gguf(file, phoenix.cfg).generate(start, 60, temperature=0.8, top_k=50, generator=draw)
+            yield f"sample: {tokenizer.decode(sample[0, 1:].tolist(), skip_special_tokens=False)}"
         return
     found = reload(folder, phoenix, tokenizer, format)
     yield f"reloaded in a fresh process as {found['model']}"
@@ -256,6 +262,7 @@ def prove(folder, phoenix, tokenizer, format):
 
 def push(folder, repo):
     """Uploads the folder as the model `repo`, after asking; whether it did. UserError where the Hub does not take it."""
+    import httpx2
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -268,8 +275,8 @@ def push(folder, repo):
     try:
         api.create_repo(repo, repo_type="model", exist_ok=True)
         done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Export of Phoenix")
-    except (OSError, ValueError) as error:  # no network, no token, not allowed, not a name: all of them one of the two
-        reason = " ".join(str(error).split())[:300]
+    except (OSError, ValueError, httpx2.HTTPError) as error:  # no token, not allowed, not a name; no network or an answer cut off
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"the export is in {folder}, and could not be uploaded to {repo}: {reason}") from error
     print(f"uploaded: {done.commit_url}")
     return True
@@ -294,7 +301,7 @@ def main(argv):
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        write_export(partial, out.name, path, phoenix, checkpoint, eot, cfg.format)
+        write_export(partial, out.name, path, phoenix, checkpoint, eot, cfg.format, cfg.push)
     except (OSError, SafetensorError) as error:
         raise UserError(f"the export cannot be written to {partial}: {error}") from error
     print(f"{out}: {phoenix.parameter_count() / 1e6:.1f} M parameters, {cfg.format}")

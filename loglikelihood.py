@@ -27,8 +27,13 @@ from export_hf import as_transformers
 from model import from_checkpoint
 from model_card import sha256_file
 
-BATCH_TOKENS = {"cuda": 32768, "cpu": 4096}  # to begin with; halved where memory does not take it
+BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # to begin with; halved where memory does not take it
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # logits that exist at a time: 128 MB fill a GPU, 4 MB stay in a cache
+
+# Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
+# (windows, chunks, recurrence, a cache of its own) reads one sequence a row: a trial on short inputs does not show a long window.
+SHARING_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "phoenix", "phoenix_qk_norm")
+BY_LENGTH = ("dynamic", "longrope")  # rotary frequencies that depend on the longest row of a batch: such rows go alone
 
 
 @dataclass
@@ -72,17 +77,23 @@ def load_model(path, device=None, batch_tokens=None):
         "parameters": model.num_parameters(),
         "weights_sha256": {file.name: sha256_file(file) for file in weights},
         "tokenizer_sha256": sha256_file(tokens) if tokens.is_file() else None,
+        "files_sha256": {file.name: sha256_file(file) for file in described_by(tokens.parent)},
     }
     cfg = model.config.get_text_config()
     context = getattr(cfg, "max_position_embeddings", None) or 2048
-    window = getattr(cfg, "sliding_window", None) or context  # a mask of our own would forget it
     try:
-        batch_tokens = batch_tokens or BATCH_TOKENS.get(torch.device(device).type, 4096)
-        lm = LanguageModel(model.eval().to(device), tokenizer, context, batch_tokens, about, shares=min(context, window))
+        batch_tokens = batch_tokens or BATCH_TOKENS.get(torch.device(device).type, 1024)
+        lm = LanguageModel(model.eval().to(device), tokenizer, context, batch_tokens, about, shares=context)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     check_shortcuts(lm)
     return lm
+
+
+def described_by(folder):
+    """The files beside the weights on which a score depends: the config, and all that a tokenizer is read from."""
+    patterns = ("config.json", "*token*.json", "vocab*", "merges*", "*.model", "*.tiktoken", "*.spm", "*.bpe")
+    return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
 
 
 def load_folder(path):
@@ -104,28 +115,53 @@ def load_folder(path):
         raise UserError(f"{path} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
     if report["missing_keys"]:  # transformers only warns, and draws them at random
         raise UserError(f"{path} lacks weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}")
+    last, size = max(tokenizer.get_vocab().values(), default=-1), model.get_input_embeddings().weight.shape[0]
+    if last >= size:
+        raise UserError(
+            f"the tokenizer in {path} has a token with the id {last:,}, the model knows {size:,} tokens: not its tokenizer"
+        )
     return model, tokenizer
 
 
 def check_shortcuts(lm):
     """
-    Tries on random tokens whether the shortcuts are exact for this model, and leaves them off where not: positions that do not
-    come from position_ids (ALiBi, recurrence) forbid a shared beginning, a softcap forbids the bare head.
+    Tries on random tokens whether the shortcuts are exact for this model, and leaves them off where not: a softcap forbids the
+    bare head, positions or attention that count columns forbid a shared beginning. UserError where the scores are no numbers, or
+    where a token sees later ones, which is no language model that can be scored.
     """
+    if ropes(lm.model.config.get_text_config()) & set(BY_LENGTH):
+        lm.batch_tokens = 1
     draw = torch.Generator().manual_seed(0)
     start, *ends = torch.randint(lm.model.config.get_text_config().vocab_size, (4, 8), generator=draw).tolist()
+    with torch.inference_mode():
+        logits = lm.model(torch.tensor([start + end for end in ends[:2]], device=lm.model.device), use_cache=False).logits
+    if (logits[0, : len(start)] - logits[1, : len(start)]).abs().max() > 1e-4 * logits.abs().max():
+        raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
     item, lm.headed = [(start + end, 8) for end in ends], False
     want = [scored for row in score(lm, [[sequence] for sequence in item], shared=0) for scored in row]
     lm.headed = True
     lm.headed = agrees(lm, [[sequence] for sequence in item], 0, want)
-    lm.shares = lm.shares if agrees(lm, [item], lm.shares, want) else 0
+    lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
+
+
+def ropes(cfg):
+    """The kinds of rotary frequencies in a config of transformers: one, or one a kind of layer."""
+    parameters = getattr(cfg, "rope_parameters", None) or {}
+    return {value.get("rope_type") for value in (parameters, *parameters.values()) if isinstance(value, dict)}
+
+
+def shares_exactly(cfg):
+    """Whether a config of transformers is of a kind whose layers all see every earlier column that the mask shows."""
+    full = set(getattr(cfg, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    by_length = ropes(cfg) & set(BY_LENGTH)
+    return cfg.model_type in SHARING_TYPES and full and not by_length and not getattr(cfg, "sliding_window", None)
 
 
 def agrees(lm, items, shared, want):
     """Whether the items get the log-probabilities of `want`; no, too, where the model does not take its inputs."""
     try:
         got = [scored for item in score(lm, items, shared=shared) for scored in item]
-    except (TypeError, ValueError, AttributeError, RuntimeError):
+    except (TypeError, ValueError, AttributeError, RuntimeError, UserError):
         return False
     return all(torch.allclose(a[0], b[0], rtol=0, atol=1e-4) for a, b in zip(got, want, strict=True))
 
@@ -175,6 +211,8 @@ def score(lm, items, label=None, shared=None):
             lm.batch_tokens = max(1, sum(map(inputs_of, batch)) // 2)
             continue
         for r, result in zip(order[:count], results, strict=True):
+            if not all(logps.isfinite().all() for logps, _ in result):
+                raise UserError("the model gives log-likelihoods that are not finite (NaN or infinite): its weights are damaged")
             scored[r] = result
         order = order[count:]
         advance(sum(map(inputs_of, batch)))

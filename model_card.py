@@ -33,7 +33,7 @@ print(generate("The history of", max_new_tokens=50, do_sample=False)[0]["generat
 LLAMA_CPP = """```python
 from llama_cpp import Llama
 
-model = Llama("{name}/{file}", verbose=False)
+model = {load}, verbose=False)
 print(model("The history of", max_tokens=50, temperature=0.8, top_k=50)["choices"][0]["text"])
 ```
 """
@@ -43,21 +43,28 @@ reads at most {context:,} tokens. Do not use it where somebody relies on what it
 """
 
 
-def model_card(name, path, phoenix, checkpoint, format, files=()):
-    """The text of README.md for the export `name` of the checkpoint at `path`; `files` are the GGUF files beside it."""
+def model_card(name, path, phoenix, checkpoint, format, files=(), place=None):
+    """
+    The text of README.md for the export `name` of the checkpoint at `path`; `files` are the GGUF files beside it. `place` is what
+    the examples load: the repository on the Hub that it goes to, else the folder's name.
+    """
     run, data = path.parent, Path(checkpoint["settings"]["data"])
     mix = read_json(data / "shards" / "sources.json").get("sources", [])
     report = read_json(run / "eval.json")
     if report.get("weights_sha256", {}).get(path.name) != sha256_file(path):
         report = {}  # they are another checkpoint's scores
     about = started(run / "log.jsonl")
-    example = "\n".join(LLAMA_CPP.format(name=name, file=file) for file in files) if files else PYTHON
     trust = ", trust_remote_code=True" if format == "phoenix" else ""
+    if files:
+        load = f'Llama.from_pretrained("{place}", "{{file}}"' if place else f'Llama("{name}/{{file}}"'
+        example = "\n".join(LLAMA_CPP.format(load=load.format(file=file)) for file in files)
+    else:
+        example = PYTHON.format(name=place or name, trust=trust)
     parts = [
         f"---\n{metadata(name, data, mix, report, format).to_yaml()}\n---",
         f"# {name}\n\nA language model of {phoenix.parameter_count() / 1e6:.1f} M parameters, trained from scratch with Phoenix on "
         f"{checkpoint['tokens']:,} tokens in {checkpoint['step']:,} steps.",
-        "## Use\n\n" + (example if files else example.format(name=name, trust=trust)),
+        "## Use\n\n" + example,
         "## Architecture\n\n" + markdown_table(architecture(phoenix)),
         "## Training data\n\n" + markdown_table(sources(mix)) if mix else "",
         "## Training\n\n" + markdown_table(training(checkpoint, about)),
@@ -75,42 +82,53 @@ def sha256_file(path):
 
 
 def read_json(path):
+    """The object in a file; {} where there is none."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def started(log):
     """What the run's first start wrote of machine, versions and command in log.jsonl; {} where there is none."""
-    for line in log.read_text().splitlines() if log.is_file() else []:
+    for line in log.read_bytes().splitlines() if log.is_file() else []:
         try:
-            if about := json.loads(line).get("about"):
-                return about
-        except ValueError:
+            row = json.loads(line)
+        except ValueError:  # cut, or no UTF-8
             continue
+        if isinstance(row, dict) and isinstance(row.get("about"), dict):
+            return row["about"]
     return {}
 
 
 def metadata(name, data, mix, report, format):
-    """The YAML: licence, language, tags, and the scores as the Hub's model-index."""
+    """
+    The YAML: licence, language, tags, and the scores as the Hub's model-index. A score of a part of a benchmark's items is left out
+    there, for beside others it would look like the whole; the card's table has it with its number of items.
+    """
     language = read_json(data / "report.json").get("settings", {}).get("language", {}).get("keep")
     datasets = [row["repo"] for row in mix if row.get("repo")]
     results = []
     for task, result in report.get("results", {}).items():
+        if result["items"] < result["of"]:
+            continue
         known = eval_tasks.TASKS.get(task)
-        repo, revision = known.hub[:2] if known else (None, None)
+        repo, revision, wanted = known.hub if known else (None, None, None)
+        config, split = eval_tasks.config_and_split(wanted) if known else (None, "validation")
         for metric, (value, stderr) in result["metrics"].items():
             results.append(
                 EvalResult(
                     task_type="text-generation",
                     dataset_type=repo or "validation",
                     dataset_name=task,
+                    dataset_config=config,
+                    dataset_split=split,
                     dataset_revision=revision,
                     metric_type=metric,
                     metric_value=value,
                     metric_name=metric if stderr is None else f"{metric} (stderr {stderr:.4f})",
-                    source_name=evaluator(report),
+                    source_name=evaluator(result.get("versions") or report["versions"]),
                     source_url="https://github.com/EleutherAI/lm-evaluation-harness",
                 )
             )
@@ -126,9 +144,8 @@ def metadata(name, data, mix, report, format):
     )
 
 
-def evaluator(report):
-    """The evaluator's version, as the JSON has it."""
-    made = report["versions"]
+def evaluator(made):
+    """The evaluator's version, of the versions in the JSON."""
     commit = f", commit {made['commit'][:7]}" if made["commit"] else ""
     return f"Phoenix evaluate.py {made['evaluate']}{commit}"
 
@@ -149,7 +166,7 @@ def sources(mix):
     """A row a source: what was asked of the mix and what it became, licences with the number of documents."""
     rows = []
     for row in mix:
-        licences = sorted(row["licences"].items(), key=lambda item: -item[1])
+        licences = sorted((row.get("licences") or {}).items(), key=lambda item: -item[1])
         shown = ", ".join(f"{licence.replace('|', '/')} ({count:,})" for licence, count in licences[:8])
         rest = f" and {len(licences) - 8} more ({sum(count for _, count in licences[8:]):,})" if len(licences) > 8 else ""
         asked = f" (asked {row['target_share']:.1%})" if "target_share" in row else ""
@@ -161,7 +178,7 @@ def sources(mix):
                 "tokens": f"{row['tokens']:,}",
                 "epochs": f"{row.get('epochs', 1):g}",
                 "share": f"{row['share']:.1%}{asked}",
-                "licences (documents)": shown + rest,
+                "licences (documents)": shown + rest or "not known",
             }
         )
     return rows
@@ -185,7 +202,8 @@ def training(checkpoint, about):
 
 def scores(report):
     rows = [row for task, result in report["results"].items() for row in score_rows(task, result)]
-    return f"Zero-shot, fp32, by {evaluator(report)} with the tasks and rules of lm-evaluation-harness.\n\n{markdown_table(rows)}"
+    made = evaluator(report["versions"])
+    return f"Zero-shot, fp32, by {made} with the tasks and rules of lm-evaluation-harness.\n\n{markdown_table(rows)}"
 
 
 def score_rows(task, result):

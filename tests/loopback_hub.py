@@ -96,7 +96,7 @@ def handler(hub):
 
 
 @contextmanager
-def running(monkeypatch, cache):
+def running(monkeypatch, cache, handler=handler):
     """A Hub that huggingface_hub takes for its own within the block, with a cache of its own; it stops at the end."""
     from huggingface_hub import constants
 

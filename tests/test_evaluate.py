@@ -1,5 +1,6 @@
 """Laws of scoring: the requests, windows and metrics of lm-evaluation-harness; every log-likelihood that of one plain sequence."""
 
+import errno
 import hashlib
 import json
 import math
@@ -9,8 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ import loglikelihood
 import train
 from config import UserError
 from data_engine import shards
+from eval_report import FORMAT, FORMAT_VERSION, VERSION, earlier_results, write_json
 from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
 from model import from_checkpoint
 from tests import loopback_hub
@@ -252,6 +256,126 @@ def test_a_continuation_longer_than_the_context_is_refused(lm):
         evaluate.answer(lm, "piqa", [Item([("a", " 1" * 60)])])
 
 
+def test_a_tokenizer_that_merges_across_the_boundary_follows_the_rule_of_the_harness(lm):
+    cut = {"a": [1], "a b": [3], "a bc": [3, 4], "x": [7], "": [], "  ": [5], "a  ": [1, 5]}
+
+    class Merging:
+        bos_token_id, eos_token_id = None, 0
+
+        def __call__(self, texts, verbose):
+            return {"input_ids": [cut[text] for text in texts]}
+
+    other = replace(lm, tokenizer=Merging())
+    assert evaluate.encode_requests(other, [("a", " bc")]) == [([1, 4], 1)]  # the context as it is cut alone
+    assert evaluate.encode_requests(other, [("", "x"), ("  ", ""), ("a", "  ")]) == [([0, 7], 1), ([0, 5], 1), ([1, 5], 1)]
+    for request in (("a", " b"), ("a", ""), ("", "")):
+        with pytest.raises(Unavailable, match="the tokenizer leaves no token to the continuation"):
+            evaluate.encode_requests(other, [request])
+    other.tokenizer.eos_token_id = None
+    for name, item in (("piqa", Item([("", "x")])), ("wikitext", Item([("x",)]))):
+        with pytest.raises(Unavailable, match="neither a BOS nor an EOS token"):
+            evaluate.answer(other, name, [item])
+
+
+@pytest.mark.parametrize("file", ["config.json", "vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.model"])
+def test_scores_are_stale_when_a_file_of_the_folder_changes(tmp_path, file):
+    about = {"weights_sha256": {}, "tokenizer_sha256": None}
+    (tmp_path / file).write_text("{}")
+    (tmp_path / "eval.json").write_text("[]")
+
+    def described():
+        found = loglikelihood.described_by(tmp_path)
+        return about | {"files_sha256": {file.name: loglikelihood.sha256_file(file) for file in found}}
+
+    old = {"format": FORMAT, "version": FORMAT_VERSION, "versions": {"evaluate": VERSION}, "results": {"piqa": {}}}
+    assert earlier_results(tmp_path / "eval.json", described()) == {}
+    (tmp_path / "eval.json").write_text(json.dumps(old | described()))
+    assert earlier_results(tmp_path / "eval.json", described()) == {"piqa": {}}
+    (tmp_path / file).write_text("{} ")
+    assert earlier_results(tmp_path / "eval.json", described()) == {}
+
+
+SIZES = {"vocab_size": 320, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 0}
+LLAMAS = {"intermediate_size": 24, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 192}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 64}
+LONG = {"attention_types": [[["global", "local"], 1]], "window_size": 40, "intermediate_size": 24, "max_position_embeddings": 192}
+CHUNKS = {"attention_chunk_size": 40, "intermediate_size_mlp": 24, "num_local_experts": 2}
+COLUMNS = {  # models whose attention counts columns in a way that 32 of them do not show; and one that does not, to compare
+    "GPTNeo": {"num_layers": 2, "num_heads": 2, **LONG},
+    "Llama4": LLAMAS | CHUNKS,
+    "Mistral": LLAMAS | {"sliding_window": 40},
+    "Llama": LLAMAS | {"rope_parameters": DYNAMIC},
+    "Qwen2": LLAMAS,
+}
+
+
+def random_model(kind, sizes):
+    import transformers
+
+    torch.manual_seed(0)
+    config = "Llama4TextConfig" if kind == "Llama4" else f"{kind}Config"
+    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, config)(**SIZES | sizes)).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(4)
+    return model
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_attention_that_counts_columns_is_scored_as_one_sequence_alone(lm, kind):
+    other = replace(lm, model=random_model(kind, COLUMNS[kind]), context=192, shares=192)
+    loglikelihood.check_shortcuts(other)
+    assert (other.shares > 0) == (kind == "Qwen2")
+    long = [(TEXT[:60], TEXT[60 : 60 + n]) for n in (30, 32, 34)]  # beginnings and branches on both sides of 40 columns
+    items = [Item(long), *ITEMS[:2], Item([("x", " y")]), Item([(TEXT[:20], TEXT[20:60]), (TEXT[:20], TEXT[20:90])])]
+    answers = [given for item in evaluate.answer(other, "piqa", items) for given in item]
+    for request, (ll, _) in zip([request for item in items for request in item.requests], answers, strict=True):
+        want, _ = one_by_one(lambda tokens: other.model(tokens).logits, lm.tokenizer, 192, *request)
+        assert ll == pytest.approx(want, abs=2e-4)
+
+
+def test_a_model_that_sees_what_comes_later_is_refused(lm):
+    import transformers
+
+    torch.manual_seed(0)
+    bert = transformers.BertLMHeadModel(transformers.BertConfig(**SIZES, intermediate_size=24)).eval()
+    with torch.no_grad():
+        for p in bert.parameters():
+            p.mul_(4)
+    with pytest.raises(UserError, match="BertLMHeadModel is no causal model"):
+        loglikelihood.check_shortcuts(replace(lm, model=bert))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(lm, tmp_path):
+    for size in (319, 320):
+        random_model("Qwen2", LLAMAS | {"vocab_size": size}).save_pretrained(tmp_path)
+        lm.tokenizer.save_pretrained(tmp_path)
+        with (
+            nullcontext() if size == 320 else pytest.raises(UserError, match="a token with the id 319, the model knows 319 tokens")
+        ):
+            loglikelihood.load_folder(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_scores_before(tmp_path, monkeypatch):
+    path = tmp_path / "eval.json"
+    write_json(path, {"old": 1})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot be written to .*eval.json \(No space left on device\)"):
+        write_json(path, {"new": 2})
+    assert json.loads(path.read_text()) == {"old": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_scores_that_are_no_numbers_are_refused(lm):
+    model = random_model("Qwen2", LLAMAS)
+    model.model.norm.weight.data[3] = math.nan
+    with pytest.raises(UserError, match=r"not finite \(NaN or infinite\)"):
+        loglikelihood.check_shortcuts(replace(lm, model=model))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Bloom", "Gemma2", "GPT2"])
 def test_a_shortcut_that_is_not_exact_for_a_model_is_not_taken(lm, kind):
@@ -267,7 +391,7 @@ def test_a_shortcut_that_is_not_exact_for_a_model_is_not_taken(lm, kind):
             p.mul_(4)
     other = replace(lm, model=model)
     loglikelihood.check_shortcuts(other)
-    assert (other.shares > 0, other.headed) == {"Bloom": (False, True), "Gemma2": (True, False), "GPT2": (True, True)}[kind]
+    assert (other.shares > 0, other.headed) == {"Bloom": (False, True), "Gemma2": (False, False), "GPT2": (True, True)}[kind]
     answers = [given for item in evaluate.answer(other, "piqa", ITEMS) for given in item]
     for request, (ll, _) in zip(REQUESTS, answers, strict=True):
         want, _ = one_by_one(lambda tokens: model(tokens).logits, lm.tokenizer, lm.context, *request)
@@ -444,6 +568,44 @@ def test_data_of_the_hub_come_at_their_revision_and_once(five_items, monkeypatch
         hub.datasets[repo, revision] = {"piqa_validation.parquet": data[:-1]}
         with pytest.raises(Unavailable, match="is not the data of piqa"):
             items_of("piqa", None)
+
+
+def test_a_hub_that_does_not_answer_is_given_up_once(monkeypatch, tmp_path):
+    asked, stop = [], threading.Event()
+
+    class Silent(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            stop.wait(20)
+
+        def log_message(self, *_):
+            pass
+
+    with loopback_hub.running(monkeypatch, tmp_path / "cache", lambda hub: Silent):
+        monkeypatch.setattr(eval_tasks, "unreachable", {})
+        monkeypatch.setattr(eval_tasks, "SILENCE_SECS", 0.2)
+        for name in ("piqa", "hellaswag"):
+            with pytest.raises(Unavailable, match=r"cannot be had from the Hub: http.* has sent nothing for 0\.2 s"):
+                items_of(name, None)
+            assert len(asked) == 1  # not for the second
+        stop.set()
+
+
+def test_an_answer_of_the_hub_that_is_cut_off_is_one_sentence(monkeypatch):
+    import httpx2
+
+    asked = []
+
+    def cut(*_, local_files_only, **__):
+        asked.append(local_files_only)
+        raise httpx2.RemoteProtocolError("peer closed connection") from OSError("of the layer below")
+
+    monkeypatch.setattr(eval_tasks, "unreachable", {})
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cut)
+    for name in ("piqa", "hellaswag"):
+        with pytest.raises(Unavailable, match="cannot be had from the Hub: "):
+            items_of(name, None)
+    assert asked == [False, True, True]  # the cache is looked into, and only it for the second
 
 
 def test_a_file_of_the_hub_is_checked_like_any_other(five_items, monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import gguf
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ import eval_tasks
 import evaluate
 import export_gguf
 import export_hf
+import model_card
 from config import UserError
 from model import from_checkpoint
 from tests import loopback_hub
@@ -241,6 +243,56 @@ def test_the_cards_own_examples_run(exports):
     assert done.stdout.count("The history of") == 2
 
 
+def test_a_card_shows_no_part_of_a_benchmark_as_the_whole_and_bears_odd_files(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.parents[1], folder)
+    path, data = folder / "run" / "ckpt.pt", folder / "data"
+    phoenix, checkpoint = from_checkpoint(path)
+    checkpoint["settings"]["data"] = str(data)
+
+    def card(**more):
+        return model_card.model_card("tiny", path, phoenix, checkpoint, more.pop("format", "phoenix"), **more)
+
+    for odd in ("[]", "{", "null"):
+        (path.parent / "eval.json").write_text(odd)
+        (data / "shards" / "sources.json").write_text(odd)
+        assert "## Scores" not in card()
+    row = {"name": "web", "documents": 1, "tokens": 5, "share": 1.0}
+    (data / "shards" / "sources.json").write_text(json.dumps({"sources": [row, row | {"name": "books", "licences": None}]}))
+    about = json.dumps({"about": {"device": "cpu"}}).encode()
+    (path.parent / "log.jsonl").write_bytes(b'{"about": "\xff"}\n3\n{"about": 3}\n' + about)
+    versions = {"evaluate": 1, "commit": None}
+    newer = versions | {"commit": "abcdef1"}
+    results = {
+        "piqa": {"metrics": {"acc": [0.5, 0.1]}, "items": 100, "of": 1838},
+        "arc_easy:validation": {"metrics": {"acc": [0.25, 0.1]}, "items": 570, "of": 570, "versions": newer},
+    }
+    scored = {"weights_sha256": {path.name: sha256(path)}, "versions": versions, "results": results}
+    (path.parent / "eval.json").write_text(json.dumps(scored))
+    text = card()
+    assert "| piqa | acc | 0.5000 ± 0.1000 | 100 of 1,838 |" in text
+    assert "| web | – | 1 | 5 | 1 | 100.0% | not known |" in text and "| hardware | cpu |" in text
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.dataset_name, result.dataset_config, result.dataset_split) == ("arc_easy:validation", "ARC-Easy", "validation")
+    assert result.source_name == "Phoenix evaluate.py 1, commit abcdef1"
+    assert {name: eval_tasks.config_and_split(task.hub[2]) for name, task in eval_tasks.TASKS.items()} == {
+        "hellaswag": ("default", "validation"),
+        "winogrande": ("winogrande_xl", "validation"),
+        "arc_easy": ("ARC-Easy", "test"),
+        "arc_easy:validation": ("ARC-Easy", "validation"),
+        "lambada_openai": ("default", "test"),
+        "piqa": ("default", "validation"),
+        "wikitext": ("wikitext-2-raw-v1", "test"),
+    }
+
+    assert 'folder = "tiny"' in text and 'pipeline("text-generation", "tiny"' in text
+    pushed = card(place="someone/tiny-2")
+    assert 'folder = "someone/tiny-2"' in pushed and 'pipeline("text-generation", "someone/tiny-2"' in pushed
+    assert 'Llama("tiny/tiny-f16.gguf", verbose' in card(format="gguf", files=["tiny-f16.gguf"])
+    pushed = card(format="gguf", files=["tiny-f16.gguf"], place="someone/tiny-2")
+    assert 'Llama.from_pretrained("someone/tiny-2", "tiny-f16.gguf", verbose=False)' in pushed
+
+
 # ---- llama.cpp -------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +320,21 @@ def test_gguf_files_hold_the_model_and_its_tokenizer(gguf_run):
     weight = phoenix.state_dict()["model.layers.0.self_attn.q_proj.weight"].half().float()
     read = export_gguf.read_gguf(out / "tiny-f16.gguf", phoenix.cfg)
     assert torch.equal(read.state_dict()["model.layers.0.self_attn.q_proj.weight"], weight)
+
+
+@pytest.mark.parametrize("wrong", ["tokens", "token_type", "merges", "eos_token_id"])
+def test_a_gguf_file_with_another_tokenizer_is_refused(run, tmp_path, monkeypatch, wrong):
+    phoenix, _ = from_checkpoint(run)
+    tokenizer, file, source = tokenizer_of(run), tmp_path / "a.gguf", run.parent / "tokenizer" / "tokenizer.json"
+    export_gguf.write_gguf(file, phoenix, source, 0, "a", "f16")
+    export_gguf.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
+    tokens, types, merges = export_gguf.vocabulary(source)
+    changed = {"tokens": (tokens[:1] + tokens[:0:-1], types, merges), "token_type": (tokens, [1] * len(types), merges)}
+    changed |= {"merges": (tokens, types, merges[::-1]), "eos_token_id": (tokens, types, merges)}
+    monkeypatch.setattr(export_gguf, "vocabulary", lambda _: changed[wrong])
+    export_gguf.write_gguf(file, phoenix, source, 5 if wrong == "eos_token_id" else 0, "a", "f16")
+    with pytest.raises(RuntimeError, match=f"a.gguf is not the trained one: other .*{wrong}"):
+        export_gguf.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
 
 
 def test_rotary_pairs_become_neighbours_and_come_back():
@@ -339,6 +406,7 @@ def test_an_export_is_uploaded_after_asking_and_only_then(run, tmp_path, not_rel
         assert {name: hashlib.sha256(data).hexdigest() for name, data in hub.uploaded.items()} == {
             file.name: sha256(file) for file in (tmp_path / "hf").iterdir()
         }
+        assert 'folder = "someone/tiny"' in hub.uploaded["README.md"].decode()
         said = capsys.readouterr()
         assert "uploaded: http://127.0.0.1" in said.out and "hf_secret" not in said.out + said.err
         assert all(authorization == "Bearer hf_secret" for method, _, authorization in hub.requests if method == "POST")
@@ -347,6 +415,15 @@ def test_an_export_is_uploaded_after_asking_and_only_then(run, tmp_path, not_rel
         with pytest.raises(UserError, match=r"could not be uploaded to someone/tiny: .*401") as refused:
             export_hf.main(argv)
         assert "hf_secret" not in str(refused.value)
+    for error in (httpx2.ConnectError("connection refused"), httpx2.RemoteProtocolError("")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.HfApi.create_repo", fail)
+        monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
+        with pytest.raises(UserError, match=r"could not be uploaded to someone/tiny: (connection refused|RemoteProtocolError)"):
+            export_hf.push(tmp_path / "hf", "someone/tiny")
     assert (tmp_path / "hf" / "model.safetensors").is_file()
     with pytest.raises(UserError, match="is not of the form user/repo"):
         export_hf.main([str(run), f"--out={tmp_path / 'hf'}", "--push=tiny"])
