@@ -238,6 +238,30 @@ def test_another_runs_folder_is_left_alone(tmp_path):
     assert {path: path.read_bytes() for path in there.iterdir()} == before
 
 
+def test_files_of_others_in_the_folder_stay(tmp_path):
+    out, there = tmp_path / "out", tmp_path / "there"
+    there.mkdir()
+    foreign = {"ckpt-best.pt", "ckpt-epoch3.pt", "thesis.partial", "ckpt-final.pt.partial", "notes.txt"}
+    for name in foreign:
+        (there / name).write_text("mine")
+    for step in (5, 10, 15, 20):
+        make_run(out, [step], keep=2)
+        assert "verified copy" in mirrored(f"file://{there}", out, keep_last=2)[-1]
+        (there / "ckpt-00000007.pt").write_text("mine")  # of our kind of name, but no manifest has listed it
+    assert {p.name for p in there.iterdir() if p.read_bytes() == b"mine"} == foreign | {"ckpt-00000007.pt"}
+    assert {p.name for p in there.iterdir()} == foreign | {f"ckpt-{n:08d}.pt" for n in (7, 15, 20)} | {"manifest.json"}
+
+
+def test_checkpoints_without_a_manifest_are_another_runs(tmp_path):
+    out, there = tmp_path / "out", tmp_path / "there"
+    make_run(out, [5])
+    there.mkdir()
+    (there / "ckpt-00000005.pt").write_text("mine")
+    mirror = nas.Mirror(f"file://{there}", out, 9, None, say=lambda text: None)
+    assert "holds ckpt-00000005.pt of another run and no manifest.json" in mirror.close(0.3)
+    assert [(p.name, p.read_text()) for p in there.iterdir()] == [("ckpt-00000005.pt", "mine")]
+
+
 def test_what_arrives_damaged_is_sent_again(tmp_path, monkeypatch):
     out, there, damaged = tmp_path / "out", tmp_path / "there", []
     make_run(out, [5])
@@ -273,6 +297,34 @@ def test_lag_counts_what_is_not_verified_over_there(tmp_path):
     mirror.changed()
     assert mirror.lag()[0] == 2 and mirror.status().startswith("nas 2 behind, ")
     assert "lacks ckpt-00000005.pt, ckpt-00000010.pt after" in mirror.close(0.2)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("smb://user:s3c/retpw@host/share/x", "a password does not belong"),
+        ("smb://user:s3c#retpw@host/share/x", "a password does not belong"),
+        ("smb://user:s3c?retpw@host/share/x", "a password does not belong"),
+        ("smb://user:s3c@retpw@host/share/x", "a password does not belong"),
+        ("smbb://user:s3cretpw@host/share/x", "a password does not belong"),
+        ("simplecache::smb://user:s3cretpw@host/share/x", "a password does not belong"),
+        ("smb:user:s3cretpw@host/share/x", "lacks a host or a share"),
+        ("smb://user@host:notaport/share", "host or port that cannot be"),
+        ("smb://user@[::1/share", "host or port that cannot be"),
+        ("smb://user@host/share?a=s3cretpw", "has a '[?]'"),
+        ("simplecache::file:///s3cretpw", "fsspec knows|chains several"),
+        ("smbb://user@host/s3cretpw", "smbb is of no kind"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_and_never_shown(url, sentence):
+    with pytest.raises(UserError, match=sentence) as error:
+        nas.check_settings(url, None)
+    assert "s3c" not in str(error.value) and "retpw" not in str(error.value)
+
+
+def test_addresses_that_can_be_are_taken():
+    for url in ("smb://user@host:445/share/a b", "smb://user@[::1]/share", "file:///dir", "out/copy", None):
+        nas.check_settings(url, None)
 
 
 @pytest.mark.parametrize(
