@@ -250,7 +250,8 @@ def main(argv):
             torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
         state.update({name: saved.get(name, state[name]) for name in state})
 
-    if saved:
+    begun = saved is not None
+    if begun:
         restore(saved)
     del saved  # a second copy of the weights
     went_on, secs_before, began = state["step"], state["secs"], time.perf_counter()
@@ -304,7 +305,7 @@ def main(argv):
     width, height = shutil.get_terminal_size()  # never 0, where tqdm's own look at a container's terminal is, and hides the bar
     progress = tqdm(total=cfg.steps, initial=went_on, unit="step", ncols=width, nrows=height, disable=no_bar)
     saved_at, said_at, rate, done = time.perf_counter(), time.perf_counter(), 0.0, 0
-    rollbacks_here, furthest = 0, -guards.HISTORY - 1
+    rollbacks_here, place = 0, -math.inf
     with signals_noted() as stops, ThreadPoolExecutor(1) as reader, progress:
         ahead = reader.submit(fetch, went_on)
         if mirror:
@@ -312,7 +313,8 @@ def main(argv):
         if went_on == 0:
             check_val()
             state |= {"first_val_loss": state["val_loss"], "first_val_bpb": state["val_bpb"]}
-            save()  # where a rollback can always go; and a disk or a share that cannot be written is met now
+            if not begun:  # else it is there already
+                save()  # where a rollback can always go; and a disk or a share that cannot be written is met now
         while state["step"] < cfg.steps:
             step_began = time.perf_counter()
             tokens_BT, targets_BT = ahead.result()
@@ -330,10 +332,12 @@ def main(argv):
                 say(f"step {state['step'] + 1}: {reason}: update skipped ({state['skipped']} in all)")
             if action == "roll back":
                 last = state["step"]
-                rollbacks_here = rollbacks_here + 1 if last <= furthest + guards.HISTORY else 1
-                furthest = max(furthest, last)
+                if last > place + cfg.rollback_margin:  # past the place that sent it back before: this is another
+                    rollbacks_here, place = 0, last
+                rollbacks_here += 1
                 if rollbacks_here > guards.MAX_ROLLBACKS:
-                    raise FloatingPointError(f"step {last + 1}: {reason}; {guards.MAX_ROLLBACKS} rollbacks brought no way past it")
+                    why = f"{guards.MAX_ROLLBACKS} rollbacks brought no way past it"
+                    raise UserError(f"step {last + 1}: {reason}; {why}: a lower lr, a higher spike_z or rollback_after may")
                 restore(guards.roll_back(out, state, cfg))
                 log.back_to(state["step"], state["left_out"])
                 about_it = {"rollback_from": last + 1, "reason": reason, "left_out": state["left_out"]}

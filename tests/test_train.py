@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,6 +258,51 @@ def test_settings_that_break_a_run_are_refused_and_others_are_said(data, tmp_pat
     capsys.readouterr()
     assert run(data, out, lr=0.02, log_every=2) == 0
     assert "changed since the checkpoint: lr 0.01 -> 0.02; the weights" in capsys.readouterr().out
+
+
+def test_a_run_that_stopped_at_step_0_goes_on_from_it_as_saved(data, straight, tmp_path, monkeypatch):
+    def crash():
+        raise ZeroDivisionError
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        at_step(patch, 1, once(crash))
+        with pytest.raises(ZeroDivisionError):
+            run(data, out)
+    before = (out / "ckpt-00000000.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, once(crash))
+        with pytest.raises(ZeroDivisionError):
+            run(data, out)
+    assert (out / "ckpt-00000000.pt").read_bytes() == before
+    assert run(data, out) == 0
+    assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_killed_while_a_step_is_replaced_one_of_the_two_is_there(tmp_path, monkeypatch, calls):
+    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": 0, "tokens": 0}
+    checkpoint.save_checkpoint(tmp_path, state | {"which": "old"})
+    left, replace = [None] * calls, Path.replace
+
+    class Kill(BaseException):
+        pass
+
+    def killed(path, target):
+        if not left:
+            raise Kill
+        left.pop()
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with contextlib.suppress(Kill):
+            checkpoint.save_checkpoint(tmp_path, state | {"which": "new"})
+    for _ in range(2):
+        found, said = checkpoint.newest_checkpoint(tmp_path)
+        assert found["which"] == ("old" if calls < 2 else "new") and not said
+    (row,) = checkpoint.read_manifest(tmp_path)["checkpoints"]
+    assert row["sha256"] == checkpoint.sha256_of(tmp_path / "ckpt-00000000.pt") and "replaces" not in row
 
 
 # ---- bad input -----------------------------------------------------------------------------------------------------
