@@ -22,6 +22,11 @@ import time
 import zipfile
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import torch
 
 from config import UserError
@@ -186,6 +191,39 @@ def settle(out, manifest):
             row |= {"sha256": before, "bytes": path.stat().st_size}
         write_manifest(out, manifest)
     return manifest
+
+
+@contextlib.contextmanager
+def locked(out):
+    """
+    Holds out/.lock, so that no second run writes there, and removes the checkpoints that a killed one left half-written.
+
+    UserError where another holds it, or the folder cannot be written. A folder in which nothing was made is removed again.
+    """
+    lock = out / ".lock"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written: {error}") from error
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another run is writing to out={out}: wait for its end, or give another out=") from error
+        except OSError:
+            pass  # a file system without locks: better without than not at all
+        try:
+            for path in out.glob("ckpt-*.pt.tmp"):
+                if re.fullmatch(r"ckpt-\d{8,}\.pt\.tmp", path.name):
+                    path.unlink()
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if [path.name for path in out.iterdir()] == [lock.name]:
+                    lock.unlink()
+                    out.rmdir()
 
 
 def link_newest(out, path):

@@ -225,16 +225,20 @@ class Mirror:
         """Waits for up to `secs` until all is over there. -> a sentence that says what is missing then"""
         self.changed()
         self.closing.set()  # a try that is due in minutes is made now
-        done = self.idle.wait(secs)
+        began = time.monotonic()
+        try:
+            done = self.idle.wait(secs)
+        except KeyboardInterrupt:  # who waits has had enough of it: what is missing is said as at the wait's end
+            done = False
         self.ending.set()
         self.news.set()
         if done:
             self.thread.join(timeout=10)
-        missing = self.missing()
+        waited, missing = duration(min(secs, time.monotonic() - began)), self.missing()
         if not missing:
             return f"nas: {self.url} holds a verified copy of all"
         why = f" ({self.trouble})" if self.trouble else ""
-        return f"nas: {self.url} lacks {', '.join(missing)} after {duration(secs)} of waiting{why}: the same command sends them"
+        return f"nas: {self.url} lacks {', '.join(missing)} after {waited} of waiting{why}: the same command sends them"
 
     def _followers(self):
         paths = sorted(path for pattern in FOLLOWS for path in self.out.glob(pattern) if path.is_file())

@@ -166,6 +166,12 @@ def main(argv):
     check_settings(cfg)
     if cfg.plan:
         return plan.main(cfg)
+    with checkpoint.locked(Path(cfg.out)):
+        return run(cfg, argv)
+
+
+def run(cfg, argv):
+    """The run, from its newest checkpoint in `out` to its end or a signal. -> exit code"""
     here = machine.prepare(cfg)
     device = here.device
 
@@ -394,10 +400,15 @@ def main(argv):
     # ---- the end
     if went_on < cfg.steps or not (out / "sample.txt").is_file():
         text = sample(model, out / "tokenizer" / "tokenizer.json", meta["eot"], cfg, device)
-        (out / "sample.txt").write_text(text + "\n")
+        try:
+            (out / "sample.txt").write_text(text + "\n")
+        except OSError as error:
+            say(f"{out / 'sample.txt'} could not be written: {error.strerror}")
+    else:
+        text = (out / "sample.txt").read_text()
     draw()
     log.close()
-    say("sample: " + (out / "sample.txt").read_text().strip())
+    say("sample: " + text.strip())
     if mirror:
         say(mirror.close(secs=60 * cfg.nas_wait))
     energy = f", {state['kwh']:.2f} kWh" if state["kwh"] else ""

@@ -52,7 +52,8 @@ def assert_copied(folder, out):
     """The share's folder holds what `out` holds, byte for byte, listed, and nothing else."""
     there, here = checkpoint.read_manifest(folder), checkpoint.read_manifest(out)
     assert there == here
-    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - {"ckpt.pt", "manifest.json"}
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    files -= {"ckpt.pt", "manifest.json", ".lock"}
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"manifest.json"} == files
     for name in files:
         assert (folder / name).read_bytes() == (out / name).read_bytes(), name
@@ -277,6 +278,18 @@ def test_what_arrives_damaged_is_sent_again(tmp_path, monkeypatch):
     said = mirrored(f"file://{there}", out)
     assert damaged and "read back with another sha256" in said[0] and "verified copy" in said[-1]
     assert checkpoint.sha256_of(there / "ckpt-00000005.pt") == checkpoint.read_manifest(out)["checkpoints"][0]["sha256"]
+
+
+def test_ctrl_c_ends_the_wait_and_says_what_is_missing(tmp_path, monkeypatch):
+    make_run(tmp_path / "out", [5])
+    (tmp_path / "file").write_text("")
+    mirror = nas.Mirror(f"file://{tmp_path}/file/x", tmp_path / "out", 9, None, say=lambda text: None)
+
+    def interrupted(secs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mirror.idle, "wait", interrupted)
+    assert "lacks ckpt-00000005.pt after 0 s of waiting" in mirror.close(600)
 
 
 def test_checkpoints_that_a_rollback_took_back_go_there_too(tmp_path):

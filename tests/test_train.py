@@ -1,6 +1,7 @@
 """Laws of the trainer: the order of the data, accumulation, and runs stopped in every way that end with the same weights."""
 
 import contextlib
+import errno
 import hashlib
 import math
 import os
@@ -139,7 +140,7 @@ def test_validation_leaves_special_tokens_out_of_bits_per_byte(data):
 def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
     names = {p.name for p in straight.iterdir()}
     kept = {f"ckpt-{step:08d}.pt" for step in (15, 20, 24)}
-    assert names == kept | {"ckpt.pt", "manifest.json", "log.jsonl", "loss.png", "sample.txt", "tokenizer", "tensorboard"}
+    assert names == kept | {".lock", "ckpt.pt", "manifest.json", "log.jsonl", "loss.png", "sample.txt", "tokenizer", "tensorboard"}
     _, saved = from_checkpoint(straight / "ckpt.pt")
     assert saved["tokens"] == STEPS * 64 and saved["skipped"] == 0 and saved["settings"]["lr"] == 1e-2
     assert saved["val_loss"] < saved["first_val_loss"] - 1 and 0 < saved["val_bpb"] < saved["first_val_bpb"]
@@ -303,6 +304,43 @@ def test_killed_while_a_step_is_replaced_one_of_the_two_is_there(tmp_path, monke
         assert found["which"] == ("old" if calls < 2 else "new") and not said
     (row,) = checkpoint.read_manifest(tmp_path)["checkpoints"]
     assert row["sha256"] == checkpoint.sha256_of(tmp_path / "ckpt-00000000.pt") and "replaces" not in row
+
+
+def test_two_runs_in_one_folder_are_refused_and_half_written_files_go(data, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("ckpt-00000005.pt.tmp", "ckpt-best.pt.tmp"):
+        (out / name).write_bytes(b"half")
+    with checkpoint.locked(out):
+        assert [path.name for path in out.glob("*.tmp")] == ["ckpt-best.pt.tmp"]  # which is not ours
+        with pytest.raises(UserError, match="another run is writing to out="):
+            run(data, out)
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "ckpt-best.pt.tmp"]
+
+
+def test_a_full_disk_at_the_end_of_a_save_is_a_sentence(tmp_path, monkeypatch):
+    write, calls = checkpoint.write_manifest, []
+
+    def full(out, manifest):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(out, manifest)
+
+    monkeypatch.setattr(checkpoint, "write_manifest", full)
+    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": 0, "tokens": 0}
+    with pytest.raises(UserError, match=r"step 0 could not be written to .*: the disk is full"):
+        checkpoint.save_checkpoint(tmp_path, state)
+    assert checkpoint.newest_checkpoint(tmp_path)[0]["step"] == 0
+
+
+def test_ctrl_c_outside_the_loop_is_one_line_and_130(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as exit_:
+        main_guard(interrupted)
+    assert exit_.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
 
 
 # ---- bad input -----------------------------------------------------------------------------------------------------
