@@ -70,6 +70,8 @@ def read_password(password_file):
         mode, text = path.stat().st_mode, path.read_text()
     except OSError as error:
         raise UserError(f"nas_password_file={path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:  # whose text holds the password
+        raise UserError(f"nas_password_file={path} is no text in UTF-8") from None
     if stat.S_IMODE(mode) & 0o077:
         raise UserError(f"nas_password_file={path} can be read by others: chmod 600 {path}")
     return text.rstrip("\r\n")

@@ -92,9 +92,7 @@ class Train:
     grad_checkpointing: bool = False  # recompute activations: about 1/10 of their memory for a quarter more work
     deterministic: bool = True  # only operations that repeat to the bit: without it a resumed run on cuda may differ
     cpu_threads: int | None = None  # threads of a CPU run; None: torch's choice
-    gpu_memory_gb: float | None = (
-        None  # cap of the allocator in GiB, to try on a large card what fits a small one; None: the card's
-    )
+    gpu_memory_gb: float | None = None  # cap of the allocator in GiB: to try what fits a smaller card; None: the card's
     # what is seen and kept
     eval_every: int = 250  # steps between two validations; also at the start and the end
     eval_tokens: int = 1_048_576  # tokens of the validation, always the same windows, spread over the val split
@@ -128,6 +126,8 @@ def check_settings(cfg):
     for name in at_least_0.split():
         if not 0 <= getattr(cfg, name) < math.inf:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0")
+    if cfg.seed >= 2**63:
+        raise UserError(f"seed={cfg.seed} must be below 2^63")
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(cfg, name) < 1:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0 and below 1")

@@ -365,6 +365,10 @@ def test_a_password_file_that_others_can_read_is_refused(tmp_path):
         nas.check_settings("smb://user@host/share", file)
     file.chmod(0o600)
     assert nas.read_password(file) == "secret"
+    file.write_bytes(b"secret\xff\n")
+    with pytest.raises(UserError, match=r"is no text in UTF-8") as error:
+        nas.read_password(file)
+    assert "secret" not in str(error.value)
 
 
 def test_a_manifest_from_elsewhere_cannot_name_a_file_outside_the_folder(tmp_path):

@@ -1,6 +1,7 @@
 """Laws of the trainer: the order of the data, accumulation, and runs stopped in every way that end with the same weights."""
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import math
@@ -21,7 +22,7 @@ from tokenizers import Tokenizer
 
 import checkpoint
 import train
-from config import UserError, main_guard
+from config import UserError, help_text, main_guard
 from data_engine import shards
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
 from tests.training import PLAIN, ROOT, STEPS, TEXT, Launcher, arguments, at_step, losses, make_data, once, quick, run, weights_hash
@@ -373,6 +374,7 @@ def flip(folder, name):
         (None, {"seq_len": 4096, "tokens_per_step": 8192}, "a window is seq_len=4096"),
         (None, {"tokens_per_step": 65}, "must be a multiple of micro_batch*seq_len=32"),
         (None, {"steps": 0}, "steps=0 must be at least 1"),
+        (None, {"seed": 1e20}, "must be below 2^63"),
         (None, {"n_head": 3}, "must be a multiple of 2*n_head=6"),
         (None, {"dtype": "float8"}, "dtype must be"),
         (None, {"device": "gpu"}, "device=gpu is not known"),
@@ -396,6 +398,12 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(data, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"out={tmp_path / 'file' / 'out'} cannot be written"):
         run(data, tmp_path / "file" / "out")
+
+
+def test_every_setting_has_its_text_in_the_help():
+    rows = [line for line in help_text(train.Train).splitlines() if line.startswith("  --")]
+    assert len(rows) == len(dataclasses.fields(train.Train))
+    assert [row for row in rows if not row.partition("=")[2].strip().partition("  ")[2].strip()] == []
 
 
 @pytest.mark.parametrize("config", ["125m", "quickstart"])
