@@ -76,10 +76,14 @@ def load_checkpoint(path, map_location="cpu", sha256=None):
 def write_atomically(path, data):
     """bytes -> the file, whole or not at all, also when the power goes."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     temporary.replace(path)
     sync_folder(path.parent)
 
@@ -169,9 +173,9 @@ def save_checkpoint(out, state, keep_last=2, keep_every=None):
             if step_of(file) not in kept and step_of(file) < row["step"]:
                 file.unlink()
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        why = "the disk is full" if is_full(out, error) else error  # asked before room is made
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        why = "the disk is full" if is_full(out, error) else error
         raise UserError(f"checkpoint of step {state['step']} could not be written to {path}: {why}") from error
 
 

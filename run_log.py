@@ -106,7 +106,8 @@ class RunLog:
             suffix = f".{time.time_ns() % 10**9:09d}"  # its names have seconds: a rollback within one would write over the file
             self.events = SummaryWriter(str(self.folder), purge_step=self.purge_step, flush_secs=10, filename_suffix=suffix)
             file = self.events.file_writer.event_writer._ev_writer  # an error would end its thread, and then a full queue the run
-            file.write_event, file.flush = (self._guarded(method) for method in (file.write_event, file.flush))
+            for name in ("write_event", "flush", "close"):
+                setattr(file, name, self._guarded(getattr(file, name)))
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "step":
                 kind = "validation" if name.startswith("val_") else "zero_shot" if "/" in name else "training"
