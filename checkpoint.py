@@ -10,6 +10,8 @@ Checkpoints that survive a kill at any moment: a file for each, written to a tem
 The manifest is what makes a file a checkpoint of this run: one that it does not list, or whose sha256 is another, is refused.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +21,11 @@ import shutil
 import time
 import zipfile
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 import torch
 
@@ -69,10 +76,14 @@ def load_checkpoint(path, map_location="cpu", sha256=None):
 def write_atomically(path, data):
     """bytes -> the file, whole or not at all, also when the power goes."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     temporary.replace(path)
     sync_folder(path.parent)
 
@@ -150,19 +161,73 @@ def save_checkpoint(out, state, keep_last=2, keep_every=None):
         row |= {"sha256": sha256_of(temporary), "saved_at": time.time()}
         manifest = read_manifest(out) or new_manifest(state.get("run", ""))
         there = [r for r in manifest["checkpoints"] if r["step"] != row["step"] and (out / r["file"]).is_file()]
-        manifest["checkpoints"] = [*there, row]
-        write_manifest(out, manifest)  # before the rename: a checkpoint that is there is always listed
+        before = [r["sha256"] for r in manifest["checkpoints"] if r["file"] == path.name and path.is_file()]
+        # before the rename: a checkpoint that is there is always listed, one that is being replaced under both its hashes
+        write_manifest(out, manifest | {"checkpoints": [*there, row | ({"replaces": before[0]} if before else {})]})
         temporary.replace(path)
         sync_folder(out)
         link_newest(out, path)
+        kept = steps_to_keep([r["step"] for r in [*there, row]], keep_last, keep_every)
+        write_manifest(out, manifest | {"checkpoints": [r for r in [*there, row] if r["step"] in kept]})
+        for file in checkpoint_files(out):
+            if step_of(file) not in kept and step_of(file) < row["step"]:
+                file.unlink()
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"checkpoint of step {state['step']} could not be written to {path}: {error}") from error
-    kept = steps_to_keep([r["step"] for r in manifest["checkpoints"]], keep_last, keep_every)
-    write_manifest(out, manifest | {"checkpoints": [r for r in manifest["checkpoints"] if r["step"] in kept]})
-    for file in checkpoint_files(out):
-        if step_of(file) not in kept and step_of(file) < row["step"]:
-            file.unlink()
+        why = "the disk is full" if is_full(out, error) else error  # asked before room is made
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"checkpoint of step {state['step']} could not be written to {path}: {why}") from error
+
+
+def is_full(folder, error):
+    """Whether an error of a write comes from a full disk; torch.save's says nothing of it, so what is free is asked too."""
+    try:
+        return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or shutil.disk_usage(folder).free < 2**20
+    except OSError:
+        return False
+
+
+def settle(out, manifest):
+    """The manifest after a kill while a checkpoint was being replaced: the row of the one that is there. -> manifest"""
+    for row in [row for row in manifest["checkpoints"] if "replaces" in row]:
+        before, path = row.pop("replaces"), out / row["file"]
+        if path.is_file() and sha256_of(path) == before:
+            row |= {"sha256": before, "bytes": path.stat().st_size}
+        write_manifest(out, manifest)
+    return manifest
+
+
+@contextlib.contextmanager
+def locked(out):
+    """
+    Holds out/.lock, so that no second run writes there, and removes the checkpoints that a killed one left half-written.
+
+    UserError where another holds it, or the folder cannot be written. A folder in which nothing was made is removed again.
+    """
+    lock = out / ".lock"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written: {error}") from error
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another run is writing to out={out}: wait for its end, or give another out=") from error
+        except OSError:
+            pass  # a file system without locks: better without than not at all
+        try:
+            for path in out.glob("ckpt-*.pt.tmp"):
+                if re.fullmatch(r"ckpt-\d{8,}\.pt\.tmp", path.name):
+                    path.unlink()
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if [path.name for path in out.iterdir()] == [lock.name]:
+                    lock.unlink()
+                    out.rmdir()
 
 
 def link_newest(out, path):
@@ -190,7 +255,7 @@ def newest_checkpoint(out, at_most=None):
     (the newest valid checkpoint in `out`, of a step of `at_most` or before; or None), [a sentence for each that was refused].
 
     What is refused is set aside as NAME.damaged once a valid one has been found: else the next rerun would meet it again.
-    UserError where there are checkpoints but none is valid: to begin anew is not for a program to decide.
+    UserError where there are checkpoints but none is valid, unless at_most is given: to begin anew is not for a program to decide.
     """
     files = checkpoint_files(out)
     if not files and not (out / "ckpt.pt").exists():
@@ -198,6 +263,8 @@ def newest_checkpoint(out, at_most=None):
     refused, said = [], []
     try:
         manifest = read_manifest(out)
+        if manifest is not None:
+            manifest = settle(out, manifest)
     except UserError as error:
         manifest = None
         said.append(f"{error}; it is written anew, and the checkpoints are judged by their checksums alone")
@@ -221,7 +288,7 @@ def newest_checkpoint(out, at_most=None):
         if manifest is None or refused:
             adopt(out, found.get("run", ""), manifest)
         return found, said
-    if at_most is not None and not refused:
+    if at_most is not None:
         return None, said
     raise UserError("; ".join(said) + "; there is no whole one before: delete them to begin anew")
 

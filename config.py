@@ -104,12 +104,15 @@ def build(cls, values, prefix=""):
 
 
 def main_guard(main):
-    """Runs main(argv) as a script: a UserError becomes one line on stderr and exit code 2."""
+    """Runs main(argv) as a script: a UserError becomes one line on stderr and exit code 2, Ctrl-C one line and 130."""
     try:
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(130)
 
 
 def help_text(cls, positional="config"):

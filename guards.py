@@ -11,6 +11,7 @@ import math
 import statistics
 
 import checkpoint
+from run_log import say
 from windows import data_step
 
 HISTORY = 128  # losses that a spike is measured against; none is called before there are so many
@@ -49,9 +50,13 @@ def roll_back(out, state, cfg):
     """
     last, in_a_row = state["step"], state["bad_in_a_row"]
     first = max(0, last + 1 - in_a_row if in_a_row else last - cfg.rollback_margin)
-    saved, _ = checkpoint.newest_checkpoint(out, at_most=first)
-    if saved is None:  # none as old is kept: what it has learned from stays in it
-        saved, _ = checkpoint.newest_checkpoint(out)
+    saved, refused = checkpoint.newest_checkpoint(out, at_most=first)
+    for sentence in refused:
+        say(sentence)
+    if saved is None:  # none as old is kept, or whole: what a later one has learned from stays in it
+        saved, refused = checkpoint.newest_checkpoint(out)
+        for sentence in refused:
+            say(sentence)
         first = max(first, saved["step"])
     bad = {data_step(step, state["left_out"]) for step in range(first, last + 1)}
     checkpoint.abandon_after(out, saved["step"])

@@ -119,16 +119,17 @@ def compile_checked(model, tokens_BT, targets_BT, machine, z_loss=0.0):
     if machine.cuda and importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     as_set, exact = model.model.checkpointing, 1.0 if machine.dtype == "bfloat16" else 0.1 if machine.cuda else 0.01
-    model.model.checkpointing = True  # plain and whole, the activations of a full micro-batch may not fit
-    plain_loss, plain = gradients(model, tokens_BT, targets_BT, machine, z_loss)
-    model.model.checkpointing = as_set
-    # of what a backward pass needs, keep the results of matrix products and attention and make the rest again, fused into
-    # the kernels that read it: see dev/LOG.md for what that saves
-    torch._functorch.config.aggressive_recomputation = True
-    # a graph for each shape: guessing which sizes may vary makes slower kernels
-    model.model.compile(dynamic=False)
-    cross_entropy.kernel["compiled"] = torch.compile(cross_entropy.loss_and_gradient, dynamic=False)
+    doing = "trying the plain model"
     try:
+        model.model.checkpointing = True  # plain and whole, the activations of a full micro-batch may not fit
+        plain_loss, plain = gradients(model, tokens_BT, targets_BT, machine, z_loss)
+        model.model.checkpointing, doing = as_set, "compiling"
+        # of what a backward pass needs, keep the results of matrix products and attention and make the rest again, fused into
+        # the kernels that read it: see dev/LOG.md for what that saves
+        torch._functorch.config.aggressive_recomputation = True
+        # a graph for each shape: guessing which sizes may vary makes slower kernels
+        model.model.compile(dynamic=False)
+        cross_entropy.kernel["compiled"] = torch.compile(cross_entropy.loss_and_gradient, dynamic=False)
         loss, grads = gradients(model, tokens_BT, targets_BT, machine, z_loss)
         apart, loss_apart = difference(plain, grads), abs(loss - plain_loss) / abs(plain_loss)
         if machine.cuda:
@@ -138,7 +139,8 @@ def compile_checked(model, tokens_BT, targets_BT, machine, z_loss=0.0):
             return None
         reason = f"compiled and plain differ: loss {loss:.5f} and {plain_loss:.5f}, gradients by {apart:.2%}"
     except Exception as error:  # whatever a compiler raises: there is a way without it
-        reason = f"compiling failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{doing} failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    model.model.checkpointing = as_set
     model.zero_grad(set_to_none=True)
     uncompile(model)
     return reason

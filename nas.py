@@ -17,6 +17,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import threading
 import time
@@ -33,19 +34,30 @@ PASSWORD = "PHOENIX_NAS_PASSWORD"
 CHUNK = 2**22  # bytes of a read or write: 4 MB are 35 ms of a gigabit network
 FIRST_RETRY, LAST_RETRY = 2.0, 300.0  # seconds to the next try, doubled from the one to the other
 FOLLOWS = ("log.jsonl", "loss.png", "sample.txt", "tokenizer/*", "tensorboard/*")  # of the run's folder, besides the checkpoints
+OURS = re.compile(r"ckpt-\d{8,}\.pt")
 SILENCE = 60  # seconds without an answer after which smbprotocol asks for one, and after as many more gives the connection up
 
 
 def check_settings(url, password_file):
-    """UserError for what is wrong with them whatever the network does."""
+    """UserError for what is wrong with them whatever the network does; it never shows the address, which may hold a password."""
     if url is not None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("", "smb") and parts.scheme not in fsspec.available_protocols():
-            raise UserError(f"{url} is of no kind that fsspec knows: smb://user@host/share/path, or {parts.scheme} is misspelt")
-        if parts.password is not None:
+        before_at = re.search(r"//(.*)@", url, re.DOTALL)  # before any parser, for each takes another part for the password
+        if before_at and ":" in before_at[1]:
             raise UserError(f"a password does not belong into the address of a NAS: put it into {PASSWORD} or nas_password_file")
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError as error:
+            raise UserError("the address of the NAS has a host or port that cannot be: smb://user@host:445/share/path") from error
+        if parts.scheme not in ("", "smb") and parts.scheme not in fsspec.available_protocols():
+            kind = parts.scheme if "://" in url else "the address of the NAS"
+            raise UserError(f"{kind} is of no kind that fsspec knows: smb://user@host/share/path would be right")
+        if "::" in re.sub(r"\[[^]]*\]", "", url):
+            raise UserError("the address of the NAS chains several with '::', which a copy cannot go through: give one")
+        if parts.scheme == "smb" and "?" in url:
+            raise UserError("the address of the NAS has a '?', which smb:// does not know: smb://user@host/share/path")
         if parts.scheme == "smb" and (not parts.hostname or not parts.path.strip("/")):
-            raise UserError(f"{url} lacks a host or a share: smb://user@host/share/path would be right")
+            raise UserError("the address of the NAS lacks a host or a share: smb://user@host/share/path would be right")
     read_password(password_file)
 
 
@@ -58,6 +70,8 @@ def read_password(password_file):
         mode, text = path.stat().st_mode, path.read_text()
     except OSError as error:
         raise UserError(f"nas_password_file={path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:  # whose text holds the password
+        raise UserError(f"nas_password_file={path} is no text in UTF-8") from None
     if stat.S_IMODE(mode) & 0o077:
         raise UserError(f"nas_password_file={path} can be read by others: chmod 600 {path}")
     return text.rstrip("\r\n")
@@ -177,6 +191,7 @@ class Mirror:
         self.url, self.out, self.say, self.password_file = url, Path(out), say, password_file
         self.keep_last, self.keep_every = keep_last, keep_every
         self.sent = {}  # sha256 of what lies over there, by name, as far as this process has verified it
+        self.known = set()  # names of the checkpoints that are this run's over there: listed there, or put by this process
         self.trouble = None
         self.news, self.idle, self.lock = threading.Event(), threading.Event(), threading.Lock()
         self.closing, self.ending = threading.Event(), threading.Event()  # being waited for; over
@@ -212,16 +227,20 @@ class Mirror:
         """Waits for up to `secs` until all is over there. -> a sentence that says what is missing then"""
         self.changed()
         self.closing.set()  # a try that is due in minutes is made now
-        done = self.idle.wait(secs)
+        began = time.monotonic()
+        try:
+            done = self.idle.wait(secs)
+        except KeyboardInterrupt:  # who waits has had enough of it: what is missing is said as at the wait's end
+            done = False
         self.ending.set()
         self.news.set()
         if done:
             self.thread.join(timeout=10)
-        missing = self.missing()
+        waited, missing = duration(min(secs, time.monotonic() - began)), self.missing()
         if not missing:
             return f"nas: {self.url} holds a verified copy of all"
         why = f" ({self.trouble})" if self.trouble else ""
-        return f"nas: {self.url} lacks {', '.join(missing)} after {duration(secs)} of waiting{why}: the same command sends them"
+        return f"nas: {self.url} lacks {', '.join(missing)} after {waited} of waiting{why}: the same command sends them"
 
     def _followers(self):
         paths = sorted(path for pattern in FOLLOWS for path in self.out.glob(pattern) if path.is_file())
@@ -268,11 +287,20 @@ class Mirror:
         if there is not None and there["run"] != local["run"]:
             raise UserError(f"{self.url} holds the checkpoints of another run: give another nas=, or empty that folder")
         sizes = self.share.sizes()
+        if there is None:
+            foreign = [name for name in sizes if OURS.fullmatch(name) and name not in self.known]
+            if foreign:
+                raise UserError(f"{self.url} holds {foreign[0]} of another run and no {checkpoint.MANIFEST}: give another nas=")
+            self.sent.pop(checkpoint.MANIFEST, None)
+            self._list(local, {})  # from now on the folder is this run's, also when the first upload is killed
+        else:
+            self.known |= {row["file"] for row in there["checkpoints"]}
         listed = {row["file"]: row for row in there["checkpoints"] if sizes.get(row["file"]) == row["bytes"]} if there else {}
         for name in [name for name, row in listed.items() if row["sha256"] in local["abandoned"]]:
             del listed[name]
         for row in sorted(local["checkpoints"], key=lambda row: -row["step"]):
             if listed.get(row["file"], {}).get("sha256") != row["sha256"]:
+                self.known.add(row["file"])
                 try:
                     arrived = self.share.put(row["file"], local_chunks(self.out / row["file"]))
                 except FileNotFoundError:
@@ -290,9 +318,10 @@ class Mirror:
                 self.sent[name] = self.share.put(name, [data])
         kept = checkpoint.steps_to_keep([row["step"] for row in listed.values()], self.keep_last, self.keep_every)
         self._list(local, {name: row for name, row in listed.items() if row["step"] in kept})
-        for name in self.share.sizes():
-            listed_no_more = name.startswith("ckpt-") and name.endswith(".pt") and name not in listed
-            if listed_no_more or listed.get(name, {}).get("step") not in {None, *kept} or name.endswith(".partial"):
+        uploads = {f"{name}.partial" for name in (checkpoint.MANIFEST, *(name for name, _ in self._followers()))}
+        for name in self.share.sizes():  # what others have put there is theirs
+            pruned = name in self.known and OURS.fullmatch(name) and listed.get(name, {}).get("step") not in kept
+            if pruned or name in uploads or (name.endswith(".partial") and OURS.fullmatch(name.removesuffix(".partial"))):
                 self.share.remove(name)
 
     def _list(self, local, listed):

@@ -6,7 +6,8 @@ compared with measurements in benchmarks/README.md.
 """
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -73,48 +74,54 @@ CARDS = [
 
 
 def card_named(text):
-    """The card that a driver's or a person's name means, or None; a laptop's is another chip under the same name."""
-    words = f" {text.lower().replace('-', ' ')} "
+    """The card that a driver's or a person's name means, or None; a laptop's and a "D" are other chips under the same name."""
+    words = f" {' '.join(re.split(r'[^a-z0-9]+', text.lower()))} "
     found = [card for card in CARDS if f" {card.name.lower().replace('-', ' ')} " in words]
-    return None if "laptop" in words else max(found, key=lambda card: len(card.name), default=None)
+    other_chip = re.search(r" (laptop|mobile|max q|d) ", words)
+    return None if other_chip else max(found, key=lambda card: len(card.name), default=None)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def static_gb(params, matrices, optimizer, compiled):
+def static_gb(params, matrices, optimizer, copied):
     """
-    Weights and gradients in fp32; AdamW's two moments, of which Muon keeps one for the layers' matrices; uncompiled, autocast's
-    copy of the weights in bfloat16. params, matrices: how many there are.
+    Weights and gradients in fp32; AdamW's two moments, of which Muon keeps one for the layers' matrices; where `copied`,
+    autocast's copy of the weights in bfloat16. params, matrices: how many there are.
     """
     moments = 8 * params - (4 * matrices if optimizer == "muon" else 0)
-    return (4 * params + 4 * params + moments + (0 if compiled else 2 * params)) / 1e9
+    return (4 * params + 4 * params + moments + (2 * params if copied else 0)) / 1e9
 
 
 def activation_bytes(cfg, compiled, checkpointing):
     """
-    Bytes that a token leaves for the backward pass, all layers (bfloat16). Compiled: the residual stream twice, q, k, v and what
-    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also the norms' inputs and results
-    in fp32 and rounded, what goes into the products, silu(gate) and its product with up.
+    Bytes that a token leaves for the backward pass, all layers, in cfg.dtype. Compiled: the residual stream twice, q, k, v and what
+    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also the norms' inputs and results,
+    what goes into the products, silu(gate) and its product with up; in bfloat16 what is rounded in fp32 too.
     """
     D, F, H = cfg.d_model, cfg.d_ff, cfg.n_head
-    compiled_bytes = 2 * (2 * D + 4 * D + 2 * F) + 4 * H
-    plain_bytes = EAGER_D * D + EAGER_F * F + 4 * H
-    layer = compiled_bytes if compiled else plain_bytes
-    return cfg.n_layer * 2 * D + layer if checkpointing else cfg.n_layer * layer
+    width = WIDTH[cfg.dtype]
+    per_D, per_F = (6 * width, 2 * width) if compiled else EAGER[cfg.dtype]
+    layer = per_D * D + per_F * F + 4 * H
+    return cfg.n_layer * width * D + layer if checkpointing else cfg.n_layer * layer
 
 
-EAGER_D, EAGER_F = 28, 8  # bytes a layer, token and unit of width that the uncompiled model keeps: tests/test_plan.py counts them
+WIDTH = {None: 2, "bfloat16": 2, "float32": 4}  # bytes of what the matrix products take and give
+# bytes a layer, token and unit of d_model and of d_ff that the uncompiled model keeps: tests/test_train_plan.py counts them
+EAGER = {None: (28, 8), "bfloat16": (28, 8), "float32": (40, 16)}
 
 
 def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, checkpointing=False):
     """Greatest memory of a step, the CUDA context with it."""
-    tokens, D = micro_batch * cfg.seq_len, cfg.d_model
-    chunk = min(2**25, tokens * vocab_size) * (2 + 4 + 2 + (0 if compiled else 4))  # logits, log p, gradient, a temporary
-    head = vocab_size * D * (4 + 2) + tokens * D * (2 + 2)  # the head's gradient of a micro-batch, its weight; h, its gradient
-    layer = tokens * (6 * cfg.d_ff + 8 * D)  # gradients inside the layer that is being gone back through
+    tokens, D, width = micro_batch * cfg.seq_len, cfg.d_model, WIDTH[cfg.dtype]
+    copied = width == 2
+    chunk = min(2**25, tokens * vocab_size) * (width + 4 + width + (0 if compiled else 4))  # logits, log p, gradient, a temporary
+    # the head's gradient of a micro-batch, its weight rounded; h, its gradient
+    head = vocab_size * D * (4 + (width if copied else 0)) + tokens * D * 2 * width
+    layer = tokens * width * (3 * cfg.d_ff + 4 * D)  # gradients inside the layer that is being gone back through
     activations = tokens * activation_bytes(cfg, compiled, checkpointing)
-    return CONTEXT_GB + static_gb(params, matrices, cfg.optimizer, compiled) + (activations + max(chunk + head, head + layer)) / 1e9
+    static = static_gb(params, matrices, cfg.optimizer, copied and not compiled)
+    return CONTEXT_GB + static + (activations + max(chunk + head, head + layer)) / 1e9
 
 
 def checkpoint_gb(params, matrices, optimizer):
@@ -145,7 +152,8 @@ def plan(cfg, model, vocab_size, card, found, train_tokens=None):
     sizes = [2**n for n in range(8)]
     peaks = {(m, c): peak_gb(cfg, vocab_size, params, matrices, m, compiled, c) for m in sizes for c in (False, True)}
     best = choose(cfg, peaks, room)
-    lines = [f"card      {card.name} ({found}): {card.tflops:.1f} TFLOPS bfloat16, {card.gib:g} GiB, {card.watts} W"]
+    tflops, precision = (card.tflops / 2, "TF32") if cfg.dtype == "float32" else (card.tflops, "bfloat16")  # on all of these cards
+    lines = [f"card      {card.name} ({found}): {tflops:.1f} TFLOPS {precision}, {round(card.gib, 1):g} GiB, {card.watts} W"]
     lines += [
         f"model     {params / 1e6:.1f} M parameters, {model.flops_per_token() / 1e6:.1f} MFLOP a token, context {cfg.seq_len}"
     ]
@@ -172,8 +180,10 @@ def plan(cfg, model, vocab_size, card, found, train_tokens=None):
         advice += " --grad_checkpointing=True" if checkpointing else ""
     used = peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled, checkpointing)
     lines += [f"          {advice}; peak {used:.1f} GB"]
+    if compiled:
+        lines += ["          the peak of the compiled model is calculated, and not yet measured on a GPU"]
     share = UTILISATION[card.kind] * (0.78 if checkpointing else 1.0) * (1.0 if compiled else 0.6)
-    rate = share * card.tflops * 1e12 / model.flops_per_token()
+    rate = share * tflops * 1e12 / model.flops_per_token()
     secs, step_secs = cfg.steps * cfg.tokens_per_step / rate, cfg.tokens_per_step / rate
     disk, every = checkpoint_gb(params, matrices, cfg.optimizer), min(cfg.ckpt_every * step_secs, cfg.ckpt_minutes * 60)
     kept = cfg.keep_last + (math.ceil(cfg.steps / cfg.keep_every) if cfg.keep_every else 0)
@@ -194,8 +204,11 @@ def main(cfg):
         if card is None:
             raise UserError(f"card={cfg.card!r} is not known: there are {', '.join(c.name for c in CARDS)}")
     else:
-        card = card_named(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
-        found = "the one here"
+        card, found = None, "the one here"
+        if torch.cuda.is_available():
+            here = torch.cuda.get_device_properties(cfg.device if (cfg.device or "").startswith("cuda") else "cuda")
+            card = card_named(here.name)
+            card = card and replace(card, gib=here.total_memory / 2**30)  # some names stand for several sizes
         if card is None:
             card, found = card_named("RTX 3080 Ti"), "no known card is here: --card= names another"
     vocab_size, train_tokens = cfg.vocab_size or 32768, None

@@ -11,12 +11,13 @@ import math
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from checkpoint import write_atomically
+from checkpoint import is_full, write_atomically
 
 
 def say(text):
@@ -57,28 +58,56 @@ class RunLog:
 
     def __init__(self, out, until, left_out=()):
         self.path, self.folder = out / "log.jsonl", out / "tensorboard"
+        self.failed = self.behind = False  # a write has failed, and that was said; log.jsonl lacks rows that are in self.rows
         self.rows, self.events = read_rows(self.path), None
         self.back_to(until, left_out)
 
     def back_to(self, step, left_out=()):
         """Takes back the rows after `step`, and of rollbacks that the state does not know: all that is done and logged anew."""
         self.rows = [row for row in self.rows if row["step"] <= step and set(row.get("left_out", ())) <= set(left_out)]
-        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
-        if self.events is not None:
-            self.events.close()
-            self.events = None
+        self.behind = True
+        self._write()
+        self.close_events()
         self.purge_step = step + 1
 
     def row(self, **row):
         row = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
         self.rows.append(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        self._write(row)
+        with self._or_said():
+            self._add_events(row)
+
+    @contextmanager
+    def _or_said(self):
+        """What cannot be written to a log does not end a run: it is said once, and the rows are written when they can be."""
+        try:
+            yield
+        except OSError as error:
+            if not self.failed:
+                why = "the disk is full" if is_full(self.path.parent, error) else error
+                say(f"the log in {self.path.parent} cannot be written: {why}; training goes on")
+            self.failed = True
+
+    def _write(self, row=None):
+        """The row to log.jsonl; all of them where some could not be written before."""
+        late, self.behind = self.behind, True
+        with self._or_said():
+            if late:
+                write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+            elif row is not None:
+                with self.path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            self.behind = False
+
+    def _add_events(self, row):
         if self.events is None:
             from tensorboardX import SummaryWriter  # a part of a second that --help and --plan need not pay
 
             suffix = f".{time.time_ns() % 10**9:09d}"  # its names have seconds: a rollback within one would write over the file
             self.events = SummaryWriter(str(self.folder), purge_step=self.purge_step, flush_secs=10, filename_suffix=suffix)
+            file = self.events.file_writer.event_writer._ev_writer  # an error would end its thread, and then a full queue the run
+            for name in ("write_event", "flush", "close"):
+                setattr(file, name, self._guarded(getattr(file, name)))
         for name, value in row.items():
             if isinstance(value, (int, float)) and name != "step":
                 kind = "validation" if name.startswith("val_") else "zero_shot" if "/" in name else "training"
@@ -89,10 +118,22 @@ class RunLog:
         if self.events is not None:
             self.events.flush()
 
+    def _guarded(self, method):
+        def guarded(*args):
+            with self._or_said():
+                return method(*args)
+
+        return guarded
+
+    def close_events(self):
+        events, self.events = self.events, None
+        with self._or_said():
+            if events is not None:
+                events.close()
+
     def close(self):
-        if self.events is not None:
-            self.events.close()
-            self.events = None
+        self._write()
+        self.close_events()
 
     def plot(self, title):
         """loss.png: the training loss of each logged step, its running mean, the validation loss and the rollbacks, over tokens."""
@@ -122,5 +163,6 @@ class RunLog:
         if train or val:
             ax.legend(frameon=False)
         path = self.path.with_name("loss.png")
-        figure.savefig(path.with_suffix(".tmp"), format="png")
-        path.with_suffix(".tmp").replace(path)
+        with self._or_said():
+            figure.savefig(path.with_suffix(".tmp"), format="png")
+            path.with_suffix(".tmp").replace(path)

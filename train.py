@@ -92,9 +92,7 @@ class Train:
     grad_checkpointing: bool = False  # recompute activations: about 1/10 of their memory for a quarter more work
     deterministic: bool = True  # only operations that repeat to the bit: without it a resumed run on cuda may differ
     cpu_threads: int | None = None  # threads of a CPU run; None: torch's choice
-    gpu_memory_gb: float | None = (
-        None  # cap of the allocator in GiB, to try on a large card what fits a small one; None: the card's
-    )
+    gpu_memory_gb: float | None = None  # cap of the allocator in GiB: to try what fits a smaller card; None: the card's
     # what is seen and kept
     eval_every: int = 250  # steps between two validations; also at the start and the end
     eval_tokens: int = 1_048_576  # tokens of the validation, always the same windows, spread over the val split
@@ -128,6 +126,8 @@ def check_settings(cfg):
     for name in at_least_0.split():
         if not 0 <= getattr(cfg, name) < math.inf:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0")
+    if cfg.seed >= 2**63:
+        raise UserError(f"seed={cfg.seed} must be below 2^63")
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(cfg, name) < 1:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0 and below 1")
@@ -166,6 +166,12 @@ def main(argv):
     check_settings(cfg)
     if cfg.plan:
         return plan.main(cfg)
+    with checkpoint.locked(Path(cfg.out)):
+        return run(cfg, argv)
+
+
+def run(cfg, argv):
+    """The run, from its newest checkpoint in `out` to its end or a signal. -> exit code"""
     here = machine.prepare(cfg)
     device = here.device
 
@@ -250,7 +256,8 @@ def main(argv):
             torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
         state.update({name: saved.get(name, state[name]) for name in state})
 
-    if saved:
+    begun = saved is not None
+    if begun:
         restore(saved)
     del saved  # a second copy of the weights
     went_on, secs_before, began = state["step"], state["secs"], time.perf_counter()
@@ -304,7 +311,7 @@ def main(argv):
     width, height = shutil.get_terminal_size()  # never 0, where tqdm's own look at a container's terminal is, and hides the bar
     progress = tqdm(total=cfg.steps, initial=went_on, unit="step", ncols=width, nrows=height, disable=no_bar)
     saved_at, said_at, rate, done = time.perf_counter(), time.perf_counter(), 0.0, 0
-    rollbacks_here, furthest = 0, -guards.HISTORY - 1
+    rollbacks_here, place = 0, -math.inf
     with signals_noted() as stops, ThreadPoolExecutor(1) as reader, progress:
         ahead = reader.submit(fetch, went_on)
         if mirror:
@@ -312,7 +319,8 @@ def main(argv):
         if went_on == 0:
             check_val()
             state |= {"first_val_loss": state["val_loss"], "first_val_bpb": state["val_bpb"]}
-            save()  # where a rollback can always go; and a disk or a share that cannot be written is met now
+            if not begun:  # else it is there already
+                save()  # where a rollback can always go; and a disk or a share that cannot be written is met now
         while state["step"] < cfg.steps:
             step_began = time.perf_counter()
             tokens_BT, targets_BT = ahead.result()
@@ -330,10 +338,12 @@ def main(argv):
                 say(f"step {state['step'] + 1}: {reason}: update skipped ({state['skipped']} in all)")
             if action == "roll back":
                 last = state["step"]
-                rollbacks_here = rollbacks_here + 1 if last <= furthest + guards.HISTORY else 1
-                furthest = max(furthest, last)
+                if last > place + cfg.rollback_margin:  # past the place that sent it back before: this is another
+                    rollbacks_here, place = 0, last
+                rollbacks_here += 1
                 if rollbacks_here > guards.MAX_ROLLBACKS:
-                    raise FloatingPointError(f"step {last + 1}: {reason}; {guards.MAX_ROLLBACKS} rollbacks brought no way past it")
+                    why = f"{guards.MAX_ROLLBACKS} rollbacks brought no way past it"
+                    raise UserError(f"step {last + 1}: {reason}; {why}: a lower lr, a higher spike_z or rollback_after may")
                 restore(guards.roll_back(out, state, cfg))
                 log.back_to(state["step"], state["left_out"])
                 about_it = {"rollback_from": last + 1, "reason": reason, "left_out": state["left_out"]}
@@ -390,10 +400,15 @@ def main(argv):
     # ---- the end
     if went_on < cfg.steps or not (out / "sample.txt").is_file():
         text = sample(model, out / "tokenizer" / "tokenizer.json", meta["eot"], cfg, device)
-        (out / "sample.txt").write_text(text + "\n")
+        try:
+            (out / "sample.txt").write_text(text + "\n")
+        except OSError as error:
+            say(f"{out / 'sample.txt'} could not be written: {error.strerror}")
+    else:
+        text = (out / "sample.txt").read_text()
     draw()
     log.close()
-    say("sample: " + (out / "sample.txt").read_text().strip())
+    say("sample: " + text.strip())
     if mirror:
         say(mirror.close(secs=60 * cfg.nas_wait))
     energy = f", {state['kwh']:.2f} kWh" if state["kwh"] else ""

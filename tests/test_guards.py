@@ -13,6 +13,7 @@ import torch
 import checkpoint
 import guards
 import train
+from config import UserError
 from data_engine import shards
 from model import Phoenix
 from tests.training import STEPS, at_step, losses, make_data, once, quick, run, weights_hash
@@ -174,5 +175,23 @@ def test_fewer_in_a_row_are_skipped_and_no_more(tiny_data, tmp_path, monkeypatch
 def test_a_run_that_finds_no_way_past_gives_up(tiny_data, tmp_path, monkeypatch):
     nan = torch.tensor(math.nan, requires_grad=True)
     monkeypatch.setattr(Phoenix, "objective", lambda self, *_: (nan * self.model.norm.weight.sum(), nan.detach()))
-    with pytest.raises(FloatingPointError, match=r"step 2: .* 5 rollbacks brought no way past it"):
+    with pytest.raises(UserError, match=r"step 2: .* 5 rollbacks brought no way past it: .* spike_z or rollback_after"):
         run(tiny_data, tmp_path / "out", rollback_after=2)
+
+
+def test_a_run_whose_every_rollback_got_past_its_place_goes_on(tiny_data, tmp_path, monkeypatch):
+    nan_at(monkeypatch, tiny_data, range(2, 24, 3))
+    assert run(tiny_data, tmp_path / "out", rollback_after=1, rollback_margin=0, steps=16) == 0
+    saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
+    assert saved["rollbacks"] > guards.MAX_ROLLBACKS and saved["step"] == 16
+
+
+def test_a_rollback_whose_older_checkpoints_are_damaged_uses_the_newest(tmp_path, capsys):
+    for step in (5, 10):
+        state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": step, "tokens": step}
+        checkpoint.save_checkpoint(tmp_path, state)
+    (tmp_path / "ckpt-00000005.pt").write_bytes(b"")
+    state = guards.new_state() | {"step": 12, "rollbacks": 0}
+    saved = guards.roll_back(tmp_path, state, train.Train(data="", out="", rollback_margin=4))
+    assert (saved["step"], saved["left_out"]) == (10, [10, 11, 12])
+    assert "ckpt-00000005.pt is damaged" in capsys.readouterr().out

@@ -53,6 +53,16 @@ def test_a_compiler_that_fails_is_done_without(micro_batch, compiler):
     assert model.loss(tokens_BT, targets_BT).isfinite()
 
 
+def test_a_plain_model_that_fails_at_the_check_is_a_reason_too(micro_batch, compiler, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = micro_batch[0]
+    monkeypatch.setattr(machine, "gradients", full)
+    assert "trying the plain model failed: OutOfMemoryError: CUDA" in machine.compile_checked(*micro_batch, PLAIN)
+    assert model.model.checkpointing is False and "compiled" not in cross_entropy.kernel
+
+
 @pytest.mark.slow
 def test_the_real_compiler_gives_the_plain_models_loss_and_gradients(micro_batch):
     _, tokens_BT, targets_BT = micro_batch

@@ -52,7 +52,8 @@ def assert_copied(folder, out):
     """The share's folder holds what `out` holds, byte for byte, listed, and nothing else."""
     there, here = checkpoint.read_manifest(folder), checkpoint.read_manifest(out)
     assert there == here
-    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - {"ckpt.pt", "manifest.json"}
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    files -= {"ckpt.pt", "manifest.json", ".lock"}
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"manifest.json"} == files
     for name in files:
         assert (folder / name).read_bytes() == (out / name).read_bytes(), name
@@ -238,6 +239,30 @@ def test_another_runs_folder_is_left_alone(tmp_path):
     assert {path: path.read_bytes() for path in there.iterdir()} == before
 
 
+def test_files_of_others_in_the_folder_stay(tmp_path):
+    out, there = tmp_path / "out", tmp_path / "there"
+    there.mkdir()
+    foreign = {"ckpt-best.pt", "ckpt-epoch3.pt", "thesis.partial", "ckpt-final.pt.partial", "notes.txt"}
+    for name in foreign:
+        (there / name).write_text("mine")
+    for step in (5, 10, 15, 20):
+        make_run(out, [step], keep=2)
+        assert "verified copy" in mirrored(f"file://{there}", out, keep_last=2)[-1]
+        (there / "ckpt-00000007.pt").write_text("mine")  # of our kind of name, but no manifest has listed it
+    assert {p.name for p in there.iterdir() if p.read_bytes() == b"mine"} == foreign | {"ckpt-00000007.pt"}
+    assert {p.name for p in there.iterdir()} == foreign | {f"ckpt-{n:08d}.pt" for n in (7, 15, 20)} | {"manifest.json"}
+
+
+def test_checkpoints_without_a_manifest_are_another_runs(tmp_path):
+    out, there = tmp_path / "out", tmp_path / "there"
+    make_run(out, [5])
+    there.mkdir()
+    (there / "ckpt-00000005.pt").write_text("mine")
+    mirror = nas.Mirror(f"file://{there}", out, 9, None, say=lambda text: None)
+    assert "holds ckpt-00000005.pt of another run and no manifest.json" in mirror.close(0.3)
+    assert [(p.name, p.read_text()) for p in there.iterdir()] == [("ckpt-00000005.pt", "mine")]
+
+
 def test_what_arrives_damaged_is_sent_again(tmp_path, monkeypatch):
     out, there, damaged = tmp_path / "out", tmp_path / "there", []
     make_run(out, [5])
@@ -253,6 +278,18 @@ def test_what_arrives_damaged_is_sent_again(tmp_path, monkeypatch):
     said = mirrored(f"file://{there}", out)
     assert damaged and "read back with another sha256" in said[0] and "verified copy" in said[-1]
     assert checkpoint.sha256_of(there / "ckpt-00000005.pt") == checkpoint.read_manifest(out)["checkpoints"][0]["sha256"]
+
+
+def test_ctrl_c_ends_the_wait_and_says_what_is_missing(tmp_path, monkeypatch):
+    make_run(tmp_path / "out", [5])
+    (tmp_path / "file").write_text("")
+    mirror = nas.Mirror(f"file://{tmp_path}/file/x", tmp_path / "out", 9, None, say=lambda text: None)
+
+    def interrupted(secs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mirror.idle, "wait", interrupted)
+    assert "lacks ckpt-00000005.pt after 0 s of waiting" in mirror.close(600)
 
 
 def test_checkpoints_that_a_rollback_took_back_go_there_too(tmp_path):
@@ -273,6 +310,34 @@ def test_lag_counts_what_is_not_verified_over_there(tmp_path):
     mirror.changed()
     assert mirror.lag()[0] == 2 and mirror.status().startswith("nas 2 behind, ")
     assert "lacks ckpt-00000005.pt, ckpt-00000010.pt after" in mirror.close(0.2)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("smb://user:s3c/retpw@host/share/x", "a password does not belong"),
+        ("smb://user:s3c#retpw@host/share/x", "a password does not belong"),
+        ("smb://user:s3c?retpw@host/share/x", "a password does not belong"),
+        ("smb://user:s3c@retpw@host/share/x", "a password does not belong"),
+        ("smbb://user:s3cretpw@host/share/x", "a password does not belong"),
+        ("simplecache::smb://user:s3cretpw@host/share/x", "a password does not belong"),
+        ("smb:user:s3cretpw@host/share/x", "lacks a host or a share"),
+        ("smb://user@host:notaport/share", "host or port that cannot be"),
+        ("smb://user@[::1/share", "host or port that cannot be"),
+        ("smb://user@host/share?a=s3cretpw", "has a '[?]'"),
+        ("simplecache::file:///s3cretpw", "fsspec knows|chains several"),
+        ("smbb://user@host/s3cretpw", "smbb is of no kind"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_and_never_shown(url, sentence):
+    with pytest.raises(UserError, match=sentence) as error:
+        nas.check_settings(url, None)
+    assert "s3c" not in str(error.value) and "retpw" not in str(error.value)
+
+
+def test_addresses_that_can_be_are_taken():
+    for url in ("smb://user@host:445/share/a b", "smb://user@[::1]/share", "file:///dir", "out/copy", None):
+        nas.check_settings(url, None)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +365,10 @@ def test_a_password_file_that_others_can_read_is_refused(tmp_path):
         nas.check_settings("smb://user@host/share", file)
     file.chmod(0o600)
     assert nas.read_password(file) == "secret"
+    file.write_bytes(b"secret\xff\n")
+    with pytest.raises(UserError, match=r"is no text in UTF-8") as error:
+        nas.read_password(file)
+    assert "secret" not in str(error.value)
 
 
 def test_a_manifest_from_elsewhere_cannot_name_a_file_outside_the_folder(tmp_path):

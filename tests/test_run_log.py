@@ -1,7 +1,9 @@
 """What a run leaves to be looked at: rows, TensorBoard's events with the same numbers, a plot."""
 
+import errno
 import json
 import struct
+from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event
 
@@ -81,3 +83,25 @@ def test_a_value_that_is_not_finite_is_null_and_a_plot_is_drawn_of_little(tmp_pa
 
 def test_durations_are_said_as_people_say_them():
     assert [duration(s) for s in (12, 90, 7200)] == ["12 s", "1.5 min", "2.0 h"]
+
+
+def test_a_full_disk_is_said_once_and_the_rows_are_written_later(tmp_path, monkeypatch, capsys):
+    log = RunLog(tmp_path, until=-1)
+    log.row(step=1, tokens=1, loss=1.0)
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: fail())
+        patch.setattr(log.events.file_writer.event_writer._ev_writer._py_recordio_writer, "flush", fail)
+        for step in range(2, 30):  # more than wait in the queue of TensorBoard's thread
+            log.row(step=step, tokens=step, loss=1.0)
+        log.plot("full")
+        log.flush()
+    log.row(step=30, tokens=30, loss=1.0)
+    log.close()
+    assert capsys.readouterr().out.count("the disk is full; training goes on") == 1
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == list(range(1, 31))
+    assert len(scalars(tmp_path / "tensorboard")["training/loss"]) == 30

@@ -1,6 +1,8 @@
 """Laws of the trainer: the order of the data, accumulation, and runs stopped in every way that end with the same weights."""
 
 import contextlib
+import dataclasses
+import errno
 import hashlib
 import math
 import os
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from tokenizers import Tokenizer
 
 import checkpoint
 import train
-from config import UserError, main_guard
+from config import UserError, help_text, main_guard
 from data_engine import shards
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
 from tests.training import PLAIN, ROOT, STEPS, TEXT, Launcher, arguments, at_step, losses, make_data, once, quick, run, weights_hash
@@ -138,7 +141,7 @@ def test_validation_leaves_special_tokens_out_of_bits_per_byte(data):
 def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
     names = {p.name for p in straight.iterdir()}
     kept = {f"ckpt-{step:08d}.pt" for step in (15, 20, 24)}
-    assert names == kept | {"ckpt.pt", "manifest.json", "log.jsonl", "loss.png", "sample.txt", "tokenizer", "tensorboard"}
+    assert names == kept | {".lock", "ckpt.pt", "manifest.json", "log.jsonl", "loss.png", "sample.txt", "tokenizer", "tensorboard"}
     _, saved = from_checkpoint(straight / "ckpt.pt")
     assert saved["tokens"] == STEPS * 64 and saved["skipped"] == 0 and saved["settings"]["lr"] == 1e-2
     assert saved["val_loss"] < saved["first_val_loss"] - 1 and 0 < saved["val_bpb"] < saved["first_val_bpb"]
@@ -259,6 +262,88 @@ def test_settings_that_break_a_run_are_refused_and_others_are_said(data, tmp_pat
     assert "changed since the checkpoint: lr 0.01 -> 0.02; the weights" in capsys.readouterr().out
 
 
+def test_a_run_that_stopped_at_step_0_goes_on_from_it_as_saved(data, straight, tmp_path, monkeypatch):
+    def crash():
+        raise ZeroDivisionError
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        at_step(patch, 1, once(crash))
+        with pytest.raises(ZeroDivisionError):
+            run(data, out)
+    before = (out / "ckpt-00000000.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        at_step(patch, 3, once(crash))
+        with pytest.raises(ZeroDivisionError):
+            run(data, out)
+    assert (out / "ckpt-00000000.pt").read_bytes() == before
+    assert run(data, out) == 0
+    assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_killed_while_a_step_is_replaced_one_of_the_two_is_there(tmp_path, monkeypatch, calls):
+    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": 0, "tokens": 0}
+    checkpoint.save_checkpoint(tmp_path, state | {"which": "old"})
+    left, replace = [None] * calls, Path.replace
+
+    class Kill(BaseException):
+        pass
+
+    def killed(path, target):
+        if not left:
+            raise Kill
+        left.pop()
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with contextlib.suppress(Kill):
+            checkpoint.save_checkpoint(tmp_path, state | {"which": "new"})
+    for _ in range(2):
+        found, said = checkpoint.newest_checkpoint(tmp_path)
+        assert found["which"] == ("old" if calls < 2 else "new") and not said
+    (row,) = checkpoint.read_manifest(tmp_path)["checkpoints"]
+    assert row["sha256"] == checkpoint.sha256_of(tmp_path / "ckpt-00000000.pt") and "replaces" not in row
+
+
+def test_two_runs_in_one_folder_are_refused_and_half_written_files_go(data, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("ckpt-00000005.pt.tmp", "ckpt-best.pt.tmp"):
+        (out / name).write_bytes(b"half")
+    with checkpoint.locked(out):
+        assert [path.name for path in out.glob("*.tmp")] == ["ckpt-best.pt.tmp"]  # which is not ours
+        with pytest.raises(UserError, match="another run is writing to out="):
+            run(data, out)
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "ckpt-best.pt.tmp"]
+
+
+def test_a_full_disk_at_the_end_of_a_save_is_a_sentence(tmp_path, monkeypatch):
+    write, calls = checkpoint.write_manifest, []
+
+    def full(out, manifest):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(out, manifest)
+
+    monkeypatch.setattr(checkpoint, "write_manifest", full)
+    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": 0, "tokens": 0}
+    with pytest.raises(UserError, match=r"step 0 could not be written to .*: the disk is full"):
+        checkpoint.save_checkpoint(tmp_path, state)
+    assert checkpoint.newest_checkpoint(tmp_path)[0]["step"] == 0
+
+
+def test_ctrl_c_outside_the_loop_is_one_line_and_130(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as exit_:
+        main_guard(interrupted)
+    assert exit_.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
+
+
 # ---- bad input -----------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +374,7 @@ def flip(folder, name):
         (None, {"seq_len": 4096, "tokens_per_step": 8192}, "a window is seq_len=4096"),
         (None, {"tokens_per_step": 65}, "must be a multiple of micro_batch*seq_len=32"),
         (None, {"steps": 0}, "steps=0 must be at least 1"),
+        (None, {"seed": 1e20}, "must be below 2^63"),
         (None, {"n_head": 3}, "must be a multiple of 2*n_head=6"),
         (None, {"dtype": "float8"}, "dtype must be"),
         (None, {"device": "gpu"}, "device=gpu is not known"),
@@ -312,6 +398,12 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(data, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=f"out={tmp_path / 'file' / 'out'} cannot be written"):
         run(data, tmp_path / "file" / "out")
+
+
+def test_every_setting_has_its_text_in_the_help():
+    rows = [line for line in help_text(train.Train).splitlines() if line.startswith("  --")]
+    assert len(rows) == len(dataclasses.fields(train.Train))
+    assert [row for row in rows if not row.partition("=")[2].strip().partition("  ")[2].strip()] == []
 
 
 @pytest.mark.parametrize("config", ["125m", "quickstart"])
