@@ -94,7 +94,8 @@ class Steady:
         self.trouble = None  # the FetchError that ended it
 
     def read(self, n=-1):
-        data = self._persistently(lambda file: file.read(n))
+        rest = None if n is None or n < 0 else n  # pyarrow's files take no -1
+        data = self._persistently(lambda file: file.read(rest))
         self.at += len(data)
         return data
 
