@@ -294,13 +294,14 @@ class Mirror:
             self.sent.pop(checkpoint.MANIFEST, None)
             self._list(local, {})  # from now on the folder is this run's, also when the first upload is killed
         else:
-            self.known |= {row["file"] for row in there["checkpoints"]}
+            self.known |= {row["file"] for row in there["checkpoints"]} | set(there.get("put", []))
         listed = {row["file"]: row for row in there["checkpoints"] if sizes.get(row["file"]) == row["bytes"]} if there else {}
         for name in [name for name, row in listed.items() if row["sha256"] in local["abandoned"]]:
             del listed[name]
         for row in sorted(local["checkpoints"], key=lambda row: -row["step"]):
             if listed.get(row["file"], {}).get("sha256") != row["sha256"]:
                 self.known.add(row["file"])
+                self._list(local, listed)  # first: a file of ours that is cut off from its row is still known as ours
                 try:
                     arrived = self.share.put(row["file"], local_chunks(self.out / row["file"]))
                 except FileNotFoundError:
@@ -317,17 +318,19 @@ class Mirror:
             if self.sent.get(name) != hashlib.sha256(data).hexdigest():
                 self.sent[name] = self.share.put(name, [data])
         kept = checkpoint.steps_to_keep([row["step"] for row in listed.values()], self.keep_last, self.keep_every)
-        self._list(local, {name: row for name, row in listed.items() if row["step"] in kept})
         uploads = {f"{name}.partial" for name in (checkpoint.MANIFEST, *(name for name, _ in self._followers()))}
         for name in self.share.sizes():  # what others have put there is theirs
             pruned = name in self.known and OURS.fullmatch(name) and listed.get(name, {}).get("step") not in kept
             if pruned or name in uploads or (name.endswith(".partial") and OURS.fullmatch(name.removesuffix(".partial"))):
                 self.share.remove(name)
+        self.known = {name for name, row in listed.items() if row["step"] in kept}
+        self._list(local, {name: listed[name] for name in self.known})
 
     def _list(self, local, listed):
-        """The manifest over there: what has been verified."""
+        """The manifest over there: what has been verified, and the names of what else is there or about to be put."""
         rows = sorted(listed.values(), key=lambda row: row["step"])
-        manifest = local | {"checkpoints": rows, "abandoned": []}
+        besides = sorted(self.known - set(listed))
+        manifest = local | {"checkpoints": rows, "abandoned": []} | ({"put": besides} if besides else {})
         data = json.dumps(manifest, indent=1).encode()
         if self.sent.get(checkpoint.MANIFEST) != hashlib.sha256(data).hexdigest():
             self.sent[checkpoint.MANIFEST] = self.share.put(checkpoint.MANIFEST, [data])

@@ -389,3 +389,17 @@ def test_the_run_that_was_copied_is_the_run_that_is_fetched(tmp_path):
     assert checkpoint.newest_checkpoint(out)[0]["step"] == 10 and checkpoint.read_manifest(out)["run"] == "r"
     digest = hashlib.sha256((out / "ckpt-00000010.pt").read_bytes()).hexdigest()
     assert checkpoint.read_manifest(out)["checkpoints"][0]["sha256"] == digest and STEPS > 10
+
+
+def test_a_checkpoint_that_was_put_and_never_listed_is_pruned_later(tmp_path):
+    """A share that turns read-only between an upload and the list of it."""
+    out, there = tmp_path / "out", tmp_path / "there"
+    make_run(out, [20, 25])
+    mirrored(f"file://{there}", out)
+    manifest = json.loads((there / "manifest.json").read_text())
+    (there / "manifest.json").write_text(json.dumps(manifest | {"put": ["ckpt-00000010.pt"]}))
+    (there / "ckpt-00000010.pt").write_bytes(b"put by a process that died")
+    (there / "ckpt-00000011.pt").write_bytes(b"somebody else's")
+    mirrored(f"file://{there}", out)
+    assert not (there / "ckpt-00000010.pt").exists() and (there / "ckpt-00000011.pt").exists()
+    assert "put" not in json.loads((there / "manifest.json").read_text())
