@@ -96,13 +96,14 @@ def s3():
     os.environ.update(env)
     try:
         import boto3
+        from botocore.exceptions import BotoCoreError
 
         deadline = time.monotonic() + 60
         while True:
             try:
                 boto3.client("s3").create_bucket(Bucket=BUCKET)
                 break
-            except Exception:
+            except BotoCoreError:  # it does not listen yet
                 if time.monotonic() > deadline or server.poll() is not None:
                     raise
                 time.sleep(0.2)
