@@ -355,7 +355,10 @@ class Bench:
 
     def rounds(self, ours, theirs):
         """Alternating rounds of ours() -> {"secs", ...} and theirs() -> secs."""
-        found = [(ours(), theirs()) for _ in range(self.args.rounds)]
+        found = []
+        for _ in range(self.args.rounds):
+            found.append((ours(), theirs()))
+            print(f"  round {len(found)}: ours {found[-1][0]}, theirs {found[-1][1]:.1f} s", file=sys.stderr, flush=True)
         return [one for one, _ in found], [other for _, other in found]
 
     def scratch(self):
