@@ -337,6 +337,10 @@ class Engine:
         if not rows:
             return
         data = self._ray().data
+        # Before a first output is seen Ray reckons with 128 MB of it a task, more than its share of the store: it would start one
+        # task at a time. What comes out here are receipts, but for the tables between workers and an actor.
+        with_actor = any(isinstance(function, Apply) and function.step.actor for function in functions)
+        data.DataContext.get_current().op_resource_reservation_enabled = with_actor
         blocks = [pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}) for job, load in rows]
         dataset = data.from_arrow(blocks)
         for function in functions:
@@ -365,14 +369,17 @@ class Engine:
         if self.ray is None:
             import logging
 
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-            os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+            for name in ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_DEDUP_LOGS", "RAY_USAGE_STATS_ENABLED"):
+                os.environ.setdefault(name, "0")
             import ray
             import ray.data
 
             options = {"logging_level": logging.ERROR, "log_to_driver": False}
-            options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent.parent), "TOKENIZERS_PARALLELISM": "0"}}
-            if not self.ray_address:
+            of_workers = {"PYTHONPATH": str(Path(__file__).parent.parent), "TOKENIZERS_PARALLELISM": "0"}
+            if self.ray_address:
+                options["runtime_env"] = {"env_vars": of_workers}
+            else:
+                os.environ |= of_workers  # inherited: a runtime_env would start every worker three seconds later
                 options |= {"num_cpus": self.num_cpus, "include_dashboard": False}
                 options |= {"object_store_memory": STORE_BYTES_PER_CPU * self.num_cpus}
                 if self.storage.local:
