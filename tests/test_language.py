@@ -165,6 +165,15 @@ def assert_equal_to_library(path, library, texts):
         assert expected[model.labels[other_label[i]]] == pytest.approx(max(expected.values()), abs=1e-4)
 
 
+def test_a_texts_scores_do_not_depend_on_the_texts_beside_it():
+    texts = [ENGLISH, FRENCH, GERMAN, HINDI, ENGLISH, *(" ".join(ENGLISH.split()[i:]) for i in range(9)), "the " * 30]
+    together, turned = measured(texts), measured(texts[::-1])
+    for i, text in enumerate(texts):
+        for column, other, alone in zip(together, turned, measured([text]), strict=True):
+            np.testing.assert_array_equal(column[i], alone[0])
+            np.testing.assert_array_equal(other[-1 - i], alone[0])
+
+
 TEXTS = [ENGLISH, FRENCH, GERMAN, HINDI, XHOSA, "", "the", "x", "日本語の文章です。", "Это русский текст.", "é à", "\t a  b\n"]
 
 
