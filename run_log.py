@@ -8,6 +8,7 @@ What is seen of a training run: log.jsonl, TensorBoard's events, loss.png, lines
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from tqdm import tqdm
 
 from checkpoint import is_full, write_atomically
 
+SAY_EVERY = 20  # seconds between two lines of progress where there is no terminal for a bar
+
 
 def say(text):
     """A line on stdout that leaves a progress bar whole."""
@@ -29,6 +32,32 @@ def say(text):
 def duration(secs):
     """90 -> "1.5 min", 7200 -> "2.0 h"."""
     return f"{secs:.0f} s" if secs < 60 else f"{secs / 60:.1f} min" if secs < 5400 else f"{secs / 3600:.1f} h"
+
+
+class Progress:
+    """How far a run is: a bar on a terminal, elsewhere a line every twenty seconds and at the end."""
+
+    def __init__(self, done, total):
+        self.total, self.said_at, self.lines = total, time.perf_counter(), not sys.stderr.isatty() or done >= total
+        width, height = shutil.get_terminal_size()  # never 0, where tqdm's own look at a container's terminal is: it hid the bar
+        self.bar = tqdm(total=total, initial=done, unit="step", ncols=width, nrows=height, disable=self.lines)
+
+    def step(self, step, status, secs_left):
+        self.bar.set_postfix_str(status, refresh=False)
+        self.bar.update()
+        if self.lines and (time.perf_counter() - self.said_at > SAY_EVERY or step == self.total):
+            say(f"step {step}/{self.total}  {status}  {duration(secs_left)} left")
+            self.said_at = time.perf_counter()
+
+    def back_to(self, step):
+        self.bar.reset()
+        self.bar.update(step)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.bar.close()
 
 
 def read_rows(path):

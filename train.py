@@ -17,7 +17,6 @@ import os
 import platform
 import shutil
 import signal
-import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -30,24 +29,21 @@ import numpy as np
 # 3.3 thousand with this, for about 10 % on idle ones. Read by OpenMP when torch is imported; it changes no result.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import torch
-from tqdm import tqdm
 
 import checkpoint
 import guards
 import machine
 import nas
 import plan
+import settings
 import zero_shot
 from config import UserError, load, main_guard
-from data_engine import shards
 from model import ModelConfig, Phoenix
-from optimizers import OPTIMIZERS, SCHEDULES, lr_at, make_optimizer
-from run_log import RunLog, commit, duration, say
+from optimizers import lr_at, make_optimizer
+from run_log import Progress, RunLog, commit, duration, say
 from stopping import signals_noted
 from validation import sample, token_bytes, validate
-from windows import Windows, data_step, windows_of_step
-
-SAY_EVERY = 20  # seconds between two lines of progress where there is no terminal for a bar
+from windows import data_step, open_data, windows_of_step
 
 
 @dataclass(frozen=True)
@@ -113,39 +109,6 @@ class Train:
     seed: int = 1  # of the initial weights, the order of the data and the sample
 
 
-def check_settings(cfg):
-    """UserError for values that no run could have."""
-    at_least_1 = "seq_len micro_batch tokens_per_step steps eval_every log_every ckpt_every cpu_threads rollback_after keep_last"
-    for name in [*at_least_1.split(), "keep_every", "zero_shot_every", "zero_shot_limit"]:
-        if getattr(cfg, name) is not None and getattr(cfg, name) < 1:
-            raise UserError(f"{name}={getattr(cfg, name)} must be at least 1")
-    for name in ("lr", "clip", "ckpt_minutes", "spike_z", "gpu_memory_gb"):
-        if getattr(cfg, name) is not None and not 0 < getattr(cfg, name) < math.inf:
-            raise UserError(f"{name}={getattr(cfg, name)} must be above 0")
-    at_least_0 = "min_lr warmup seed weight_decay sample_tokens eval_tokens z_loss rollback_margin nas_wait"
-    for name in at_least_0.split():
-        if not 0 <= getattr(cfg, name) < math.inf:
-            raise UserError(f"{name}={getattr(cfg, name)} must be at least 0")
-    if cfg.seed >= 2**63:
-        raise UserError(f"seed={cfg.seed} must be below 2^63")
-    for name in ("beta1", "beta2"):
-        if not 0 <= getattr(cfg, name) < 1:
-            raise UserError(f"{name}={getattr(cfg, name)} must be at least 0 and below 1")
-    if not 0 < cfg.wsd_decay <= 1:
-        raise UserError(f"wsd_decay={cfg.wsd_decay} must be above 0 and at most 1")
-    if cfg.tokens_per_step % (cfg.micro_batch * cfg.seq_len):
-        micro = f"micro_batch*seq_len={cfg.micro_batch * cfg.seq_len}"
-        raise UserError(f"tokens_per_step={cfg.tokens_per_step} must be a multiple of {micro}")
-    for name, known in (("dtype", (None, "bfloat16", "float32")), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        if getattr(cfg, name) not in known:
-            raise UserError(f"{name} must be {' or '.join(str(k) for k in known)}, not {getattr(cfg, name)!r}")
-    for url in (cfg.nas, cfg.resume_from):
-        nas.check_settings(url, cfg.nas_password_file)
-    wrong = cfg.zero_shot_every and zero_shot.problem(cfg.zero_shot_tasks, cfg.zero_shot_data)
-    if wrong:
-        raise UserError(wrong)
-
-
 def accumulate(model, tokens_BT, targets_BT, micro_batch, here, z_loss=0.0):
     """
     Adds the gradient of the mean over all targets, micro-batch by micro-batch, and returns their mean cross-entropy, a tensor.
@@ -163,7 +126,7 @@ def accumulate(model, tokens_BT, targets_BT, micro_batch, here, z_loss=0.0):
 
 def main(argv):
     cfg = load(Train, argv)
-    check_settings(cfg)
+    settings.check(cfg)
     if cfg.plan:
         return plan.main(cfg)
     with checkpoint.locked(Path(cfg.out)):
@@ -176,24 +139,8 @@ def run(cfg, argv):
     device = here.device
 
     # ---- data
-    data, out = Path(cfg.data), Path(cfg.out)
-    train_split, val_split = (shards.open(data / "shards", split, verify=cfg.verify) for split in ("train", "val"))
-    meta, tokenizer_json = train_split.meta, data / "tokenizer" / "tokenizer.json"
-    if not tokenizer_json.is_file():
-        raise UserError(f"{tokenizer_json} does not exist: data= must be a run folder with shards/ and tokenizer/")
-    tokenizer_sha256 = checkpoint.sha256_of(tokenizer_json)
-    if tokenizer_sha256 != meta["tokenizer_sha256"]:
-        raise UserError(f"{tokenizer_json} is not the tokenizer that {data}/shards was written with: rerun data_engine.run")
-    if cfg.vocab_size not in (None, meta["vocab_size"]):
-        raise UserError(f"vocab_size={cfg.vocab_size}, but {data} has {meta['vocab_size']}: leave it out, or give other data")
-    train, val = Windows(train_split, cfg.seq_len), Windows(val_split, cfg.seq_len)
-    for name, split, windows in (("train", train_split, train), ("val", val_split, val)):
-        if not windows.count:
-            raise UserError(f"{data} has {split.tokens} tokens in its {name} split, a window is seq_len={cfg.seq_len} + 1")
-    val_count = min(val.count, max(1, cfg.eval_tokens // cfg.seq_len))
-    if val_count > cfg.micro_batch:
-        val_count -= val_count % cfg.micro_batch  # a last part of another shape would be compiled for itself
-    val_windows = np.arange(val_count) * val.count // val_count
+    out, data = Path(cfg.out), open_data(cfg)
+    train, val = data.train, data.val
     windows_per_step = cfg.tokens_per_step // cfg.seq_len
 
     def fetch(step):
@@ -204,11 +151,11 @@ def run(cfg, argv):
     # ---- model and optimizer
     torch.manual_seed(cfg.seed)
     sizes = {name: getattr(cfg, name) for name in ("n_layer", "n_head", "d_model", "d_ff", "qk_norm")}
-    model_config = ModelConfig(vocab_size=meta["vocab_size"], context=cfg.seq_len, **sizes)
+    model_config = ModelConfig(vocab_size=data.vocab_size, context=cfg.seq_len, **sizes)
     model = Phoenix(model_config).to(device)  # made on the CPU: the same initial weights on every device
     model.model.checkpointing = cfg.grad_checkpointing
     optimizer = make_optimizer(model, cfg)
-    bytes_V = token_bytes(tokenizer_json).to(device)
+    bytes_V = token_bytes(data.tokenizer_json).to(device)
     params, flops = model.parameter_count(), model.flops_per_token()
     compiled = cfg.compile if cfg.compile is not None else here.cuda
     if compiled:
@@ -224,8 +171,8 @@ def run(cfg, argv):
         "version": checkpoint.FORMAT_VERSION,
         "model_config": dataclasses.asdict(model_config),
         "settings": dataclasses.asdict(cfg) | {"dtype": here.dtype, "compile": compiled, "cpu_threads": here.threads},
-        "tokenizer_sha256": tokenizer_sha256,
-        "shards_sha256": checkpoint.sha256_of(data / "shards" / "shards.json"),
+        "tokenizer_sha256": data.tokenizer_sha256,
+        "shards_sha256": data.shards_sha256,
     }
     # what a run's progress is, beside its tensors
     state = {"run": uuid.uuid4().hex, "step": 0, "tokens": 0, "secs": 0.0, "kwh": 0.0, "rollbacks": 0} | guards.new_state()
@@ -241,7 +188,7 @@ def run(cfg, argv):
             say(f"changed since the checkpoint: {news}; the weights will not equal those of a straight run")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(data / "tokenizer", out / "tokenizer", dirs_exist_ok=True)  # a checkpoint's folder is complete
+        shutil.copytree(data.tokenizer_json.parent, out / "tokenizer", dirs_exist_ok=True)  # a checkpoint's folder is complete
     except OSError as error:
         raise UserError(f"out={out} cannot be written: {error}") from error
 
@@ -280,8 +227,8 @@ def run(cfg, argv):
         "commit": commit(),
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
         "device": f"{device.type} ({here.name}), {here.dtype}, {'compiled' if compiled else 'not compiled'}",
-        "data": f"{data}, {train_split.tokens:,} tokens to train on, corpus {described['shards_sha256'][:12]}",
-        "model": f"{params / 1e6:.1f} M parameters ({params:,}), vocabulary {meta['vocab_size']:,}",
+        "data": f"{cfg.data}, {data.train_tokens:,} tokens to train on, corpus {data.shards_sha256[:12]}",
+        "model": f"{params / 1e6:.1f} M parameters ({params:,}), vocabulary {data.vocab_size:,}",
         "step": f"{cfg.tokens_per_step:,} tokens = {windows_per_step // cfg.micro_batch} x {cfg.micro_batch} x {cfg.seq_len}",
         "run": f"{cfg.steps:,} steps = {run_tokens / 1e6:,.1f} M tokens = {run_tokens / train.count / cfg.seq_len:.2f} epochs",
         "work": f"{flops / 1e6:.1f} MFLOP a token (6 N + 12 L D T), {run_tokens * flops:.2e} FLOP in all",
@@ -298,7 +245,7 @@ def run(cfg, argv):
         log.row(step=went_on, tokens=state["tokens"], started=time.strftime("%Y-%m-%dT%H:%M:%S%z"), about=about)
 
     def check_val():
-        result = validate(model, val, val_windows, cfg.micro_batch, bytes_V, device, here.precision)
+        result = validate(model, val, data.val_windows, cfg.micro_batch, bytes_V, device, here.precision)
         state.update(result)
         log.row(step=state["step"], tokens=state["tokens"], **result)
         say(f"step {state['step']}: val loss {result['val_loss']:.4f} nats per token, {result['val_bpb']:.4f} bits per byte")
@@ -307,10 +254,7 @@ def run(cfg, argv):
         log.plot(f"{out.name}: {params / 1e6:.1f} M parameters, {state['val_bpb']:.3f} bits per byte")
 
     # ---- the loop
-    no_bar = not sys.stderr.isatty() or went_on >= cfg.steps
-    width, height = shutil.get_terminal_size()  # never 0, where tqdm's own look at a container's terminal is, and hides the bar
-    progress = tqdm(total=cfg.steps, initial=went_on, unit="step", ncols=width, nrows=height, disable=no_bar)
-    saved_at, said_at, rate, done = time.perf_counter(), time.perf_counter(), 0.0, 0
+    progress, rate, done, saved_at = Progress(went_on, cfg.steps), 0.0, 0, time.perf_counter()
     rollbacks_here, place = 0, -math.inf
     with signals_noted() as stops, ThreadPoolExecutor(1) as reader, progress:
         ahead = reader.submit(fetch, went_on)
@@ -350,8 +294,7 @@ def run(cfg, argv):
                 log.row(step=state["step"], tokens=state["tokens"], **about_it)
                 say(f"step {last + 1}: {reason}: back to step {state['step']}, data of steps {state['left_out']} left out")
                 ahead = reader.submit(fetch, state["step"])
-                progress.reset()
-                progress.update(state["step"])
+                progress.back_to(state["step"])
                 continue
             state["step"] += 1
             state["tokens"] += cfg.tokens_per_step
@@ -370,11 +313,7 @@ def run(cfg, argv):
             status = f"loss {loss:.3f}  lr {lr:.1e}  {rate:,.0f} tokens/s" + (f"  MFU {mfu:.0%}" if mfu else "")
             status += f"  {watts:.0f} W" if watts else ""
             status += f"  {mirror.status()}" if mirror else ""
-            progress.set_postfix_str(status, refresh=False)
-            progress.update()
-            if no_bar and (time.perf_counter() - said_at > SAY_EVERY or last):
-                say(f"step {step}/{cfg.steps}  {status}  {duration((cfg.steps - step) * cfg.tokens_per_step / rate)} left")
-                said_at = time.perf_counter()
+            progress.step(step, status, secs_left=(cfg.steps - step) * cfg.tokens_per_step / rate)
             if step % cfg.eval_every == 0 or last:
                 check_val()
                 if not last:
@@ -399,7 +338,7 @@ def run(cfg, argv):
 
     # ---- the end
     if went_on < cfg.steps or not (out / "sample.txt").is_file():
-        text = sample(model, out / "tokenizer" / "tokenizer.json", meta["eot"], cfg, device)
+        text = sample(model, out / "tokenizer" / "tokenizer.json", data.eot, cfg, device)
         try:
             (out / "sample.txt").write_text(text + "\n")
         except OSError as error:

@@ -7,9 +7,15 @@ from its step alone.
 """
 
 import functools
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+
+from checkpoint import sha256_of
+from config import UserError
+from data_engine import shards
 
 
 class Windows:
@@ -66,3 +72,40 @@ def data_step(step, left_out):
     for n in sorted(left_out):
         step += step >= n
     return step
+
+
+@dataclass(frozen=True)
+class Data:
+    train: Windows
+    val: Windows
+    val_windows: np.ndarray  # of val, spread evenly: what a validation reads
+    train_tokens: int
+    vocab_size: int
+    eot: int  # id of <|endoftext|>
+    tokenizer_json: Path
+    tokenizer_sha256: str
+    shards_sha256: str  # of shards.json, which holds the sha256 of every shard
+
+
+def open_data(cfg):
+    """The run folder of the data engine that a train.Train names; UserError where it does not fit together or to the settings."""
+    folder, tokenizer_json = Path(cfg.data, "shards"), Path(cfg.data, "tokenizer", "tokenizer.json")
+    splits = [shards.open(folder, split, verify=cfg.verify) for split in ("train", "val")]
+    meta = splits[0].meta
+    if not tokenizer_json.is_file():
+        raise UserError(f"{tokenizer_json} does not exist: data= must be a run folder with shards/ and tokenizer/")
+    tokenizer_sha256 = sha256_of(tokenizer_json)
+    if tokenizer_sha256 != meta["tokenizer_sha256"]:
+        raise UserError(f"{tokenizer_json} is not the tokenizer that {folder} was written with: rerun data_engine.run")
+    if cfg.vocab_size not in (None, meta["vocab_size"]):
+        raise UserError(f"vocab_size={cfg.vocab_size}, but {cfg.data} has {meta['vocab_size']}: leave it out, or give other data")
+    train, val = (Windows(split, cfg.seq_len) for split in splits)
+    for name, split, windows in zip(("train", "val"), splits, (train, val), strict=True):
+        if not windows.count:
+            raise UserError(f"{cfg.data} has {split.tokens} tokens in its {name} split, a window is seq_len={cfg.seq_len} + 1")
+    count = min(val.count, max(1, cfg.eval_tokens // cfg.seq_len))
+    if count > cfg.micro_batch:
+        count -= count % cfg.micro_batch  # a last part of another shape would be compiled for itself
+    chosen = np.arange(count) * val.count // count
+    hashes = tokenizer_sha256, sha256_of(folder / "shards.json")
+    return Data(train, val, chosen, splits[0].tokens, meta["vocab_size"], meta["eot"], tokenizer_json, *hashes)
