@@ -19,6 +19,7 @@ from pathlib import Path
 # by OpenMP when torch is imported; it changes no result.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 
 from config import UserError
@@ -28,7 +29,8 @@ from model import from_checkpoint
 from model_card import sha256_file
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # to begin with; halved where memory does not take it
-HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # logits that exist at a time: 128 MB fill a GPU, 4 MB stay in a cache
+HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored at a time, so that their logits stay in a cache
+HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
 
 # Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
 # (windows, chunks, recurrence, a cache of its own) reads one sequence a row: a trial on short inputs does not show a long window.
@@ -254,17 +256,38 @@ def score_batch(lm, rows):
     if lm.headed:  # most positions only carry context: the head, a fifth of a small model's work, is left out there
         states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
     else:
-        states, head = lm.model(**inputs).logits, torch.nn.Identity()
-    chunk = max(1, HEAD_LOGITS.get(device.type, 2**20) // lm.model.config.get_text_config().vocab_size)
-    logps, likeliest = [], []
-    for state, target in zip(states[row_P, column_P].split(chunk), torch.tensor(targets, device=device).split(chunk), strict=True):
-        logps_PV = torch.log_softmax(head(state).float(), -1)
-        logp = logps_PV.gather(-1, target[:, None]).squeeze(-1)
-        hit = logp == logps_PV.amax(-1)
-        hit[hit.clone()] = logps_PV[hit].argmax(-1) == target[hit]  # of equals the first; argmax is slow, few rows need it
-        logps.append(logp)
-        likeliest.append(hit)
+        states, head = lm.model(**inputs).logits, None
+    size, chunk = (per_kind.get(device.type, per_kind["cpu"]) for per_kind in (HEAD_TOKENS, HEAD_LOGITS))
+    chunks = states[row_P, column_P].split(chunk // size), torch.tensor(targets, device=device).split(chunk // size)
+    scores = [log_probabilities(state, target, head, size) for state, target in zip(*chunks, strict=True)]
     lengths = [scored for _, sequences in rows for _, scored in sequences]
-    logps, likeliest = (torch.cat(chunks).cpu().split(lengths) for chunks in (logps, likeliest))
+    logps, likeliest = (torch.cat(column).cpu().split(lengths) for column in zip(*scores, strict=True))
     results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
     return [[next(results) for _ in sequences] for _, sequences in rows]
+
+
+def log_probabilities(states_PD, targets_P, head, size):
+    """
+    (log-probability of each target, whether it is the first of the likeliest tokens). A slab of `size` tokens of the vocabulary at
+    a time: most of a softmax' cost is to carry its logits through memory. Without a head the states are the logits.
+    """
+    vocabulary = states_PD.shape[1] if head is None else len(head.weight)
+    logit_P, first_P = (torch.zeros_like(targets_P, dtype=dtype) for dtype in (torch.float32, torch.bool))
+    tops_SP, log_sums_SP = [], []
+    for start in range(0, vocabulary, size):
+        end = start + size
+        if head is None:
+            logits_PC = states_PD[:, start:end].to(torch.float32, copy=True)
+        else:
+            logits_PC = F.linear(states_PD, head.weight[start:end], None if head.bias is None else head.bias[start:end])
+        top_P = logits_PC.amax(-1)
+        here = ((targets_P >= start) & (targets_P < end)).nonzero().squeeze(-1)
+        logit_P[here] = logits_PC[here, targets_P[here] - start]
+        best = here[logit_P[here] == top_P[here]]  # of equals the first counts; argmax is slow, few rows need it
+        first_P[best] = logits_PC[best].argmax(-1) == targets_P[best] - start
+        tops_SP.append(top_P)
+        shift_P = top_P.clamp(min=torch.finfo(torch.float32).min)  # a slab of nothing but -inf has no share, not NaN
+        log_sums_SP.append(logits_PC.sub_(shift_P[:, None]).exp_().sum(-1).log_().add_(shift_P))
+    tops_SP, slab_S1 = torch.stack(tops_SP), torch.arange(len(tops_SP), device=targets_P.device)[:, None]
+    ahead_SP = torch.where(slab_S1 < targets_P // size, tops_SP >= logit_P, tops_SP > logit_P)
+    return logit_P - torch.stack(log_sums_SP).logsumexp(0), first_P & ~ahead_SP.any(0)

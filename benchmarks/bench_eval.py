@@ -6,9 +6,9 @@ evaluate.py beside lm-evaluation-harness 0.4.13: the same model, items and devic
 
 The models differ in their tokenizer: an export of ours, and a GPT-2 of random weights with GPT-2's own tokenizer. The harness
 runs in a venv of its own, made from peers_eval.txt, as its command line (`python -P -m lm_eval`) with its own task files, but for
-the data, which are the local files. A stopwatch around its two methods that score requests, and around evaluate.answer, counts
-the CPU time of the process: encoding and forward passes, no imports, loading or bootstrap. Both use as many threads, one unless
-given, and take turns.
+the data, which are the local files. A stopwatch around its two methods that score requests, and around evaluate.answer, reads the
+clock and the CPU time of the process: encoding and forward passes, no imports, loading or bootstrap. Both use as many threads, as
+many as there are cores unless given, and take turns, the one that goes first in turn too.
 
 Exit code 1 where a log-likelihood differs by more than 1e-4 (by two steps of float32 where that is more: both are sums of it,
 and two steps are 1.2e-4 above 512 nats), or a metric or its standard error in the four decimals that the harness prints (in five
@@ -44,24 +44,27 @@ TOLERANCE = 1e-4  # nats
 # ---- what runs in a process of its own -------------------------------------------------------------------------------
 
 
+def timed(secs, kind, function):
+    """The function; its seconds are added to secs[kind], [by the clock, of CPU time]."""
+
+    def run(*args, **kwargs):
+        start = time.perf_counter(), time.process_time()
+        result = function(*args, **kwargs)
+        spent = time.perf_counter() - start[0], time.process_time() - start[1]
+        secs[kind] = [before + more for before, more in zip(secs.get(kind, (0.0, 0.0)), spent, strict=True)]
+        return result
+
+    return run
+
+
 def peer(out, arguments):
     """lm_eval's command line with a stopwatch around the methods that score; runs in the harness's venv."""
     from lm_eval.__main__ import cli_evaluate
     from lm_eval.models.huggingface import HFLM
 
     secs = {}
-
-    def timed(name, method):
-        def run(*args, **kwargs):
-            start = time.process_time()
-            result = method(*args, **kwargs)
-            secs[name] = secs.get(name, 0.0) + time.process_time() - start
-            return result
-
-        return run
-
     for name, kind in (("loglikelihood", "choices"), ("loglikelihood_rolling", "pages")):
-        setattr(HFLM, name, timed(kind, getattr(HFLM, name)))
+        setattr(HFLM, name, timed(secs, kind, getattr(HFLM, name)))
     sys.argv = ["lm_eval", *arguments]
     cli_evaluate()
     Path(out).write_text(json.dumps(secs))
@@ -74,12 +77,10 @@ def ours(out, model, data, limit, names):
     from eval_tasks import items_of
 
     lm = evaluate.load_model(evaluate.Evaluate(model, device="cpu"))
-    found, secs = {}, {"choices": 0.0, "pages": 0.0}
+    found, secs = {}, {}
     for name in names:
         items = items_of(name, data)[0][:limit]
-        start = time.process_time()
-        answers = evaluate.answer(lm, name, items)
-        secs["pages" if name == "wikitext" else "choices"] += time.process_time() - start
+        answers = timed(secs, "pages" if name == "wikitext" else "choices", evaluate.answer)(lm, name, items)
         found[name] = {"metrics": evaluate.metrics_of(name, items, answers), "lls": [[ll for ll, _ in a] for a in answers]}
     Path(out).write_text(json.dumps({"secs": secs, "tasks": found}))
 
@@ -174,8 +175,8 @@ def compare(mine, theirs, their_lls):
     return rows, equal
 
 
-def run_both(model, scratch, python, args):
-    """One round: (seconds of the harness, seconds of ours, both results)."""
+def run_both(model, scratch, python, args, ours_first):
+    """One round: (seconds of the harness, seconds of ours, results of the harness, of ours)."""
     env = os.environ | {"OMP_NUM_THREADS": str(args.threads), "GOMP_SPINCOUNT": "1000", "HF_DATASETS_OFFLINE": "1"}
     env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(scratch / "cache")}
     out, stopwatch = scratch / "harness", scratch / "harness.json"
@@ -184,18 +185,12 @@ def run_both(model, scratch, python, args):
     command = ["run", "--model=hf", f"--model_args=pretrained={model},dtype=float32,trust_remote_code=True", "--device=cpu"]
     command += ["--tasks", *(f"loc_{name}" for name in args.tasks), f"--include_path={scratch / 'tasks'}", *limit]
     command += [f"--batch_size={args.batch_size}", f"--output_path={out}", "--log_samples"]
+    mine = scratch / "ours.json"
+    theirs = [python, "-P", HERE / "bench_eval.py", "--peer", stopwatch, *command]
+    call = [sys.executable, HERE / "bench_eval.py", "--ours", mine, model, args.data, str(args.limit or 0), *args.tasks]
     with (scratch / "harness.log").open("w") as log:
-        subprocess.run(
-            [python, "-P", HERE / "bench_eval.py", "--peer", stopwatch, *command],
-            cwd=scratch,
-            env=env,
-            stdout=log,
-            stderr=log,
-            check=True,
-        )
-        mine = scratch / "ours.json"
-        call = [sys.executable, HERE / "bench_eval.py", "--ours", mine, model, args.data, str(args.limit or 0), *args.tasks]
-        subprocess.run(call, cwd=scratch, env=env, stdout=log, stderr=log, check=True)
+        for one in (call, theirs) if ours_first else (theirs, call):
+            subprocess.run(one, cwd=scratch, env=env, stdout=log, stderr=log, check=True)
     found = json.loads(mine.read_text())
     return json.loads(stopwatch.read_text()), found["secs"], harness_results(out, args.tasks), found["tasks"]
 
@@ -217,7 +212,7 @@ def main():
     parser.add_argument("--tasks", type=lambda text: text.split(","), default=TASKS)
     parser.add_argument("--limit", type=int, help="the first so many items of each task; all unless given")
     parser.add_argument("--rounds", type=int, default=1, help="of which the median is taken")
-    parser.add_argument("--threads", type=int, default=1, help="of both")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both")
     parser.add_argument("--batch-size", default="1", help="the harness's, 1 as it comes")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv-lm-eval", help="the harness's venv, made at need")
     parser.add_argument("--scratch", type=Path, default=ROOT / "out" / "parity", help="what both write")
@@ -237,8 +232,8 @@ def main():
         if name == "gpt2":
             random_gpt2(model, args.data / "gpt2_bpe")
         rounds = []
-        for _ in range(args.rounds):
-            harness, mine, (theirs, their_lls), tasks = run_both(model, scratch, python, args)
+        for i in range(args.rounds):
+            harness, mine, (theirs, their_lls), tasks = run_both(model, scratch, python, args, ours_first=i % 2 == 1)
             rounds.append((harness, mine))
         rows, equal = compare(tasks, theirs, their_lls)
         all_equal &= equal
@@ -246,14 +241,15 @@ def main():
         print(table(("task", "items", "requests", "largest difference", "above 1e-4", "metrics, 4 digits"), rows))
         speeds = []
         for what, kinds in (("five tasks", ["choices"]), ("wikitext", ["pages"]), ("together", ["choices", "pages"])):
-            pairs = [(sum(h.get(k, 0.0) for k in kinds), sum(m[k] for k in kinds)) for h, m in rounds]
-            if not all(m for _, m in pairs):
-                continue
-            ratios = [h / m for h, m in pairs]
-            middle = [f"{statistics.median(column):,.1f}" for column in zip(*pairs, strict=True)]
-            spread = f"{statistics.median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f})"
-            speeds.append((what, *middle, spread))
-        print(table(("", "harness, CPU s", "ours, CPU s", f"ours is, {len(rounds)} rounds"), speeds), flush=True)
+            for clock, measure in enumerate(("wall", "CPU")):
+                pairs = [tuple(sum(secs[kind][clock] for kind in kinds if kind in secs) for secs in both) for both in rounds]
+                if not all(m for _, m in pairs):
+                    continue
+                ratios = [h / m for h, m in pairs]
+                middle = [f"{statistics.median(column):,.1f}" for column in zip(*pairs, strict=True)]
+                spread = f"{statistics.median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f})"
+                speeds.append((what, measure, *middle, spread))
+        print(table(("", "", "harness, s", "ours, s", f"ours is, {len(rounds)} rounds"), speeds), flush=True)
     return 0 if all_equal else 1
 
 

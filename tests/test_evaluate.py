@@ -207,6 +207,23 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
     assert answers[-1][1]
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 20])
+def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likeliest(size):
+    draw = torch.Generator().manual_seed(0)
+    logits_PV = torch.randint(-3, 3, (200, 14), generator=draw).float()  # many equals
+    logits_PV[:50, :10] = -torch.inf  # whole slabs
+    targets_P = torch.cat([logits_PV[:150].argmax(-1), torch.randint(14, (50,), generator=draw)])
+    logps_PV = torch.log_softmax(logits_PV, -1)
+    logp_P, likeliest_P = loglikelihood.log_probabilities(logits_PV.clone(), targets_P, None, size)
+    torch.testing.assert_close(logp_P, logps_PV.gather(-1, targets_P[:, None]).squeeze(-1))
+    assert likeliest_P.tolist() == (logps_PV.argmax(-1) == targets_P).tolist()
+    head, states_PD = torch.nn.Linear(5, 14), torch.randn(200, 5, generator=draw)
+    with torch.no_grad():
+        by_head = loglikelihood.log_probabilities(states_PD, targets_P, head, size)
+        by_logits = loglikelihood.log_probabilities(head(states_PD), targets_P, None, size)
+    torch.testing.assert_close(by_head, by_logits)
+
+
 def test_the_size_of_a_batch_changes_no_score(lm):
     want = loglikelihoods(lm)
     for batch_tokens in (1, 60):
