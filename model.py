@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from checkpoint import load_checkpoint
 from config import UserError
 from cross_entropy import IGNORED, ChunkedCrossEntropy, nats_of_each
+from fused import Normalize, Rotate
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def rotary(cfg):
 
 def rotate(x_BTHK, cos_TK2, sin_TK2):
     """Turns the pairs (i, i + K/2) by their position's angle: Llama's half-split layout, not the paper's interleaved one."""
+    if not torch.compiler.is_compiling():
+        return Rotate.apply(x_BTHK, cos_TK2, sin_TK2)
     (left, right), cos, sin = x_BTHK.float().chunk(2, dim=-1), cos_TK2[:, None], sin_TK2[:, None]
     turned = torch.addcmul(left * cos, right, sin, value=-1), torch.addcmul(right * cos, left, sin)
     return torch.cat(turned, dim=-1).type_as(x_BTHK)
@@ -66,6 +69,8 @@ class RMSNorm(nn.RMSNorm):
     """Computed in fp32 whatever comes in, given back in what came: the residual stream may be bfloat16."""
 
     def forward(self, x):
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():  # CUDA has one kernel for it
+            return Normalize.apply(x, self.weight, self.eps)
         return F.rms_norm(x.float(), self.normalized_shape, self.weight, self.eps).type_as(x)
 
 

@@ -1,5 +1,7 @@
 """Laws of the model: equal to transformers with the same weights, to F.cross_entropy, to itself with and without a cache."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,8 @@ import torch.nn.functional as F
 import checkpoint
 from config import UserError
 from cross_entropy import CHUNK_LOGITS, IGNORED
-from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+from fused import Normalize, Rotate
+from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint, rotary
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it brings, ten times more on a busy machine
 TINY = ModelConfig(vocab_size=97, n_layer=3, n_head=4, d_model=32, d_ff=48, context=24)
@@ -68,6 +71,31 @@ def test_names_and_logits_are_those_of_transformers(qk_norm):
         ours, theirs = model(x_BT), twin(x_BT).logits
     assert theirs.std() > 0.1  # else equality would say nothing
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)  # fp32 sums in another order
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_functions_with_gradients_of_their_own_are_their_formulas(dtype):
+    draw = torch.Generator().manual_seed(0)
+    x_BTHK = torch.randn(2, 5, 3, 8, generator=draw).to(dtype).requires_grad_()
+    weight_K = (1 + torch.randn(8, generator=draw)).requires_grad_()
+    cos_TK2, sin_TK2 = (part[2:7] for part in rotary(replace(TINY, d_model=24, n_head=3)))
+    grad_BTHK = torch.randn(2, 5, 3, 8, generator=draw).to(dtype)
+    found = []
+    for normalize, turn in ((Normalize.apply, Rotate.apply), (formula_of_rms_norm, formula_of_rotate)):
+        y_BTHK = turn(normalize(x_BTHK, weight_K, 1e-5), cos_TK2, sin_TK2)
+        assert y_BTHK.dtype == dtype
+        found.append([y_BTHK, *torch.autograd.grad(y_BTHK, (x_BTHK, weight_K), grad_BTHK)])
+    for ours, formula in zip(*found, strict=True):
+        torch.testing.assert_close(ours, formula)
+
+
+def formula_of_rms_norm(x, weight, eps):
+    return F.rms_norm(x.float(), (x.shape[-1],), weight, eps).type_as(x)
+
+
+def formula_of_rotate(x_BTHK, cos_TK2, sin_TK2):
+    turned = torch.view_as_complex(torch.stack(x_BTHK.float().chunk(2, -1), -1)) * torch.complex(cos_TK2, sin_TK2)[:, None]
+    return torch.cat([turned.real, turned.imag], -1).type_as(x_BTHK)
 
 
 def test_logits_are_the_hidden_states_times_the_embedding():
