@@ -1,7 +1,7 @@
 """
 The data engine beside the libraries people use: deduplication, encoding, text to shards; memory and scaling. One run, one machine.
 
-    python benchmarks/bench_engine.py [--only=signatures,encode,dedup,pipeline,scaling,memory,components] [--rounds=5]
+    python benchmarks/bench_engine.py [--only=signatures,encode,dedup,pipeline,scaling,memory,plan,components] [--rounds=5]
 
 Wants the corpora of --shared (wikipedia_more, wikipedia, and the cases' neardup). The peers, pinned in peers_engine.txt, go into a
 venv of their own. Every tool works in a fresh process; tools alternate within a round and the median of the rounds counts, so that
@@ -11,8 +11,10 @@ a machine's bad minute meets both.
     encode      tokens of the same text with one tokenizer.json, likewise
     dedup       neardup and wikipedia_more, from documents to the list of duplicates, wall seconds on one core
     pipeline    wikipedia_more from text to shards with language, PII, deduplication, tokens; wall seconds with two workers
-    scaling     ours alone: the stages of the pipeline on one core and on two
+    scaling     ours alone: the pipeline on one core and on two, on eight times wikipedia_more: in seven of the copies the words of
+                every paragraph are shuffled, so that none is a duplicate, and the start of Ray is a small part of the run
     memory      ours alone: the peak of all processes together on a corpus and on four times as much
+    plan        ours alone: what --plan says of the time and memory of two runs beside what they then take
     components  ours alone: 2.5 M documents x 14 bands from signatures to connected components, one core
 """
 
@@ -20,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import resource
 import shutil
 import statistics
@@ -237,14 +240,34 @@ class Bench:
 
     def texts(self, name):
         """The folder with the corpus as JSON lines of id and text, eight files."""
-        target = self.folder / name
+        target, making = self.folder / name, self.folder / f"{name}.part"
         if not target.exists():
-            target.mkdir()
-            files = [(target / f"{i}.jsonl").open("w") for i in range(8)]
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            files = [(making / f"{i}.jsonl").open("w") for i in range(8)]
             for i, (uri, text) in enumerate(self.documents(name)):
                 files[i % 8].write(json.dumps({"id": uri, "text": text}) + "\n")
             for file in files:
                 file.close()
+            making.rename(target)
+        return target
+
+    def many_texts(self):
+        """wikipedia_more and seven more of its size: its words, in each paragraph in another order."""
+        target, making = self.folder / "wikipedia_more x 8", self.folder / "wikipedia_more x 8.part"
+        if not target.exists():
+            shutil.copytree(self.texts("wikipedia_more"), making, dirs_exist_ok=True)
+            for copy in range(1, 8):
+                draw = random.Random(copy)
+                for i in range(8):
+                    with (making / f"{i}.jsonl").open() as texts, (making / f"{copy}-{i}.jsonl").open("w") as shuffled:
+                        for row in map(json.loads, texts):
+                            lines = [line.split(" ") for line in row["text"].split("\n")]
+                            for words in lines:
+                                draw.shuffle(words)
+                            text = "\n".join(map(" ".join, lines))
+                            shuffled.write(json.dumps({"id": f"{copy} {row['id']}", "text": text}) + "\n")
+            making.rename(target)
         return target
 
     def documents(self, name):
@@ -408,13 +431,14 @@ class Bench:
 
     def scaling(self):
         """The stages' seconds but for the tokenizer's training, which is one process's threads, and the wall clock."""
-        folder, found = self.texts("wikipedia_more"), {1: [], 2: []}
+        folder, found = self.many_texts(), {1: [], 2: []}
         for _ in range(self.args.rounds):
             for cores in found:
                 with self.scratch() as out:
-                    secs = engine_run(folder, f"{out}/run", cores)
+                    secs = engine_run(folder, f"{out}/run", cores, "--tokenizer.sample_bytes=40000000")
                     training = secs["sample"] + secs["tokenizer"]
                     found[cores].append(sum(secs.values()) - secs["wall"] - training)
+            print(f"  round {len(found[2])}: {found[1][-1]:.1f} s, {found[2][-1]:.1f} s", file=sys.stderr, flush=True)
         ratios = [one / two for one, two in zip(found[1], found[2], strict=True)]
         rows = {
             "one core": self.row(found[1], [0], "s"),
