@@ -337,8 +337,8 @@ class Engine:
         if not rows:
             return
         data = self._ray().data
-        # Before a first output is seen Ray reckons with 128 MB of it a task, more than its share of the store: it would start one
-        # task at a time. What comes out here are receipts, but for the tables between workers and an actor.
+        # A budget is wanted only where tables wait between workers and an actor: elsewhere receipts come out. It is empty for the
+        # first one or two seconds of every stage, until Ray has been told of its own resources, and one task runs at a time.
         with_actor = any(isinstance(function, Apply) and function.step.actor for function in functions)
         data.DataContext.get_current().op_resource_reservation_enabled = with_actor
         blocks = [pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}) for job, load in rows]
