@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import shutil
 import statistics
@@ -30,12 +31,12 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 from datetime import date
 from pathlib import Path
 
 import peers
+from memory import peak_memory
 
 HERE = Path(__file__).parent
 SAMPLE_BYTES = 40_000_000  # of text for signatures and encoding
@@ -211,17 +212,32 @@ def job_datatrove_pipeline(folder, data, tokenizer):
     datatrove_dedup(folder, data, 2, [JsonlReader(f"{data}/clean")], [tokens])
 
 
+def engine_command(places, out, cores, *settings):
+    """Of a run of ours over equal shares of the places, files or folders."""
+    config = Path(out).parent / f"{Path(out).name}.py"
+    sources = [f"Local({f'text{i}'!r}, {str(place)!r}, share={1 / len(places)})" for i, place in enumerate(places)]
+    lines = ["from data_engine.download import Local", f"sources = [{', '.join(sources)}]", "partition_bytes = 16 << 20"]
+    config.write_text("\n".join([*lines, "language = dict(xlm_roberta=None)", "decontaminate = dict(data=None)"]))
+    return [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}", f"--num_cpus={cores}", *settings]
+
+
 def engine_run(folder, out, cores, *settings):
     """Our run; {stage: seconds} and the whole in "wall"."""
-    config = Path(out).parent / f"{Path(out).name}.py"
-    lines = ["from data_engine.download import Local", f"sources = [Local('text', {str(folder)!r})]", "partition_bytes = 16 << 20"]
-    config.write_text("\n".join([*lines, "language = dict(xlm_roberta=None)", "decontaminate = dict(data=None)"]))
-    command = [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}", f"--num_cpus={cores}", *settings]
     start = time.perf_counter()
-    subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(engine_command([folder], out, cores, *settings), cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - start
     stages = json.loads(Path(out, "report.json").read_text())["stages"]
     return {name: stage["secs"] for name, stage in stages.items()} | {"wall": wall}
+
+
+def measured_run(command):
+    """(wall seconds, peak bytes of all processes) of a run of ours."""
+    start = time.perf_counter()
+    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.DEVNULL) as process:
+        peak = peak_memory(process)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    return time.perf_counter() - start, peak
 
 
 DEDUP_STAGES = ("signatures", "pairs-split", "pairs", "candidates", "clusters-split", "clusters", "duplicates")
@@ -405,11 +421,15 @@ class Bench:
         self.compare("dedup", mine, others)
 
     def compare(self, name, mine, others):
+        """
+        Both clocks begin when their process has started: ours is the time of the stages, the start of Ray among them. The whole
+        process, with Python's own start, imports, the report and Ray's end, stands beside it.
+        """
         ratios = [other / one["stages"] for one, other in zip(mine, others, strict=True)]
         whole = [other / one["wall"] for one, other in zip(mine, others, strict=True)]
         wall = statistics.median(one["wall"] for one in mine)
-        rows = {"ours": self.row([one["stages"] for one in mine], [1], "s", with_start_of_ray=wall)}
-        rows["datatrove"] = self.row(others, ratios, "s", "0.10.1", against_ours_with_start=statistics.median(whole))
+        rows = {"ours": self.row([one["stages"] for one in mine], [1], "s", whole_process=wall)}
+        rows["datatrove"] = self.row(others, ratios, "s", "0.10.1", against_whole_process=statistics.median(whole))
         self.show(name, rows)
 
     def pipeline(self):
@@ -455,52 +475,36 @@ class Bench:
                 part.mkdir()
                 for i in range(files):
                     shutil.copy(self.texts("wikipedia_more") / f"{i}.jsonl", part)
-                peaks[name] = peak_memory(lambda part=part, out=out: engine_run(part, f"{out}/run", 2, "--vocab_size=8192"))
+                peaks[name] = measured_run(engine_command([part], f"{out}/run", 2, "--vocab_size=8192"))[1]
                 rows[name] = self.row([peaks[name] / 1e6], [0], "MB")
         rows["4x"]["growth"] = peaks["4x"] / peaks["1x"] - 1
         self.show("memory", rows)
+
+    def plan(self):
+        """Prose in JSON lines, and the archives of HTML, PDF, LaTeX, questions, books and pages; twice each, the second counts."""
+        archives = ("html", "pdf", "arxiv_tex", "stackexchange", "gutenberg", "webtext")
+        corpora = {"prose": [self.many_texts()], "archives": [self.args.shared / "corpus" / f"{name}.tar.xz" for name in archives]}
+        for name, places in corpora.items():
+            with self.scratch() as out:
+                command = engine_command(places, f"{out}/run", 2, "--partition_bytes=67108864")
+                told = subprocess.run([*command, "--plan"], cwd=HERE.parent, check=True, capture_output=True, text=True).stdout
+                measured_run(command)  # compiles
+                shutil.rmtree(f"{out}/run")
+                secs, peak = measured_run(command)
+            clock = re.search(r"^time +about ([\d:]+)", told, re.M)[1].split(":")
+            planned = sum(int(part) * 60**i for i, part in enumerate(reversed(clock)))
+            memory = float(re.search(r"^memory +about ([\d.]+) GB", told, re.M)[1])
+            rows = {
+                "time": self.row([secs], [0], "s", planned=planned, planned_by_used=planned / secs),
+                "memory": self.row([peak / 1e9], [0], "GB", planned=memory, planned_by_used=memory / (peak / 1e9)),
+            }
+            self.show(f"plan, {name}", rows)
 
     def components(self):
         found = [self.worker(sys.executable, "components", core=self.core) for _ in range(self.args.rounds)]
         peak = max(one["peak"] for one in found) / 1e6
         values = {"documents": found[0]["documents"], "pairs": found[0]["pairs"], "peak_MB": peak}
         self.show("components", {"ours": self.row([one["secs"] for one in found], [0], "s", **values)})
-
-
-def peak_memory(work):
-    """The most that the descendants of this process held while work() ran: proportional set sizes, summed ten times a second."""
-    peak, stop = 0, threading.Event()
-
-    def sample():
-        nonlocal peak
-        while not stop.wait(0.1):
-            parents = {}
-            for process in Path("/proc").glob("[0-9]*"):
-                try:
-                    parents[int(process.name)] = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                except OSError:
-                    continue  # it has ended
-            mine, grown = set(), {os.getpid()}
-            while grown:
-                mine |= grown
-                grown = {pid for pid, parent in parents.items() if parent in grown}
-            total = 0
-            for pid in mine - {os.getpid()}:
-                try:
-                    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                except OSError:
-                    continue
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            peak = max(peak, total * 1024)
-
-    watcher = threading.Thread(target=sample)
-    watcher.start()
-    try:
-        work()
-    finally:
-        stop.set()
-        watcher.join()
-    return peak
 
 
 def components_of_many(documents=2_500_000, bands=14, rows=8):
@@ -582,7 +586,7 @@ def worker(kind, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("signatures", "encode", "components", "dedup", "pipeline", "scaling", "memory")
+    names = ("signatures", "encode", "components", "dedup", "pipeline", "scaling", "memory", "plan")
     parser.add_argument("--only", default=",".join(names), help="the benchmarks to run")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared", help="where the corpora lie")

@@ -28,6 +28,12 @@ TEXT_OF = {
     **{"text/html": 0.11, "application/pdf": 0.2, "text/x-wiki": 0.65, "application/x-tex": 0.75},
     "application/x-stackexchange+json": 0.76,
 }
+# Seconds of one core that a byte of content costs to be read and made clean text, on the same; and that of any other content
+SECS_OF = {
+    **{"text/html": 40e-9, "application/pdf": 100e-9, "text/x-wiki": 150e-9, "application/x-tex": 460e-9},
+    "application/x-stackexchange+json": 40e-9,
+}
+PLAIN_SECS = 20e-9
 KEPT = {True: 0.7, False: 0.9}  # part of the text that outlasts cleaning and deduplication, of pages of the web and of other text
 # Tokens a byte of English text by size of the vocabulary, our tokenizer on Wikipedia and web pages, see dev/LOG.md
 TOKENS_PER_BYTE = (
@@ -82,9 +88,10 @@ def probe(source, files, read_range, most=PROBED):
     """
     A look at the first files, read_range(file, start, n) -> bytes: what is seen of them and stands for the rest.
 
-    {"bytes": of the files, "documents", "content": their bytes, "text": bytes of text in them, about, "fields", "problem": or ""}
+    {"bytes": of the files, "documents", "content": their bytes, "text": bytes of text in them, about, "secs": of one core to clean
+    them, "fields", "problem": or ""}
     """
-    seen = {"bytes": 0, "documents": 0, "content": 0, "text": 0.0, "fields": [], "problem": ""}
+    seen = {"bytes": 0, "documents": 0, "content": 0, "text": 0.0, "secs": 0.0, "fields": [], "problem": ""}
     told, damage = 0, ""  # files that showed text
     looked = [file for file in files if file[1] or (file[1] is None and kind_of(file[0])[0] not in SEEKABLE)]
     looked = looked[: max(most, MOST_PROBED)]
@@ -101,6 +108,7 @@ def probe(source, files, read_range, most=PROBED):
                 continue  # its row in the ledger comes when it is read
         elif kind == ".zip":  # a look would cost as much as the reading
             found, fields = {"bytes": size, "documents": 1 + size // 10_000, "content": 3 * size, "text": 0.6 * size}, None
+            found["secs"] = found["content"] * PLAIN_SECS
         else:
             found, fields = _of_stream(source, path, size or MAX_HEAD, read)
         if fields is not None and source.text not in fields:
@@ -128,6 +136,7 @@ def _of_parquet(source, file):
             if column.path_in_schema == source.text:
                 text += column.total_uncompressed_size - 4 * column.num_values  # each text behind its length
     found = {"bytes": file.size, "documents": meta.num_rows, "content": max(0, text), "text": max(0, text)}
+    found["secs"] = found["content"] * PLAIN_SECS
     return found, meta.schema.to_arrow_schema().names
 
 
@@ -143,12 +152,15 @@ def _of_stream(source, path, size, read):
             break
         n *= 4
     if not len(table) and kind_of(path)[0] in MEDIA_TYPE:  # one record, and longer than the look
-        return {"bytes": size, "documents": 1, "content": size, "text": size * TEXT_OF.get(MEDIA_TYPE[kind_of(path)[0]], 1.0)}, None
-    found = {"bytes": len(head), "documents": len(table), "content": 0, "text": 0.0}
+        kind = MEDIA_TYPE[kind_of(path)[0]]
+        found = {"bytes": size, "documents": 1, "content": size}
+        return found | {"text": size * TEXT_OF.get(kind, 1.0), "secs": size * SECS_OF.get(kind, PLAIN_SECS)}, None
+    found = {"bytes": len(head), "documents": len(table), "content": 0, "text": 0.0, "secs": 0.0}
     for kind, data in zip(table["media_type"].to_pylist(), table["content"], strict=True):
         length = len(data.as_buffer())
         found["content"] += length
         found["text"] += length * TEXT_OF.get(kind, 1.0)
+        found["secs"] += length * SECS_OF.get(kind, PLAIN_SECS)
     return found, _fields(path, head)
 
 

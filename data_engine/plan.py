@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 
 from data_engine import budget, download, fetch
-from data_engine.engine import STORE_BYTES_PER_CPU
+from data_engine.engine import CPUS_PER_ACTOR, STORE_BYTES_PER_CPU
 from data_engine.mix import plan_mix
 from data_engine.progress import clock
 from data_engine.storage import storage
@@ -19,10 +19,13 @@ from data_engine.storage import storage
 RAW_BYTE, RAW_RECORD, TEXT_BYTE, TEXT_DOCUMENT = 0.41, 150, 0.42, 150
 WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN = 0.25, 1500, 4.5
 SHARD_TOKEN, SHARD_DOCUMENT = 2.0, 90
-BYTES_PER_SECOND = 700_000  # of text on one core, from raw to shards
+START_SECS = 15.0  # of Ray and the stages
+TEXT_SECS = 60e-9  # of one core, for a byte of text from its cleaning to the shards
+TRAINING_SECS = 0.15e-6  # of the tokenizer, for a byte of its sample: little of it is parallel
+UNSURE, SECOND_OPINION_SECS = 0.005, 0.5  # part of the documents that XLM-RoBERTa reads, and what each takes of one core
 LINE = 12_500_000  # bytes a second of the line that is reckoned with: 100 Mbit/s
-START_SECS = 60
-RAM_BYTES, RAM_PARTITIONS = 1_700_000_000, 10  # of Ray and the driver; partitions that a worker holds at its peak
+RAM_BYTES = 1_700_000_000  # of Ray, the driver and workers that hold nothing
+RAM_PARTITIONS, RAM_XLM_ROBERTA, RAM_SAMPLE = 10, 1_700_000_000, 3.5  # a worker's partitions; a model; a byte of the sample
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Estimate:
     stored: int = 0  # bytes of the downloads
     content: float = 0.0  # bytes of raw records
     text: float = 0.0  # bytes of their text
+    secs: float = 0.0  # of one core, to read and clean them
     records: float = 0.0
     documents: float = 0.0  # that outlast cleaning and deduplication
     tokens: float = 0.0  # of these
@@ -57,9 +61,8 @@ def text(cfg, out, cores):
     folder = storage(str(out)).local  # None in an object store, which has room
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free if folder else float("inf")
     room = f"; {free / 1e6:,.0f} MB are free" if folder else ""
-    ram, store = RAM_BYTES + cores * RAM_PARTITIONS * cfg.partition_bytes, STORE_BYTES_PER_CPU * cores
+    ram, store = ram_bytes(cfg, found, cores), STORE_BYTES_PER_CPU * cores
     shm = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
-    secs = START_SECS + sum(e.text for e in found.values()) / BYTES_PER_SECOND / cores
     parts = ", ".join(f"{name} {size / 1e6:,.2f}" for name, size in disk.items())
     budget_said = f"{cfg.tokens:,} tokens" if cfg.tokens else "all that keeps the shares"
     lines += [
@@ -68,7 +71,7 @@ def text(cfg, out, cores):
         f"disk    {total / 1e6:,.1f} MB in {out} ({parts}){room}",
         f"memory  about {ram / 1e9:.1f} GB with {cores} cores; {available_ram() / 1e9:.1f} GB are available",
         f"shm     {store / 1e9:.2f} GB for Ray's object store; /dev/shm has {shm / 1e9:.2f} GB free",
-        f"time    about {clock(secs)} of work on {cores} cores",
+        f"time    about {clock(work_secs(cfg, found, cores))} of work on {cores} cores; the first run compiles for a minute more",
     ]
     lines += warnings(cfg, found, targets)
     if total > free:
@@ -117,10 +120,35 @@ def estimate(source, cfg):
         times = size / max(1, looked["bytes"])
         e.content += times * looked["content"]
         e.text += times * looked["text"]
+        e.secs += times * looked.get("secs", budget.PLAIN_SECS * looked["content"])  # not in the listing of an older run
         e.records += times * looked["documents"]
     e.documents = e.records * budget.KEPT[web]
     e.tokens = e.text * budget.KEPT[web] * budget.tokens_per_byte(cfg.vocab_size)
     return e
+
+
+def work_secs(cfg, found, cores):
+    """Seconds of a run on so many cores, the downloads left out."""
+    text, sample = sum(e.text for e in found.values()), sample_bytes(cfg, found)
+    work = sum(e.secs for e in found.values()) + TEXT_SECS * text
+    if cfg.language.xlm_roberta:
+        work += SECOND_OPINION_SECS * UNSURE * sum(e.records for e in found.values())
+    return START_SECS + work / cores + TRAINING_SECS * sample
+
+
+def ram_bytes(cfg, found, cores):
+    """The most that the processes of a run hold together: while partitions are cleaned, or while the tokenizer is trained."""
+    content = sum(e.content for e in found.values())
+    cleaning = RAM_PARTITIONS * min(cores * cfg.partition_bytes, content)
+    if cfg.language.xlm_roberta:
+        cleaning += RAM_XLM_ROBERTA * max(1, cores // CPUS_PER_ACTOR)
+    return RAM_BYTES + max(cleaning, RAM_SAMPLE * sample_bytes(cfg, found))
+
+
+def sample_bytes(cfg, found):
+    """Of text that the tokenizer is trained on."""
+    kept = sum(found[source.name].text * budget.KEPT[source.web] for source in cfg.sources)
+    return min(cfg.tokenizer.sample_bytes, kept)
 
 
 def disk_bytes(cfg, found, targets):

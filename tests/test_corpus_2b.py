@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.memory import peak_memory
 from config import load
 from data_engine import budget
 from data_engine.download import HuggingFace, Local
@@ -128,6 +130,7 @@ class Made:
     out: Path
     plan: str
     log: str
+    peak: int  # bytes of memory that the processes of the run to its end held together
     hub: Hub
     env: dict
     at_kill: dict  # {end of the name: bytes} of the files in the downloads when the run was killed
@@ -166,10 +169,14 @@ def made(repos, tmp_path_factory):
         there = [p for p in downloads.rglob("*") if p.is_file() and re.search(r"-[0-9a-f]{12}(\.part)?$", p.name)]
         at_kill, before = {p.name[p.name.rindex("-") + 1 :]: p.stat().st_size for p in there}, hub.served.copy()
         hub.faults["stackexchange-dolma-0001.json.gz"] = ["429:1", "reset:900"]
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stdout + done.stderr
-        log = done.stdout + done.stderr + Path(out.parent / "log").read_text()
-        yield Made(out, plan.stdout, log, hub, env, at_kill, hub.served - before, repos[0])
+        with open(out.parent / "log", "a") as log, subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as run:
+            limit = threading.Timer(280, run.kill)
+            limit.start()
+            peak = peak_memory(run)
+            limit.cancel()
+        log = Path(out.parent / "log").read_text()
+        assert run.returncode == 0, log
+        yield Made(out, plan.stdout, log, peak, hub, env, at_kill, hub.served - before, repos[0])
 
 
 def test_the_achieved_mix_is_that_of_the_config_by_tokens(made):
@@ -229,9 +236,10 @@ def test_the_plan_told_what_the_run_then_used(made):
         used[stage, "disk"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
         planned[stage, "disk"] = float(size.replace(",", ""))
     used["work", "disk"] -= used["downloads", "disk"]
+    used["memory"], planned["memory"] = made.peak / 1e9, float(re.search(r"^memory +about ([\d.]+) GB", made.plan, re.M)[1])
     off = {key: (planned[key], used[key]) for key in planned if abs(planned[key] - used[key]) > 0.25 * used[key]}
     assert not off, off
-    assert len(planned) == 7 + 2 + 5
+    assert len(planned) == 7 + 2 + 5 + 1
 
 
 def test_no_token_is_in_any_log_or_file(made):
