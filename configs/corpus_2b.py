@@ -4,7 +4,7 @@ The reference corpus: 2 B tokens of English from seven sources.
     python -m data_engine.run configs/corpus_2b.py --plan      what it will fetch, keep and need; checks every id below first
     python -m data_engine.run configs/corpus_2b.py             leaves data/corpus_2b, which configs/125m.py trains on
 
-Calculated from the sizes that are known: 7 GB to fetch, 40 GB of disk, three hours of work on 2 cores; --plan says it for this
+Calculated from the sizes that are known: 7 GB to fetch, 40 GB of disk, an hour of work on 2 cores; --plan says it for this
 machine. A run may be stopped at any time. AIKosh takes part where AIKOSH_API_KEY is set; without it Wikipedia takes its share.
 
 What confirmed each id, the Hub itself being out of reach when this was written (2026-11-25):

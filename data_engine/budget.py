@@ -30,10 +30,10 @@ TEXT_OF = {
 }
 # Seconds of one core that a byte of content costs to be read and made clean text, on the same; and that of any other content
 SECS_OF = {
-    **{"text/html": 40e-9, "application/pdf": 100e-9, "text/x-wiki": 150e-9, "application/x-tex": 460e-9},
-    "application/x-stackexchange+json": 40e-9,
+    **{"text/html": 80e-9, "application/pdf": 200e-9, "text/x-wiki": 155e-9, "application/x-tex": 350e-9},
+    "application/x-stackexchange+json": 110e-9,
 }
-PLAIN_SECS = 20e-9
+PLAIN_SECS = 26e-9
 KEPT = {True: 0.7, False: 0.9}  # part of the text that outlasts cleaning and deduplication, of pages of the web and of other text
 # Tokens a byte of English text by size of the vocabulary, our tokenizer on Wikipedia and web pages, see dev/LOG.md
 TOKENS_PER_BYTE = (

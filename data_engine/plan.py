@@ -19,10 +19,10 @@ from data_engine.storage import storage
 RAW_BYTE, RAW_RECORD, TEXT_BYTE, TEXT_DOCUMENT = 0.41, 150, 0.42, 150
 WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN = 0.25, 1500, 4.5
 SHARD_TOKEN, SHARD_DOCUMENT = 2.0, 90
-START_SECS = 15.0  # of Ray and the stages
-TEXT_SECS = 60e-9  # of one core, for a byte of text from its cleaning to the shards
+START_SECS = 12.0  # of Ray and the stages
+TEXT_SECS = 103e-9  # of one core, for a byte of text from its cleaning to the shards
 TRAINING_SECS = 0.15e-6  # of the tokenizer, for a byte of its sample: little of it is parallel
-UNSURE, SECOND_OPINION_SECS = 0.005, 0.5  # part of the documents that XLM-RoBERTa reads, and what each takes of one core
+UNSURE, SECOND_OPINION_SECS = 0.005, 0.17  # part of the documents that XLM-RoBERTa reads, and what each takes of one core
 LINE = 12_500_000  # bytes a second of the line that is reckoned with: 100 Mbit/s
 RAM_BYTES = 1_700_000_000  # of Ray, the driver and workers that hold nothing
 RAM_PARTITIONS, RAM_XLM_ROBERTA, RAM_SAMPLE = 10, 1_700_000_000, 3.5  # a worker's partitions; a model; a byte of the sample
