@@ -69,7 +69,7 @@ class RMSNorm(nn.RMSNorm):
     """Computed in fp32 whatever comes in, given back in what came: the residual stream may be bfloat16."""
 
     def forward(self, x):
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():  # CUDA has one kernel for it
+        if not torch.compiler.is_compiling():
             return Normalize.apply(x, self.weight, self.eps)
         return F.rms_norm(x.float(), self.normalized_shape, self.weight, self.eps).type_as(x)
 

@@ -96,8 +96,8 @@ def static_gb(params, matrices, optimizer, copied):
 def activation_bytes(cfg, compiled, checkpointing):
     """
     Bytes that a token leaves for the backward pass, all layers, in cfg.dtype. Compiled: the residual stream twice, q, k, v and what
-    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also the norms' inputs and results,
-    what goes into the products, silu(gate) and its product with up; in bfloat16 what is rounded in fp32 too.
+    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also what goes into the products,
+    silu(gate) and its product with up.
     """
     D, F, H = cfg.d_model, cfg.d_ff, cfg.n_head
     width = WIDTH[cfg.dtype]
@@ -108,7 +108,7 @@ def activation_bytes(cfg, compiled, checkpointing):
 
 WIDTH = {None: 2, "bfloat16": 2, "float32": 4}  # bytes of what the matrix products take and give
 # bytes a layer, token and unit of d_model and of d_ff that the uncompiled model keeps: tests/test_train_plan.py counts them
-EAGER = {None: (28, 8), "bfloat16": (28, 8), "float32": (40, 16)}
+EAGER = {None: (16, 8), "bfloat16": (16, 8), "float32": (32, 16)}
 
 
 def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, checkpointing=False):

@@ -2,7 +2,7 @@
 The reference run: 124.3 M parameters, 2.0 B tokens, one 12 GB card.   python train.py configs/125m.py
 
 The corpus is a run of the data engine of about 2 B tokens, in data/corpus_2b or where --data= says. On an RTX 3080 Ti it should
-take 14 hours and 7 GB, 12 GB where it cannot be compiled (calculated: `--plan` says it for other cards). With less memory halve
+take 14 hours and 7 GB, 10 GB where it cannot be compiled (calculated: `--plan` says it for other cards). With less memory halve
 micro_batch (the result stays the same but for rounding) or set grad_checkpointing = True.
 """
 
