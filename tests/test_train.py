@@ -458,7 +458,7 @@ def test_going_on_needs_no_more_memory_than_training(data, tmp_path, launcher):
         code, peak, said = launcher.wait()
         assert code == 0 and ("going on from step 3" in said) == (steps == 6)
         peaks.append(peak)
-    assert peaks[1] < peaks[0] + 5e6, peaks
+    assert peaks[1] < peaks[0] + 20e6, peaks  # a second copy of the weights alone would be 38 MB; the allocator varies by some
 
 
 @pytest.mark.slow
