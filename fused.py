@@ -1,6 +1,6 @@
 """
-RMSNorm and rotary positions as functions with gradients of their own: a third of the passes over memory that autograd makes of
-their formulas. For where nothing is compiled; a compiler fuses the formulas in model.py by itself.
+RMSNorm and rotary positions as functions with gradients of their own, in fewer passes over memory than autograd makes of their
+formulas. For where nothing is compiled; a compiler fuses the formulas in model.py by itself.
 
 Shapes: D width of what is normalised; B sequences, T positions, H heads, K size of a head.
 """

@@ -10,6 +10,7 @@ common at the start, rows of like length share a batch, and the head is left out
 Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 """
 
+import functools
 import os
 from dataclasses import dataclass
 from itertools import takewhile
@@ -31,7 +32,7 @@ from model_card import sha256_file
 BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # to begin with; halved where memory does not take it
 HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored at a time, so that their logits stay in a cache
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
-PAGE_ROWS = 256  # positions whose logits exist where all of them must be there at once: 32 MB of 32,768 tokens
+PAGE_ROWS, SOFTMAX_ROWS = 256, 32  # positions of a product, and of a softmax of it, where each needs the whole vocabulary's logits
 
 # Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
 # (windows, chunks, recurrence, a cache of its own) reads one sequence a row: a trial on short inputs does not show a long window.
@@ -258,36 +259,40 @@ def score_batch(lm, rows):
         states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
     else:
         states, head = lm.model(**inputs).logits, None
-    size, logits = (per_kind.get(device.type, per_kind["cpu"]) for per_kind in (HEAD_TOKENS, HEAD_LOGITS))
-    chunk = logits // size
     if all(len(sequences) == 1 for _, sequences in rows):  # pages: a sum of thousands of float32 is only equal if all of them are
-        size, chunk = lm.model.config.get_text_config().vocab_size, PAGE_ROWS
+        work, chunk = log_probabilities, PAGE_ROWS
+    else:
+        size, logits = (of_kind.get(device.type, of_kind["cpu"]) for of_kind in (HEAD_TOKENS, HEAD_LOGITS))
+        work, chunk = functools.partial(log_probabilities_by_slabs, size=size), logits // size
     chunks = (x_P.split(chunk) for x_P in (states[row_P, column_P], torch.tensor(targets, device=device)))
-    scores = [log_probabilities(state, target, head, size) for state, target in zip(*chunks, strict=True)]
+    scores = [work(state, target, head) for state, target in zip(*chunks, strict=True)]
     lengths = [scored for _, sequences in rows for _, scored in sequences]
     logps, likeliest = (torch.cat(column).cpu().split(lengths) for column in zip(*scores, strict=True))
     results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
     return [[next(results) for _ in sequences] for _, sequences in rows]
 
 
-def log_probabilities(states_PD, targets_P, head, size):
+def log_probabilities(states_PD, targets_P, head):
     """
-    (log-probability of each target, whether it is the first of the likeliest tokens). A slab of `size` tokens of the vocabulary at
-    a time: most of a softmax' cost is to carry its logits through memory; torch.log_softmax to the bit where one slab holds all.
+    (log-probability of each target, whether it is the first of the likeliest tokens), equal to torch.log_softmax to the bit.
     Without a head the states are the logits.
     """
+    logits_PV, found = states_PD if head is None else head(states_PD), []
+    for logits_RV, targets_R in zip(logits_PV.split(SOFTMAX_ROWS), targets_P.split(SOFTMAX_ROWS), strict=True):
+        logps_RV = torch.log_softmax(logits_RV.float(), -1)
+        logp_R = logps_RV.gather(-1, targets_R[:, None]).squeeze(-1)
+        first_R = logp_R == logps_RV.amax(-1)
+        first_R[first_R.clone()] = logps_RV[first_R].argmax(-1) == targets_R[first_R]  # argmax is slow, few rows need it
+        found.append((logp_R, first_R))
+    return tuple(torch.cat(column) for column in zip(*found, strict=True))
+
+
+def log_probabilities_by_slabs(states_PD, targets_P, head, size):
+    """
+    The same to 2e-6, and at up to twice the speed: `size` tokens of the vocabulary at a time, whose logits stay in a cache. Most
+    of a softmax' cost is to carry them through memory.
+    """
     vocabulary = states_PD.shape[1] if head is None else len(head.weight)
-    if size >= vocabulary:
-        found = []
-        for logits_RV, targets_R in zip(
-            (states_PD if head is None else head(states_PD)).split(32), targets_P.split(32), strict=True
-        ):
-            logps_RV = torch.log_softmax(logits_RV.float(), -1)
-            logp_R = logps_RV.gather(-1, targets_R[:, None]).squeeze(-1)
-            first_R = logp_R == logps_RV.amax(-1)
-            first_R[first_R.clone()] = logps_RV[first_R].argmax(-1) == targets_R[first_R]  # of equals the first; argmax is slow
-            found.append((logp_R, first_R))
-        return tuple(torch.cat(column) for column in zip(*found, strict=True))
     logit_P, first_P = (torch.zeros_like(targets_P, dtype=dtype) for dtype in (torch.float32, torch.bool))
     tops_SP, log_sums_SP = [], []
     for start in range(0, vocabulary, size):

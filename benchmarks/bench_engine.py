@@ -254,37 +254,45 @@ class Bench:
     def peers(self):
         return peers.python(self.args.venv.absolute(), HERE / "peers_engine.txt")
 
-    def texts(self, name):
-        """The folder with the corpus as JSON lines of id and text, eight files."""
+    def made(self, name, fill):
+        """A folder of that name, filled once by fill(folder)."""
         target, making = self.folder / name, self.folder / f"{name}.part"
         if not target.exists():
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir()
-            files = [(making / f"{i}.jsonl").open("w") for i in range(8)]
+            fill(making)
+            making.rename(target)
+        return target
+
+    def texts(self, name):
+        """The folder with the corpus as JSON lines of id and text, eight files."""
+
+        def fill(folder):
+            files = [(folder / f"{i}.jsonl").open("w") for i in range(8)]
             for i, (uri, text) in enumerate(self.documents(name)):
                 files[i % 8].write(json.dumps({"id": uri, "text": text}) + "\n")
             for file in files:
                 file.close()
-            making.rename(target)
-        return target
+
+        return self.made(name, fill)
 
     def many_texts(self):
         """wikipedia_more and seven more of its size: its words, in each paragraph in another order."""
-        target, making = self.folder / "wikipedia_more x 8", self.folder / "wikipedia_more x 8.part"
-        if not target.exists():
-            shutil.copytree(self.texts("wikipedia_more"), making, dirs_exist_ok=True)
+
+        def fill(folder):
+            shutil.copytree(self.texts("wikipedia_more"), folder, dirs_exist_ok=True)
             for copy in range(1, 8):
                 draw = random.Random(copy)
                 for i in range(8):
-                    with (making / f"{i}.jsonl").open() as texts, (making / f"{copy}-{i}.jsonl").open("w") as shuffled:
+                    with (folder / f"{i}.jsonl").open() as texts, (folder / f"{copy}-{i}.jsonl").open("w") as shuffled:
                         for row in map(json.loads, texts):
                             lines = [line.split(" ") for line in row["text"].split("\n")]
                             for words in lines:
                                 draw.shuffle(words)
                             text = "\n".join(map(" ".join, lines))
                             shuffled.write(json.dumps({"id": f"{copy} {row['id']}", "text": text}) + "\n")
-            making.rename(target)
-        return target
+
+        return self.made("wikipedia_more x 8", fill)
 
     def documents(self, name):
         """(id, text) of a corpus."""

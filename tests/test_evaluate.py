@@ -1,6 +1,7 @@
 """Laws of scoring: the requests, windows and metrics of lm-evaluation-harness; every log-likelihood that of one plain sequence."""
 
 import errno
+import functools
 import hashlib
 import json
 import math
@@ -207,21 +208,41 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
     assert answers[-1][1]
 
 
-@pytest.mark.parametrize("size", [1, 3, 7, 20])
+@pytest.mark.parametrize("size", [None, 1, 3, 7, 20])
 def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likeliest(size):
+    def work(*given):
+        by_slabs = functools.partial(loglikelihood.log_probabilities_by_slabs, size=size)
+        return by_slabs(*given) if size else loglikelihood.log_probabilities(*given)
+
     draw = torch.Generator().manual_seed(0)
     logits_PV = torch.randint(-3, 3, (200, 14), generator=draw).float()  # many equals
     logits_PV[:50, :10] = -torch.inf  # whole slabs
     targets_P = torch.cat([logits_PV[:150].argmax(-1), torch.randint(14, (50,), generator=draw)])
     logps_PV = torch.log_softmax(logits_PV, -1)
-    logp_P, likeliest_P = loglikelihood.log_probabilities(logits_PV.clone(), targets_P, None, size)
+    logp_P, likeliest_P = work(logits_PV.clone(), targets_P, None)
     torch.testing.assert_close(logp_P, logps_PV.gather(-1, targets_P[:, None]).squeeze(-1))
     assert likeliest_P.tolist() == (logps_PV.argmax(-1) == targets_P).tolist()
     head, states_PD = torch.nn.Linear(5, 14), torch.randn(200, 5, generator=draw)
     with torch.no_grad():
-        by_head = loglikelihood.log_probabilities(states_PD, targets_P, head, size)
-        by_logits = loglikelihood.log_probabilities(head(states_PD), targets_P, None, size)
+        by_head, by_logits = work(states_PD, targets_P, head), work(head(states_PD), targets_P, None)
     torch.testing.assert_close(by_head, by_logits)
+    if size is None:
+        assert torch.equal(logp_P, logps_PV.gather(-1, targets_P[:, None]).squeeze(-1))
+
+
+def test_choices_are_scored_by_slabs_and_pages_are_not(lm, monkeypatch):
+    want, sizes, by_slabs = loglikelihoods(lm), [], loglikelihood.log_probabilities_by_slabs
+
+    def spy(*given, size):
+        sizes.append(size)
+        return by_slabs(*given, size=size)
+
+    monkeypatch.setattr(loglikelihood, "log_probabilities_by_slabs", spy)
+    monkeypatch.setitem(loglikelihood.HEAD_TOKENS, "cpu", 50)  # of a vocabulary of some hundreds
+    assert loglikelihoods(lm) == pytest.approx(want, rel=0, abs=3e-5) and set(sizes) == {50}
+    sizes.clear()
+    loglikelihood.score(lm, [[(list(range(2, 40)), 30)]])
+    assert not sizes
 
 
 def test_the_size_of_a_batch_changes_no_score(lm):

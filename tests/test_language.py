@@ -167,6 +167,8 @@ def assert_equal_to_library(path, library, texts):
 
 def test_a_texts_scores_do_not_depend_on_the_texts_beside_it():
     texts = [ENGLISH, FRENCH, GERMAN, HINDI, ENGLISH, *(" ".join(ENGLISH.split()[i:]) for i in range(9)), "the " * 30]
+    draw = random.Random(0)  # more words than are remembered, so that they push each other out
+    texts += [" ".join("".join(draw.choices("etaoinshr", k=draw.randrange(3, 19))) for _ in range(150)) for _ in range(200)]
     together, turned = measured(texts), measured(texts[::-1])
     for i, text in enumerate(texts):
         for column, other, alone in zip(together, turned, measured([text]), strict=True):
