@@ -245,6 +245,27 @@ def test_choices_are_scored_by_slabs_and_pages_are_not(lm, monkeypatch):
     assert not sizes
 
 
+@pytest.mark.parametrize("coarse", [30, 10_000])
+def test_a_sum_that_float32_rounds_coarsely_is_the_harness_to_the_bit(lm, monkeypatch, coarse):
+    monkeypatch.setattr(loglikelihood, "COARSE_NATS", coarse)
+    sequences, plain, seen = evaluate.encode_requests(lm, REQUESTS), loglikelihood.score_batch, []
+
+    def spy(lm, rows):
+        seen.append((lm.headed, lm.batch_tokens, rows))
+        return plain(lm, rows)
+
+    monkeypatch.setattr(loglikelihood, "score_batch", spy)
+    found = loglikelihoods(lm)
+    alone = [row[1][0] for headed, batch_tokens, (row, *others) in seen if (headed, batch_tokens, others) == (False, 1, [])]
+    assert sorted(alone) == sorted(s for s, ll in zip(sequences, found, strict=True) if ll < -coarse)
+    assert len(alone) > 3 if coarse == 30 else not alone
+    for (tokens, scored), ll in zip(sequences, found, strict=True):
+        with torch.inference_mode():
+            logps_1TV = torch.log_softmax(lm.model(torch.tensor([tokens[:-1]])).logits, dim=-1)[:, -scored:]
+        want = float(torch.gather(logps_1TV, 2, torch.tensor(tokens[-scored:])[None, :, None]).squeeze(-1).sum())
+        assert ll == (want if ll < -coarse else pytest.approx(want, rel=0, abs=3e-5))
+
+
 def test_the_size_of_a_batch_changes_no_score(lm):
     want = loglikelihoods(lm)
     for batch_tokens in (1, 60):
