@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.records import drop, nothing_dropped, text_buffers
+from data_engine.records import drop, nothing_dropped, one_array, text_buffers
 from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 
 VERSION = 3
@@ -235,8 +235,7 @@ def components(n, left, right):
 
 def _blob(column):
     """A large_binary column -> (all its bytes, offsets)."""
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    column = one_array(column)
     return text_buffers(column.view(pa.large_string())) if len(column) else (np.empty(0, np.uint8), np.zeros(1, np.int64))
 
 

@@ -49,7 +49,7 @@ import pyarrow.parquet as pq
 from config import UserError
 from data_engine.fetch import readable, watching
 from data_engine.progress import Progress
-from data_engine.records import LEDGER, RAW, drop
+from data_engine.records import LEDGER, RAW, drop, one_array
 from data_engine.storage import sha256, storage
 
 VERSION = 1  # raise when the engine itself would write other rows for the same steps
@@ -552,7 +552,7 @@ def commit_buckets(block):
     """As commit, the rows sorted by `bucket` and each bucket a row group of its own; the receipt lists the buckets."""
     job, kept, dropped, files = _unpack(block)
     kept = kept.take(pc.sort_indices(kept["bucket"]))  # stable
-    runs = pc.run_end_encode(kept["bucket"].combine_chunks()) if len(kept) else None
+    runs = pc.run_end_encode(one_array(kept["bucket"])) if len(kept) else None
     job["buckets"] = runs.values.to_pylist() if runs is not None else []
     ends = runs.run_ends.to_pylist() if runs is not None else []
     return _commit(job, kept, dropped, files, [0, *ends])
@@ -645,7 +645,7 @@ def _commit(job, kept, dropped, files, cuts=None):
 def _pack(job, kept, dropped=None, files=None):
     dropped = LEDGER.empty_table() if dropped is None else dropped
     files = files or {}
-    data = pa.array([memoryview(buffer) for buffer in files.values()], pa.large_binary())
+    data = one_array(pa.chunked_array(map(_value, files.values()), pa.large_binary()))
     blobs = pa.StructArray.from_arrays([pa.array(list(files), pa.string()), data], ["name", "data"])
     columns = {"job": pa.array([json.dumps(job)])}
     for key, rows in (("kept", _structs(kept)), ("dropped", _structs(dropped)), ("files", blobs)):
@@ -655,21 +655,20 @@ def _pack(job, kept, dropped=None, files=None):
 
 def _unpack(block):
     assert len(block) == 1, f"a partition travels as one row, {len(block)} came"
-    kept, dropped, files = (block[key].combine_chunks() for key in ("kept", "dropped", "files"))
-    tables = [pa.Table.from_struct_array(_flat(rows)) for rows in (kept, dropped)]
-    blobs = _flat(files)
+    kept, dropped, files = (one_array(block[key]) for key in ("kept", "dropped", "files"))
+    tables = [pa.Table.from_struct_array(rows.flatten()) for rows in (kept, dropped)]
+    blobs = files.flatten()
     found = {name.as_py(): data.as_buffer() for name, data in zip(blobs.field("name"), blobs.field("data"), strict=True)}
     return json.loads(block["job"][0].as_py()), *tables, found
 
 
-def _flat(rows):
-    rows = rows.chunk(0) if isinstance(rows, pa.ChunkedArray) else rows
-    return rows.flatten()
+def _value(data):
+    """Bytes or a buffer as an array of one value, not copied: it may be a shard."""
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, pa.array([0, len(data)]).buffers()[1], pa.py_buffer(data)])
 
 
 def _structs(table):
-    struct = table.combine_chunks().to_struct_array()
-    return struct.combine_chunks() if isinstance(struct, pa.ChunkedArray) else struct
+    return one_array(table.combine_chunks().to_struct_array())
 
 
 def available_cpus():

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from config import UserError
 from data_engine.dedup import pack_ids
-from data_engine.records import drop
+from data_engine.records import drop, one_array
 from data_engine.shingles import mix64
 
 VERSION = 2
@@ -35,7 +35,7 @@ class MixConfig:
 def uniform(ids, seed, epoch):
     """Ids (32 hex digits or 16 bytes) -> uint64, uniform on [0, 2^64), the same on every machine."""
     packed = ids if ids.type == pa.binary(16) else pack_ids(ids)
-    packed = packed.combine_chunks() if isinstance(packed, pa.ChunkedArray) else packed
+    packed = one_array(packed)
     words = np.frombuffer(packed.buffers()[1] or b"", np.uint64, 2 * len(packed), 16 * packed.offset).reshape(-1, 2)
     out = np.empty(len(packed), np.uint64)
     _mix_ids(words, np.uint64(seed % FULL), np.uint64(epoch % FULL), out)

@@ -51,11 +51,16 @@ def nothing_dropped():
     return LEDGER.empty_table()
 
 
+def one_array(column):
+    """A column as one array. combine_chunks would copy what is one chunk already, which may begin in the middle of its buffers."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def text_buffers(text):
     """(Chunked, sliced) array of strings -> its bytes as uint8, and int64 offsets into them; a null is empty."""
-    if isinstance(text, pa.ChunkedArray):
-        text = text.combine_chunks()
-    text = text.cast(pa.large_string())
+    text = one_array(text).cast(pa.large_string())
     if text.null_count:
         text = text.fill_null("")
     _, offsets, data = text.buffers()
