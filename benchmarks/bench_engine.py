@@ -11,8 +11,9 @@ a machine's bad minute meets both.
     encode      tokens of the same text with one tokenizer.json, likewise
     dedup       neardup and wikipedia_more, from documents to the list of duplicates, wall seconds on one core
     pipeline    wikipedia_more from text to shards with language, PII, deduplication, tokens; wall seconds with two workers
-    scaling     ours alone: the pipeline on one core and on two, on eight times wikipedia_more: in seven of the copies the words of
-                every paragraph are shuffled, so that none is a duplicate, and the start of Ray is a small part of the run
+    scaling     ours alone: the pipeline on one core, which Ray's own processes share, and on two; and what two cores of the machine
+                give at most: two runs at once that know nothing of each other, each on a core of its own. On eight times
+                wikipedia_more: in seven of the copies the words of every paragraph are shuffled, so that none is a duplicate
     memory      ours alone: the peak of all processes together on a corpus and on four times as much
     plan        ours alone: what --plan says of the time and memory of two runs beside what they then take
     components  ours alone: 2.5 M documents x 14 bands from signatures to connected components, one core
@@ -32,6 +33,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -222,9 +224,10 @@ def engine_command(places, out, cores, *settings):
 
 
 def engine_run(folder, out, cores, *settings):
-    """Our run; {stage: seconds} and the whole in "wall"."""
+    """Our run, whose processes have these cores alone; {stage: seconds} and the whole in "wall"."""
     start = time.perf_counter()
-    subprocess.run(engine_command([folder], out, cores, *settings), cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
+    command = ["taskset", "-c", ",".join(map(str, cores)), *engine_command([folder], out, len(cores), *settings)]
+    subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - start
     stages = json.loads(Path(out, "report.json").read_text())["stages"]
     return {name: stage["secs"] for name, stage in stages.items()} | {"wall": wall}
@@ -249,7 +252,8 @@ DEDUP_STAGES = ("signatures", "pairs-split", "pairs", "candidates", "clusters-sp
 class Bench:
     def __init__(self, args, folder):
         self.args, self.folder, self.results = args, folder, {}
-        self.core = str(max(os.sched_getaffinity(0)))
+        self.cores = sorted(os.sched_getaffinity(0))[-2:]
+        self.core = str(self.cores[-1])
 
     def peers(self):
         return peers.python(self.args.venv.absolute(), HERE / "peers_engine.txt")
@@ -417,8 +421,9 @@ class Bench:
 
         def ours():
             with self.scratch() as out:
-                engine_run(folder, f"{out}/run", 1, "--until=documents", "--extract.min_chars=0", "--language.keep=()")
-                secs = engine_run(folder, f"{out}/run", 1, "--until=duplicates", "--extract.min_chars=0", "--language.keep=()")
+                core, settings = self.cores[-1:], ("--extract.min_chars=0", "--language.keep=()")
+                engine_run(folder, f"{out}/run", core, "--until=documents", *settings)
+                secs = engine_run(folder, f"{out}/run", core, "--until=duplicates", *settings)
                 return {"stages": sum(secs[name] for name in DEDUP_STAGES), "wall": secs["wall"]}
 
         def theirs():
@@ -446,7 +451,7 @@ class Bench:
 
         def ours():
             with self.scratch() as out:
-                secs = engine_run(folder, f"{out}/run", 2)
+                secs = engine_run(folder, f"{out}/run", self.cores)
                 training = secs["sample"] + secs["tokenizer"]  # the peer is given its tokenizer
                 return {"stages": sum(secs.values()) - secs["wall"] - training, "wall": secs["wall"] - training}
 
@@ -458,19 +463,27 @@ class Bench:
         self.compare("pipeline", mine, others)
 
     def scaling(self):
-        """The stages' seconds but for the tokenizer's training, which is one process's threads, and the wall clock."""
-        folder, found = self.many_texts(), {1: [], 2: []}
+        """The stages' seconds but for the tokenizer's training, which is one process's threads."""
+        folder = self.many_texts()
+
+        def secs(cores):
+            with self.scratch() as out:
+                found = engine_run(folder, f"{out}/run", cores, "--tokenizer.sample_bytes=40000000")
+                return sum(found.values()) - found["wall"] - found["sample"] - found["tokenizer"]
+
+        rounds = []
         for _ in range(self.args.rounds):
-            for cores in found:
-                with self.scratch() as out:
-                    secs = engine_run(folder, f"{out}/run", cores, "--tokenizer.sample_bytes=40000000")
-                    training = secs["sample"] + secs["tokenizer"]
-                    found[cores].append(sum(secs.values()) - secs["wall"] - training)
-            print(f"  round {len(found[2])}: {found[1][-1]:.1f} s, {found[2][-1]:.1f} s", file=sys.stderr, flush=True)
-        ratios = [one / two for one, two in zip(found[1], found[2], strict=True)]
+            with ThreadPoolExecutor(2) as pool:
+                at_once = statistics.mean(pool.map(secs, [[core] for core in self.cores]))
+            rounds.append((secs(self.cores[-1:]), secs(self.cores), at_once))
+            shown = ", ".join(f"{value:.1f} s" for value in rounds[-1])
+            print(f"  round {len(rounds)}: one core, two, two runs at once: {shown}", file=sys.stderr, flush=True)
+        one, two, at_once = zip(*rounds, strict=True)
+        speedup, most = ([n * a / b for a, b in zip(one, other, strict=True)] for n, other in ((1, two), (2, at_once)))
         rows = {
-            "one core": self.row(found[1], [0], "s"),
-            "two cores": self.row(found[2], [0], "s", speedup=statistics.median(ratios)),
+            "one core": self.row(one, [0], "s"),
+            "two cores": self.row(two, [0], "s", speedup=statistics.median(speedup)),
+            "two runs at once": self.row(at_once, [0], "s", most_that_two_cores_give=statistics.median(most)),
         }
         self.show("scaling", rows)
 
