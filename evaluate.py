@@ -117,7 +117,7 @@ def answer(lm, name, items):
     if TASKS[name].build is wikitext:  # a page is encoded once; its log-likelihood is the sum over its windows
         texts = encode(lm, [item.requests[0][0] for item in items])
         pages = [rolling_windows(tokens, prefix_token(lm), lm.context) for tokens in texts]
-        alone = replace(lm, batch_tokens=1)  # a page's sums are coarse, see COARSE_NATS, and need the harness's bits
+        alone = replace(lm, batch_tokens=1, onednn=False)  # a page's sums are coarse, see COARSE_NATS: they need the harness's bits
         windows = iter(score(alone, [[(context + target, len(target))] for page in pages for context, target in page], name))
         return [[(sum(float(next(windows)[0][0].sum()) for _ in page), False)] for page in pages]
     sequences = iter(encode_requests(lm, [request for item in items for request in item.requests]))
@@ -278,8 +278,8 @@ def main(argv):
 
     results = earlier_results(path, lm.about)
     report = {"format": FORMAT, "version": FORMAT_VERSION, **lm.about, "settings": asdict(cfg), "versions": versions()}
-    report |= {"device": str(lm.model.device), "dtype": "float32", "shortcuts": {"context": lm.shares > 0, "head": lm.headed}}
-    report |= {"results": results, "missing": missing}
+    shortcuts = {"context": lm.shares > 0, "head": lm.headed, "onednn": lm.onednn}
+    report |= {"device": str(lm.model.device), "dtype": "float32", "shortcuts": shortcuts, "results": results, "missing": missing}
     print(f"{cfg.model}: {lm.about['parameters'] / 1e6:.1f} M parameters, context {lm.context}, on {lm.model.device}, fp32")
     done = []
     try:
