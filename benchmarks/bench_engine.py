@@ -74,13 +74,14 @@ def batched(texts, work, batch=64):
 def sign_ours(texts, tokenizer):
     import pyarrow as pa
 
-    from data_engine.dedup import DedupConfig, sign
+    from data_engine.dedup import DedupConfig, choose_bands, sign
 
     ids = pa.array([f"{i:032x}" for i in range(len(texts))])
     docs = pa.table({"id": ids, "source": ids, "text": pa.array(texts, pa.large_string())})
-    sign(docs.slice(0, 1), DedupConfig())
+    cfg = choose_bands(DedupConfig())
+    sign(docs.slice(0, 1), cfg)
     start = time.process_time()
-    sign(docs, DedupConfig())
+    sign(docs, cfg)
     return sum(len(text.encode()) for text in texts) / (time.process_time() - start)
 
 

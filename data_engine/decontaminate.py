@@ -3,7 +3,8 @@ Documents -> documents that do not hold the questions the model will be asked.
 
 in:   id, source, uri, text large_string, ...      out:  the same columns
 drops a document that shares 13 words in a row with an item of the evaluation data, or half of an item's distinct runs of 8 words
-      (reason "contaminated", detail "hellaswag item 12: 13 words in a row", "piqa item 7: 62% of its runs of 8 words")
+      (reason "contaminated", detail "hellaswag item 12: 13 words in a row; piqa item 7: 62% of its runs of 8 words": of every task
+      the first item whose 13 words it holds, else the one of which it holds most)
 
 An item is the prompt and its right answer, without what the harness writes around them ("Question:"); of wikitext a whole page.
 13 words: Brown et al. 2020 (arXiv:2005.14165, appendix C). Words are those of shingles.py. An item of fewer than 8 words counts
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba import njit
 
 import eval_tasks
@@ -22,7 +24,7 @@ from config import UserError
 from data_engine.records import drop, text_buffers
 from data_engine.shingles import fold_table, shingle, shingle_sets
 
-VERSION = 1
+VERSION = 2
 LONG, SHORT = 13, 8  # words in a row
 SHARE = 0.5  # of an item's runs of SHORT words
 GRAMS = pa.schema(
@@ -88,21 +90,29 @@ def item_text(item):
 
 
 def decontaminate(docs: pa.Table, cfg, grams: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Documents without those that hold an item of GRAMS; these go to the ledger with the item."""
+    """Documents without those that hold an item of GRAMS; these go to the ledger with an item of every task that they hold."""
     start = int(np.searchsorted(grams["words"].to_numpy(), LONG))  # SHORT comes first
-    gram, item, shorts = (grams[name].to_numpy() for name in ("gram", "item", "shorts"))
-    row, share = np.full(len(docs), -1, np.int64), np.zeros(len(docs))
+    tasks = sorted(grams["task"].unique().to_pylist())
+    codes = pc.index_in(grams["task"], pa.array(tasks, pa.string()))
+    index = [column.to_numpy() for column in (grams["gram"], grams["item"], grams["shorts"], codes)]
+    rows, share = np.full((len(docs), len(tasks)), -1, np.int64), np.zeros((len(docs), len(tasks)))
     data, offsets = text_buffers(docs["text"])
-    search(data, offsets, fold_table(), (gram[start:], item[start:], filter_of(gram[start:])), (LONG, start), row, share, shorts)
-    search(data, offsets, fold_table(), (gram[:start], item[:start], filter_of(gram[:start])), (SHORT, 0), row, share, shorts)
-    found = grams.take(pa.array(row[row >= 0]))
-    details = []
-    for match, part in zip(found.to_pylist(), share[row >= 0], strict=True):
-        whole = match["shorts"] <= LONG - SHORT  # fewer than LONG words: the one long run is the item
-        long = "all of it" if whole else f"{LONG} words in a row"
-        what = long if match["words"] == LONG else f"{part:.0%} of its runs of {SHORT} words"
-        details.append(f"{match['task']} item {match['number']}: {what}")
-    return docs.filter(pa.array(row < 0)), drop(docs.filter(pa.array(row >= 0)), "decontaminate", "contaminated", details)
+    for words, here in ((LONG, slice(start, None)), (SHORT, slice(0, start))):
+        part = tuple(column[here] for column in index)
+        search(data, offsets, fold_table(), part, filter_of(part[0]), (words, here.start), rows, share)
+    gone = (rows >= 0).any(axis=1)
+    held = (zip(*pair, strict=True) for pair in zip(rows[gone], share[gone], strict=True))
+    details = ["; ".join(said(grams, row, part) for row, part in tasks if row >= 0) for tasks in held]
+    return docs.filter(pa.array(~gone)), drop(docs.filter(pa.array(gone)), "decontaminate", "contaminated", details)
+
+
+def said(grams, row, part):
+    """What of the item in this row of GRAMS a document holds; part: of its runs of SHORT words."""
+    match = grams.slice(row, 1).to_pylist()[0]
+    whole = match["shorts"] <= LONG - SHORT  # fewer than LONG words: the one long run is the item
+    long = "all of it" if whole else f"{LONG} words in a row"
+    what = long if match["words"] == LONG else f"{part:.0%} of its runs of {SHORT} words"
+    return f"{match['task']} item {match['number']}: {what}"
 
 
 FILTER_BITS = 24  # 2 MB, which stay in a core's cache; of two million hashes one in nine foreign ones passes
@@ -126,13 +136,14 @@ def repeats(grams, at):
 
 
 @njit(cache=True)
-def search(data, offsets, fold, index, what, row, share, shorts):
+def search(data, offsets, fold, index, bits, what, row, share):
     """
-    row[d], share[d] for every text whose row is still -1 and that holds enough of an item: the index row of the item's first run.
+    row[d, t], share[d, t] for every text and task of which it holds enough of an item: the index row of one of the item's runs.
 
-    index  sorted hashes, their items, filter_of; what: words of a run, and the number of the first row
+    index  sorted hashes, and beside each its item, the item's number of short runs, the task's number; bits: filter_of the hashes
+    what   words of a run, and the number of the first row
     """
-    grams, items, bits = index
+    grams, items, shorts, tasks = index
     words, first_row = what
     longest = 0
     for d in range(len(row)):
@@ -140,7 +151,7 @@ def search(data, offsets, fold, index, what, row, share, shorts):
     scratch, hashes = np.empty(longest // 2 + 1, np.uint64), np.empty(longest // 2 + 1, np.uint64)
     mask = np.uint64((1 << FILTER_BITS) - 1)
     for d in range(len(row)):
-        if row[d] >= 0 or len(grams) == 0:
+        if len(grams) == 0:
             continue
         count = 0
         for j in range(shingle(data, offsets[d], offsets[d + 1], fold, words, scratch, hashes)):
@@ -153,7 +164,11 @@ def search(data, offsets, fold, index, what, row, share, shorts):
         if count == 0:
             continue
         if words == LONG:
-            row[d], share[d] = first_row + np.int64(hashes[0]), 1.0
+            for j in range(count):
+                at = np.int64(hashes[j])
+                for k in range(at, at + repeats(grams, at)):
+                    if row[d, tasks[k]] < 0:
+                        row[d, tasks[k]], share[d, tasks[k]] = first_row + k, 1.0
             continue
         places = np.unique(hashes[:count]).astype(np.int64)
         rows = np.empty(sum([repeats(grams, at) for at in places]), np.int64)
@@ -168,7 +183,8 @@ def search(data, offsets, fold, index, what, row, share, shorts):
         for j in range(n + 1):
             if j < n and mine[order[j]] == mine[order[run]]:
                 continue
-            part = (j - run) / shorts[rows[order[run]]]
-            if part >= SHARE and part > share[d]:
-                row[d], share[d] = first_row + rows[order[run]], part
+            first = rows[order[run]]
+            part, task = (j - run) / shorts[first], tasks[first]
+            if part >= SHARE and part > share[d, task]:
+                row[d, task], share[d, task] = first_row + first, part
             run = j

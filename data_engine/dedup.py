@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from config import UserError
 from data_engine.records import drop, nothing_dropped, one_array, text_buffers
 from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 
@@ -45,6 +46,7 @@ SHINGLES = pa.schema(
     }
 )
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
+FOUND = 0.99  # of the pairs at the threshold, in theory, by the bands that the threshold asks for
 ALL_COMPARED = 64  # documents of a cluster up to which each is compared with each, to keep as few as can stand for all
 ALL_PAIRS = 16  # documents of a bucket up to which all pairs are candidates; beyond, each with its neighbour and the first
 
@@ -52,24 +54,31 @@ ALL_PAIRS = 16  # documents of a bucket up to which all pairs are candidates; be
 @dataclass(frozen=True)
 class DedupConfig:
     threshold: float = 0.8  # Jaccard similarity of word 5-grams from which two documents are copies
-    bands: int | None = 20  # groups of the signature; a pair that agrees in one is compared. None: datasketch's optimiser chooses
-    rows: int | None = 6  # hashes a band; None as for bands
-    hashes: int = field(default=120, metadata={"in_key": False})  # of the signature, where the optimiser divides it into bands
+    bands: int | None = None  # groups of the signature; a pair that agrees in one is compared. None: what finds FOUND of the pairs
+    rows: int | None = None  # hashes a band; None as for bands
+    hashes: int = field(default=120, metadata={"in_key": False})  # of the signature, where it is to be divided into bands
+    optimise: bool = field(default=False, metadata={"in_key": False})  # datasketch's optimiser divides it
     ngram: int = 5  # words a shingle
 
 
 def choose_bands(cfg):
     """
-    The settings with bands and rows: where one is None, those of datasketch's optimiser, which weighs pairs that are missed against
-    pairs that are compared in vain, as for an LSH whose candidates nobody verifies. At 0.8 and 120 hashes it takes 9 x 13, which
-    finds 0.40 of the pairs at the threshold; the default finds 0.997 and leaves the rest to verification.
+    The settings with bands and rows. Where they are None: as many rows as still find FOUND of the pairs at the threshold, 20 x 6
+    at 0.8, which finds 0.997; verification takes out what comes along. With `optimise` those of datasketch's optimiser, which
+    weighs missed pairs against vain comparisons, for an LSH whose candidates nobody verifies: 9 x 13 at 0.8, which finds 0.40.
     """
-    if cfg.bands is not None and cfg.rows is not None:
+    if cfg.bands is not None:
         return cfg
-    from datasketch import MinHashLSH
+    if cfg.optimise:
+        from datasketch import MinHashLSH
 
-    lsh = MinHashLSH(threshold=cfg.threshold, num_perm=cfg.hashes)
-    return dataclasses.replace(cfg, bands=lsh.b, rows=lsh.r)
+        lsh = MinHashLSH(threshold=cfg.threshold, num_perm=cfg.hashes)
+        return dataclasses.replace(cfg, bands=lsh.b, rows=lsh.r)
+    divided = (dataclasses.replace(cfg, bands=cfg.hashes // rows, rows=rows) for rows in range(cfg.hashes, 0, -1))
+    found = next((one for one in divided if chance(cfg.threshold, one) >= FOUND), None)
+    if found is None:
+        raise UserError(f"{cfg.hashes} hashes do not find {FOUND:.0%} of the pairs at {cfg.threshold:g}: raise dedup.hashes")
+    return found
 
 
 def chance(similarity, cfg):
@@ -96,7 +105,8 @@ def split_bands(signatures, settings):
     """SIGNATURES -> (bucket, key, id), bands + 1 rows a document with words; settings: {"dedup": DedupConfig, "buckets": int}."""
     cfg, buckets = settings["dedup"], settings["buckets"]
     whole = signatures["whole"].to_numpy()
-    data, _ = _blob(signatures["signature"])
+    data, offsets = _blob(signatures["signature"])
+    data = data[offsets[0] : offsets[-1]]
     keys = np.empty((cfg.bands + 1, len(signatures)), np.uint64)
     _band_keys(data.view(np.uint32).reshape(len(signatures), cfg.bands * cfg.rows), whole, cfg.bands, cfg.rows, keys)
     ids = pa.chunked_array([signatures["id"].combine_chunks()] * (cfg.bands + 1), ID)

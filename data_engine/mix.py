@@ -74,12 +74,13 @@ def plan_mix(available, shares, budget, cfg):
             return {s: round(min(target[s], room[s])) for s in shares}
 
 
-def choose(counts, targets, seed, val_fraction):
+def choose(counts, targets, available, seed, val_fraction):
     """
     The selection that reaches the targets: {source: {"epochs": whole epochs, "threshold": hash below which one more, "validation":
     hash below which a validation document is taken}}.
 
-    counts  table (id, source, tokens) of all documents; memory: some bytes a document
+    counts     table (id, source, tokens) of the documents that were encoded; memory: some bytes a document
+    available  {source: tokens of all its train documents, encoded or not}
     """
     validation = is_validation(counts["id"], seed, val_fraction)
     selection = {}
@@ -95,7 +96,7 @@ def choose(counts, targets, seed, val_fraction):
             before = so_far[taken - 2] if taken > 1 else 0
             taken -= bool(rest - before < so_far[taken - 1] - rest)
         threshold = int(chance[taken - 1]) + 1 if 0 < taken <= len(chance) else 0
-        selection[source] = {"epochs": int(epochs), "threshold": threshold, "taken": target / max(1, int(tokens.sum()))}
+        selection[source] = {"epochs": int(epochs), "threshold": threshold, "taken": target / max(1, available[source])}
     most = max([1.0, *(chosen["taken"] for chosen in selection.values())])
     for chosen in selection.values():  # nothing is validated on twice, so a source that is repeated sets the measure for the others
         chosen["validation"] = min(int(chosen.pop("taken") / most * FULL), FULL - 1)

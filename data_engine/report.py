@@ -6,6 +6,7 @@ All figures come from the partitions' receipts, so a resumed run reports the sam
 
 import html
 import json
+import re
 from collections import Counter
 
 import pyarrow.compute as pc
@@ -123,13 +124,13 @@ def pii_counts(engine, made):
 
 
 def contaminated(engine, made):
-    """{task: how many documents held one of its items, and how many of its items these were}."""
+    """{task: how many documents held one of its items, and how many different items their ledger rows name, one a document}."""
     found = {}
     for part in made.get("documents", []):
         if part.receipt.get("ledger"):
             for row in engine.read_ledger(part, "contaminated"):
-                task, _, item = row["detail"].partition(" item ")
-                found.setdefault(task, []).append(item.partition(":")[0])
+                for task, item in re.findall(r"(?:^|; )(\w+) item (\d+):", row["detail"]):
+                    found.setdefault(task, []).append(item)
     return {task: {"documents": len(items), "items": len(set(items))} for task, items in sorted(found.items())}
 
 
@@ -221,7 +222,8 @@ def page(data):
     found, none = data["contaminated"], {"documents": 0, "items": 0}
     rows = [(html.escape(task), found.get(task, none)) for task in data["decontaminated_against"]]
     rows = [[task, f"{n['documents']:,}", f"{n['items']:,}"] for task, n in rows]
-    body.append(_table(["task", "documents", "items"], rows) if rows else "<p>Not looked for: no evaluation data were given.</p>")
+    nothing = "<p>Not looked for: no evaluation data were given.</p>"
+    body.append(_table(["task", "documents", "items named"], rows) if rows else nothing)
     body += ["<h2>Time</h2>", _time_table(data)]
     title = html.escape(data["out"])
     return (

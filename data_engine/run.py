@@ -113,7 +113,7 @@ def pipeline(cfg, engine, made):
         return
 
     made["tokens"], targets, found = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
-    made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, encoder)
+    made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, found, encoder)
     download.learn(cfg.sources, found)
 
 
@@ -222,10 +222,10 @@ def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
         margin *= 1.5
 
 
-def make_shards(cfg, engine, tokens, targets, encoder):
+def make_shards(cfg, engine, tokens, targets, available, encoder):
     """shards/: the chosen documents in the order of a hash, cut into files; index.parquet, sources.json, shards.json."""
     counts = engine.read(tokens, ["id", "source", "length"]).rename_columns(["id", "source", "tokens"])
-    selection = choose(counts, targets, cfg.seed, cfg.val_fraction)
+    selection = choose(counts, targets, available, cfg.seed, cfg.val_fraction)
     total = sum(targets.values())
     train_shards = -(-total // cfg.shard_tokens) or 1
     val_shards = -(-int(total * cfg.val_fraction) // cfg.shard_tokens) or 1
@@ -298,8 +298,9 @@ def check(cfg):
         ("dedup.threshold", 0 < cfg.dedup.threshold <= 1, "above 0 and at most 1"),
         ("num_cpus", cfg.num_cpus is None or cfg.num_cpus > 0, "at least 1, or None for all"),
         ("shard_tokens", cfg.shard_tokens >= 1000, "at least 1000"),
-        ("dedup.bands", cfg.dedup.bands is None or cfg.dedup.bands > 0, "at least 1, or None for datasketch's choice"),
-        ("dedup.rows", cfg.dedup.rows is None or cfg.dedup.rows > 0, "at least 1, or None for datasketch's choice"),
+        ("dedup.bands", cfg.dedup.bands is None or cfg.dedup.bands > 0, "at least 1, or None for what the threshold asks for"),
+        ("dedup.rows", cfg.dedup.rows is None or cfg.dedup.rows > 0, "at least 1, or None for what the threshold asks for"),
+        ("dedup.bands", (cfg.dedup.bands is None) == (cfg.dedup.rows is None), "given together with dedup.rows, or neither"),
         ("dedup.hashes", cfg.dedup.hashes >= 2, "at least 2"),
         ("dedup.ngram", cfg.dedup.ngram > 0, "at least 1"),
         ("mix.max_epochs", cfg.mix.max_epochs > 0, "at least 1"),

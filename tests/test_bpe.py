@@ -89,9 +89,7 @@ def known(text, cache={}):  # noqa: B006 (one encoder for all examples: what one
 def test_every_assigned_character_has_the_class_of_tokenizers(oracle):
     tokenizer, text = oracle
     assigned = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
-    texts = [
-        "".join(f"a{c}a1{c}1.{c}. {c} " for c in assigned[i : i + 500]) for i in range(0, len(assigned), 500) if i % 5000 < 2500
-    ]
+    texts = ["".join(f"a{c}a1{c}1.{c}. {c} " for c in assigned[i : i + 500]) for i in range(0, len(assigned), 500)]
     assert encode(texts, bpe.load(text)) == (wanted(texts, tokenizer), [])
 
 

@@ -35,10 +35,15 @@ def objects(root, folders=("",)):
     return {name: where.read(f"{folder}/{name}") for folder in folders for name in where.names(folder)}
 
 
-def test_two_nodes_and_an_object_store_give_the_bytes_of_one_machine(nodes, straight):
-    config, expected = straight
+@pytest.fixture(scope="module")
+def two(nodes, straight):
+    """The run of two nodes: the bucket's folder, and what it printed."""
     out = f"s3://{cluster.BUCKET}/two"
-    done = run(config, out, f"--ray_address={nodes.address}")
+    return out, run(straight[0], out, f"--ray_address={nodes.address}")
+
+
+def test_two_nodes_and_an_object_store_give_the_bytes_of_one_machine(nodes, straight, two):
+    (config, expected), (out, done) = straight, two
     assert f"{out}/report.html" in done.stdout and "first" in storage(out).read("report.html").decode()
     assert objects(out, ("shards", "tokenizer")) == expected
     again = run(config, out, f"--ray_address={nodes.address}")
@@ -47,17 +52,17 @@ def test_two_nodes_and_an_object_store_give_the_bytes_of_one_machine(nodes, stra
     assert "it is in the corpus" in inspect(out, "--why=half").stdout
 
 
-def test_kills_of_driver_worker_and_node_change_nothing(bucket, straight, tmp_path):
+def test_kills_of_driver_worker_and_node_change_nothing(bucket, straight, two, tmp_path):
     """On nodes of their own, which no other test needs afterwards."""
     with cluster.nodes() as nodes:
-        kill_and_compare(nodes, straight, tmp_path / "said")
+        kill_and_compare(nodes, straight, two[0], tmp_path / "said")
 
 
-def kill_and_compare(nodes, straight, said):
+def kill_and_compare(nodes, straight, two, said):
     config, expected = straight
     out, draw = f"s3://{cluster.BUCKET}/killed", random.Random(4)
     kinds = ["driver", "worker", "node"] * 4
-    moments = sorted(draw.sample(range(1, made(f"s3://{cluster.BUCKET}/two") - 4), KILLS))
+    moments = sorted(draw.sample(range(1, made(two) - 4), KILLS))
     command = [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}"]
     process, killed, failed, deadline = None, [], 0, time.monotonic() + 300
     for kind, moment in zip(kinds, moments, strict=False):
@@ -75,22 +80,20 @@ def kill_and_compare(nodes, straight, said):
             process.kill()
             process.wait()
             process = None
-        elif kind == "node":
-            nodes.kill_second()
-            nodes.add_second()
         elif kind == "worker" and (workers := nodes.workers()):
             os.kill(draw.choice(workers), signal.SIGKILL)
-        else:
-            continue
+        else:  # also where no driver or worker is there to be killed at that moment
+            nodes.kill_second()
+            nodes.add_second()
+            kind = "node"
         killed.append(kind)
     if process and process.poll() is None:
         process.kill()
         process.wait()
     nodes.start()
     run(config, out, f"--ray_address={nodes.address}")
-    assert {"driver", "worker", "node"} <= set(killed) and len(killed) >= KILLS - 2, killed
+    assert {"driver", "worker", "node"} <= set(killed) and len(killed) == KILLS, killed
     assert objects(out, ("shards", "tokenizer")) == expected
-    two = f"s3://{cluster.BUCKET}/two"
     for folder in ("raw", "documents", "dropped", "duplicates"):
         assert tables(out, folder) == tables(two, folder), folder
 

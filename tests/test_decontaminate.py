@@ -47,6 +47,29 @@ def verdicts(texts, grams):
     return {int(row["uri"], 16): row["detail"] for row in lost.to_pylist()}
 
 
+@pytest.fixture(scope="module")
+def two_tasks(items):
+    """GRAMS of two tasks that have the same items, and one more each."""
+    draw = random.Random(9)
+    more = {task: [*items, words(draw, 30)] for task in ("quiz", "exam")}
+    made = {task: [Item([(" ".join(item[:-1]), " " + item[-1])]) for item in some] for task, some in more.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.eval_tasks, "items_of", lambda task, data: (made[task], "here"))
+        return stage.item_grams(["quiz", "exam"], "here"), more
+
+
+def test_every_task_of_which_a_document_holds_an_item_is_named(two_tasks, items):
+    index, more = two_tasks
+    both, one = " ".join(more["quiz"][4]) + " . " + " ".join(more["exam"][4][:20]), " ".join(more["exam"][4])
+    shared, parts = " ".join(items[0]), " ".join([*items[1][:11], "and", *items[1][-11:]])
+    assert verdicts([both, one, "nothing", shared, parts], index) == {
+        0: "exam item 4: 13 words in a row; quiz item 4: 13 words in a row",
+        1: "exam item 4: 13 words in a row",
+        3: "exam item 0: 13 words in a row; quiz item 0: 13 words in a row",
+        4: "exam item 1: 62% of its runs of 8 words; quiz item 1: 62% of its runs of 8 words",
+    }
+
+
 def test_thirteen_words_in_a_row_are_too_many_and_twelve_are_not(items, grams):
     draw = random.Random(2)
     around = lambda part: " ".join([*words(draw, 50), *part, *words(draw, 50)])  # noqa: E731

@@ -16,8 +16,14 @@ def counts(n=4000, sources=("a", "b"), seed=1):
     return pa.table({"id": ids, "source": [sources[i % len(sources)] for i in range(n)], "tokens": draw.integers(50, 2000, n)})
 
 
+def train_tokens(table, seed, val_fraction):
+    """{source: tokens of its train documents}"""
+    train = table.filter(pa.array(~is_validation(table["id"], seed, val_fraction)))
+    return {row["source"]: row["tokens_sum"] for row in train.group_by("source").aggregate([("tokens", "sum")]).to_pylist()}
+
+
 def placed(table, targets, seed=1, val_fraction=0.05, shards=3):
-    selection = choose(table, targets, seed, val_fraction)
+    selection = choose(table, targets, train_tokens(table, seed, val_fraction), seed, val_fraction)
     docs = table.append_column("uri", table["id"])
     settings = {"seed": seed, "val_fraction": val_fraction, "selection": selection, "train_shards": shards, "val_shards": 1}
     return place(docs, settings)
@@ -95,9 +101,11 @@ def test_choices_do_not_depend_on_order_or_cut():
     table = counts()
     shuffled = table.take(pa.array(np.random.default_rng(3).permutation(len(table))))
     targets = {"a": 300_000, "b": 700_000}
-    assert choose(table, targets, 1, 0.05) == choose(shuffled, targets, 1, 0.05)
+    available = train_tokens(table, 1, 0.05)
+    selection = choose(table, targets, available, 1, 0.05)
+    assert choose(shuffled, targets, available, 1, 0.05) == selection
     docs = table.append_column("uri", table["id"])
-    settings = {"seed": 1, "val_fraction": 0.05, "selection": choose(table, targets, 1, 0.05), "train_shards": 3, "val_shards": 1}
+    settings = {"seed": 1, "val_fraction": 0.05, "selection": selection, "train_shards": 3, "val_shards": 1}
     whole = place(docs, settings)[0].sort_by("id").to_pylist()
     halves = pa.concat_tables([place(docs.slice(0, 999), settings)[0], place(docs.slice(999), settings)[0]])
     assert halves.sort_by("id").to_pylist() == whole
@@ -115,7 +123,7 @@ def test_taking_a_fraction_keeps_what_the_exact_choice_may_need():
     assert len(kept) + len(lost) == len(table)
     sources = kept["source"].to_pylist()
     assert sources.count("b") == 1500 and 650 < sources.count("a") < 850
-    selection = choose(table, {"a": 300_000, "b": 100_000}, 1, 0.05)["a"]
+    selection = choose(table, {"a": 300_000, "b": 100_000}, train_tokens(table, 1, 0.05), 1, 0.05)["a"]
     assert selection["epochs"] == 0 and selection["threshold"] < 2**63
 
 
@@ -128,14 +136,18 @@ def test_empty_input_keeps_types():
     assert kept.schema == empty.schema and len(lost) == 0
 
 
-def test_validation_has_the_mix_of_the_corpus_where_sources_are_repeated():
-    shares, sizes = {"a": 0.5, "b": 0.4, "c": 0.1}, {"a": 3000, "b": 9000, "c": 800}
+@pytest.mark.parametrize("documents_of_b", [9000, 60_000])
+def test_validation_has_the_mix_of_the_corpus_where_sources_are_repeated(documents_of_b):
+    """Also where of a large source only as much has been encoded as the budget needs."""
+    shares, sizes = {"a": 0.5, "b": 0.4, "c": 0.1}, {"a": 3000, "b": documents_of_b, "c": 800}
     ids = [record_id(s, str(i), b"") for s, n in sizes.items() for i in range(n)]
     sources = [s for s, n in sizes.items() for _ in range(n)]
     docs = pa.table({"id": ids, "source": sources, "uri": ids, "tokens": [100] * len(ids)})
     available = {s: 80 * n for s, n in sizes.items()}
     targets = plan_mix(available, shares, 1_000_000, MixConfig(max_epochs=4))
-    selection = choose(docs, targets, 1, 0.2)
+    fractions = {s: min(1.0, 1.1 * targets[s] / available[s]) for s in shares}
+    docs, _ = take_fraction(docs, {"seed": 1, "fractions": fractions})
+    selection = choose(docs, targets, available, 1, 0.2)
     settings = {"seed": 1, "val_fraction": 0.2, "selection": selection, "train_shards": 1, "val_shards": 1}
     placed = place(docs, settings)[0]
     for bucket in (0, 1):
