@@ -93,6 +93,9 @@ def wikitext(row):
     """
     Whole pages of Wikipedia (WikiText-2's test set, which is WikiText-103's too), every token scored.
 
+    " \\n = Robert Boulter = \\n \\n Robert Boulter is an English film , television and theatre actor . He had a guest …"
+    word_perplexity 8.79 of Llama 2 7B with windows of 4,096 tokens.
+
     The page is detokenised before scoring; its words and bytes are counted before that: the convention of the harness.
     """
     page = row["page"]

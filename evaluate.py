@@ -23,7 +23,7 @@ import math
 import random
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from config import UserError, load, main_guard
 from data_engine import shards
 from eval_report import FORMAT, FORMAT_VERSION, check_writable, earlier_results, print_table, versions, write_json
 from eval_tasks import DEFAULT_TASKS, TASKS, Unavailable, items_of, lambada_openai, wikitext
-from loglikelihood import score, score_choices
+from loglikelihood import alone, score, score_choices
 from windows import Windows
 
 
@@ -117,8 +117,7 @@ def answer(lm, name, items):
     if TASKS[name].build is wikitext:  # a page is encoded once; its log-likelihood is the sum over its windows
         texts = encode(lm, [item.requests[0][0] for item in items])
         pages = [rolling_windows(tokens, prefix_token(lm), lm.context) for tokens in texts]
-        alone = replace(lm, batch_tokens=1, onednn=False)  # a page's sums are coarse, see COARSE_NATS: they need the harness's bits
-        windows = iter(score(alone, [[(context + target, len(target))] for page in pages for context, target in page], name))
+        windows = iter(score(alone(lm), [[(context + target, len(target))] for page in pages for context, target in page], name))
         return [[(sum(float(next(windows)[0][0].sum()) for _ in page), False)] for page in pages]
     sequences = iter(encode_requests(lm, [request for item in items for request in item.requests]))
     found = score_choices(lm, [[next(sequences) for _ in item.requests] for item in items], name)

@@ -36,7 +36,7 @@ BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # to begin with; halved where memor
 HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored at a time, so that their logits stay in a cache
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
 PAGE_ROWS, SOFTMAX_ROWS = 256, 32  # positions of a product, and of a softmax of it, where each needs the whole vocabulary's logits
-COARSE_NATS = 511  # from 512 on float32, in which the harness sums, steps by 6e-5: two ways to a sum may be more than 1e-4 apart
+COARSE_NATS = 511  # from 512 on float32, in which the harness sums, steps by 6e-5: its rounding alone may come to more than 1e-4
 
 # Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
 # (windows, chunks, recurrence, a cache of its own) reads one sequence a row: a trial on short inputs does not show a long window.
@@ -259,16 +259,22 @@ def score(lm, items, label=None, shared=None):
 
 def score_choices(lm, items, label=None):
     """
-    `score`, but what sums to more than COARSE_NATS is scored again without a shortcut: alone, with the logits of all positions and
-    torch's softmax. Those are the bits of the harness at its default batch size, 1. Few continuations are so long or so unlikely.
+    `score` as log-likelihoods are to be summed: in float64, which leaves no rounding but the harness's own between the two. What
+    sums to more than COARSE_NATS is scored again as `alone` does it, in float32. Few continuations are so long or so unlikely.
     """
-    found = score(lm, items, label)
+    found = [[(logps.double(), likeliest) for logps, likeliest in item] for item in score(lm, items, label)]
     coarse = [(i, c) for i, item in enumerate(found) for c, (logps, _) in enumerate(item) if logps.sum() < -COARSE_NATS]
-    plain = replace(lm, batch_tokens=1, headed=False, onednn=False)
-    again = score(plain, [[items[i][c]] for i, c in coarse], label and f"{label}, sums above {COARSE_NATS} nats", shared=0)
-    for (i, c), (result,) in zip(coarse, again, strict=True):
-        found[i][c] = result
+    if coarse:
+        label = label and f"{label}, sums above {COARSE_NATS} nats"
+        again = score(alone(lm), [[items[i][c]] for i, c in coarse], label, shared=0)
+        for (i, c), (result,) in zip(coarse, again, strict=True):
+            found[i][c] = result
     return found
+
+
+def alone(lm):
+    """The model as the harness asks it at its default batch size: one sequence at a time, multiplied by MKL. The same bits."""
+    return replace(lm, batch_tokens=1, onednn=False)
 
 
 @torch.inference_mode()

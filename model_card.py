@@ -71,7 +71,7 @@ def model_card(name, path, phoenix, checkpoint, format, files=(), place=None):
         "![Loss over the tokens of the run](loss.png)" if (run / "loss.png").is_file() else "",
         "## Scores\n\n" + scores(report) if report else "",
         "## Limits and biases\n\n" + LIMITS.format(context=phoenix.cfg.context),
-        "## How to reproduce\n\n" + reproduce(checkpoint, about, path),
+        "## How to reproduce\n\n" + reproduce(checkpoint, about, path, data, report, name, format),
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -167,8 +167,7 @@ def sources(mix):
     rows = []
     for row in mix:
         licences = sorted((row.get("licences") or {}).items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{licence.replace('|', '/')} ({count:,})" for licence, count in licences[:8])
-        rest = f" and {len(licences) - 8} more ({sum(count for _, count in licences[8:]):,})" if len(licences) > 8 else ""
+        shown = ", ".join(f"{licence.replace('|', '/')} ({count:,})" for licence, count in licences)
         asked = f" (asked {row['target_share']:.1%})" if "target_share" in row else ""
         rows.append(
             {
@@ -178,7 +177,7 @@ def sources(mix):
                 "tokens": f"{row['tokens']:,}",
                 "epochs": f"{row.get('epochs', 1):g}",
                 "share": f"{row['share']:.1%}{asked}",
-                "licences (documents)": shown + rest or "not known",
+                "licences (documents)": shown or "not known",
             }
         )
     return rows
@@ -214,15 +213,21 @@ def score_rows(task, result):
         yield {"task": task, "metric": metric, "value": f"{value:.4f}{error}", "items": items}
 
 
-def reproduce(checkpoint, about, path):
-    """The commands, and the hashes by which one knows that the same came out."""
+def reproduce(checkpoint, about, path, data, report, name, format):
+    """The commands from the sources to this folder, and the hashes by which one knows that the same came out."""
     commit = about.get("commit", "unknown")
     hashes = [("tokenizer.json", checkpoint.get("tokenizer_sha256")), ("shards.json", checkpoint.get("shards_sha256"))]
     hashes.append(("checkpoint", sha256_file(path)))
-    command = f"python train.py {about.get('arguments', '')}".strip()
+    corpus, asked = read_json(data / "report.json").get("arguments"), report.get("settings", {})
+    scored = [f"--{key}={asked[key]}" for key in ("limit", "windows") if asked.get(key) is not None]
+    scored += [f"--tasks={','.join(report['results'])}"] if report else []
+    commands = [f"python -m data_engine.run {corpus}"] if corpus else []
+    commands.append(f"python train.py {about.get('arguments', '')}".strip())
+    commands += [" ".join(["python evaluate.py", str(path), *scored])] if report else []
+    commands.append(f"python export_hf.py {path} --out={path.parent / name} --format={format}")
     table = markdown_table([{"file": name, "sha256": value} for name, value in hashes if value])
     versions = f", {about['versions']}" if about.get("versions") else ""
-    return f"Phoenix at commit {commit}{versions}:\n\n```bash\n{command}\n```\n\n{table}"
+    return f"Phoenix at commit {commit}{versions}:\n\n```bash\n{chr(10).join(commands)}\n```\n\n{table}"
 
 
 def markdown_table(rows):

@@ -88,11 +88,12 @@ def attribution(sources, index, targets, shares):
     return {"tokens": total, "sources": rows}
 
 
-def write(cfg, engine, made):
+def write(cfg, engine, made, argv):
     """report.json and report.html in out/; returns the summary that the run prints last."""
     table = funnel(made)
     data = {
         "out": engine.out,
+        "arguments": " ".join(argv),
         "until": cfg.until,
         "settings": {k: v for k, v in plain(cfg).items() if k not in ("sources", "plan")},
         "sources": table,

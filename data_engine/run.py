@@ -318,7 +318,8 @@ def check(cfg):
 
 def main(argv):
     path = next((a for a in argv if not a.startswith("-")), "configs/corpus_quickstart.py")
-    cfg = load(Settings, [path, *(a for a in argv if a.startswith("-"))])
+    argv = [path, *(a for a in argv if a.startswith("-"))]
+    cfg = load(Settings, argv)
     check(cfg)
     cfg = dataclasses.replace(cfg, dedup=choose_bands(cfg.dedup))
     out = cfg.out or f"data/{Path(path).stem}"
@@ -334,9 +335,9 @@ def main(argv):
             except (EngineError, UserError, KeyboardInterrupt):
                 if "raw" in made:
                     with suppress(OSError):  # what ended the run is what is said
-                        report.write(cfg, engine, made)
+                        report.write(cfg, engine, made, argv)
                 raise
-            print(report.write(cfg, engine, made))
+            print(report.write(cfg, engine, made, argv))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on where it was ({out})", file=sys.stderr)
         return 130

@@ -192,7 +192,8 @@ def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
     web = {"name": "web", "repo": "someone/web", "documents": 1, "tokens": 5, "share": 0.3, "licences": {"ODC": 1}}
     sources = [python | {"revision": "abc", "licences": {"MIT": 2, "PSF": 5}}, web]
     (data / "shards" / "sources.json").write_text(json.dumps({"tokens": 128, "sources": sources}))
-    (data / "report.json").write_text(json.dumps({"settings": {"language": {"keep": ["en"]}}}))
+    corpus = {"settings": {"language": {"keep": ["en"]}}, "arguments": "configs/mine.py --tokens=128"}
+    (data / "report.json").write_text(json.dumps(corpus))
     (path.parent / "loss.png").write_bytes(b"a picture")
     about = {"device": "cuda (RTX 3080 Ti), bfloat16", "commit": "abc123", "arguments": "configs/tiny.py --lr=1e-3"}
     (path.parent / "log.jsonl").write_text(json.dumps({"step": 0, "about": about}) + "\n{")
@@ -213,7 +214,12 @@ def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
         "| hours | 1.50 |",
         "| energy | 0.525 kWh |",
         "| validation loss | 3.2500 nats per token |",
-        "python train.py configs/tiny.py --lr=1e-3",
+        f"""```bash
+python -m data_engine.run configs/mine.py --tokens=128
+python train.py configs/tiny.py --lr=1e-3
+python evaluate.py {path} --tasks=bits_per_byte,piqa
+python export_hf.py {path} --out={path.parent}/hf --format=phoenix
+```""",
         f"| shards.json | {'5' * 64} |",
         "![Loss over the tokens of the run](loss.png)",
     ):
@@ -231,16 +237,27 @@ def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
 
 
 @pytest.mark.slow
-def test_the_cards_own_examples_run(exports):
-    card = (exports / "phoenix" / "README.md").read_text()
-    examples = [block.split("```")[0] for block in card.split("```python\n")[1:]]
-    assert len(examples) == 2
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exports / "modules"), "PYTHONPATH": ""}
-    command = [sys.executable, "-P", "-c", "\n".join(examples).replace("max_new_tokens=50", "max_new_tokens=5")]
-    done = subprocess.run(command, cwd=exports, env=env, capture_output=True, text=True, check=False)
-    shutil.rmtree(exports / "modules", ignore_errors=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("The history of") == 2
+@pytest.mark.parametrize("format", ["phoenix", "llama"])
+def test_the_cards_own_examples_run(exports, format):
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exports.parent / "modules"), "PYTHONPATH": ""}
+    assert run_examples(sys.executable, exports / format, "max_new_tokens", env) == 2
+
+
+@pytest.mark.slow
+def test_the_examples_of_a_gguf_card_run(gguf_run):
+    assert run_examples(peer(".venv-llama-cpp"), gguf_run[1], "max_tokens", os.environ) == 2
+
+
+def run_examples(python, export, length, env):
+    """How many examples the card of an export has: each ran where the export lies, and wrote text."""
+    examples = [block.split("```")[0] for block in (export / "README.md").read_text().split("```python\n")[1:]]
+    for example in examples:
+        assert f"{length}=50" in example
+        command = [python, "-P", "-c", example.replace(f"{length}=50", f"{length}=5")]
+        done = subprocess.run(command, cwd=export.parent, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+    return len(examples)
 
 
 def test_a_card_shows_no_part_of_a_benchmark_as_the_whole_and_bears_odd_files(run, tmp_path):
