@@ -219,8 +219,8 @@ def reproduce(checkpoint, about, path, data, report, name, format):
     hashes = [("tokenizer.json", checkpoint.get("tokenizer_sha256")), ("shards.json", checkpoint.get("shards_sha256"))]
     hashes.append(("checkpoint", sha256_file(path)))
     corpus, asked = read_json(data / "report.json").get("arguments"), report.get("settings", {})
-    scored = [f"--{key}={asked[key]}" for key in ("limit", "windows") if asked.get(key) is not None]
-    scored += [f"--tasks={','.join(report['results'])}"] if report else []
+    scored = [f"--tasks={','.join(report['results'])}"] if report else []
+    scored += [f"--{key}={asked[key]}" for key in ("limit", "windows") if asked.get(key) is not None]
     commands = [f"python -m data_engine.run {corpus}"] if corpus else []
     commands.append(f"python train.py {about.get('arguments', '')}".strip())
     commands += [" ".join(["python evaluate.py", str(path), *scored])] if report else []
