@@ -11,6 +11,7 @@ An item is the prompt and its right answer, without what the harness writes arou
 only where it is all that a document says. About 50 MB/s, most of it in looking up.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,11 @@ def said(grams, row, part):
     long = "all of it" if whole else f"{LONG} words in a row"
     what = long if match["words"] == LONG else f"{part:.0%} of its runs of {SHORT} words"
     return f"{match['task']} item {match['number']}: {what}"
+
+
+def named(detail):
+    """[(task, number of the item)] of the detail of a ledger row."""
+    return re.findall(r"(?:^|; )(\S+) item (\d+):", detail)
 
 
 FILTER_BITS = 24  # 2 MB, which stay in a core's cache; of two million hashes one in nine foreign ones passes

@@ -6,13 +6,12 @@ All figures come from the partitions' receipts, so a resumed run reports the sam
 
 import html
 import json
-import re
 from collections import Counter
 
 import pyarrow.compute as pc
 
 from data_engine import dedup_report
-from data_engine.decontaminate import tasks_at_hand
+from data_engine.decontaminate import named, tasks_at_hand
 from data_engine.dedup_report import found_duplicates
 from data_engine.engine import SEAL, EngineError, plain
 from data_engine.progress import clock
@@ -130,7 +129,7 @@ def contaminated(engine, made):
     for part in made.get("documents", []):
         if part.receipt.get("ledger"):
             for row in engine.read_ledger(part, "contaminated"):
-                for task, item in re.findall(r"(?:^|; )(\w+) item (\d+):", row["detail"]):
+                for task, item in named(row["detail"]):
                     found.setdefault(task, []).append(item)
     return {task: {"documents": len(items), "items": len(set(items))} for task, items in sorted(found.items())}
 

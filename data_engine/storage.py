@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from config import UserError
 
 RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
 TEMPORARY = ".tmp-"
+KEYS = re.compile(r"//[^/@:]*:[^@]*@")  # in an address; a secret key may hold slashes
 
 
 @functools.cache
@@ -47,6 +49,8 @@ class Storage:
 
     def __init__(self, root):
         if "://" in root:
+            if KEYS.search(root):  # receipts and reports name the address
+                raise UserError("the keys of a store do not belong into the address of out: give them in the environment")
             try:
                 self.fs, self.base = pafs.FileSystem.from_uri(root)
             except (pa.ArrowInvalid, OSError, ImportError, ValueError) as error:

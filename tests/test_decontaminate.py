@@ -8,7 +8,7 @@ import pytest
 
 from config import UserError
 from data_engine import decontaminate as stage
-from data_engine.decontaminate import GRAMS, DecontaminateConfig, decontaminate, item_text, tasks_at_hand
+from data_engine.decontaminate import GRAMS, DecontaminateConfig, decontaminate, item_text, named, tasks_at_hand
 from data_engine.records import LEDGER
 from data_engine.shingles import fold_table, shingle_sets
 from eval_tasks import Item
@@ -68,6 +68,11 @@ def test_every_task_of_which_a_document_holds_an_item_is_named(two_tasks, items)
         3: "exam item 0: 13 words in a row; quiz item 0: 13 words in a row",
         4: "exam item 1: 62% of its runs of 8 words; quiz item 1: 62% of its runs of 8 words",
     }
+
+
+def test_the_report_counts_the_items_that_the_ledger_names():
+    detail = "arc_easy:validation item 3: all of it; quiz item 12: 62% of its runs of 8 words"
+    assert named(detail) == [("arc_easy:validation", "3"), ("quiz", "12")]
 
 
 def test_thirteen_words_in_a_row_are_too_many_and_twelve_are_not(items, grams):

@@ -25,6 +25,12 @@ def test_what_is_not_there_is_said_in_a_value(tmp_path):
         where.read("no.bin")
 
 
+def test_an_address_that_holds_keys_is_refused_and_not_repeated():
+    with pytest.raises(UserError, match="do not belong") as refused:
+        Storage("s3://AKIA:se/cr+et@bucket/x")
+    assert "cr+et" not in str(refused.value)
+
+
 def test_tables_keep_rows_receipt_and_row_groups(tmp_path):
     where, table = Storage(str(tmp_path)), pa.table({"a": [1, 2, 3]})
     where.write_table("t/one.parquet", table, {"key": "k"}, [0, 1, 3])
