@@ -78,21 +78,29 @@ def test_both_formats_hold_the_same_weight_file_and_what_travels_with_it(exports
 @pytest.mark.slow
 @pytest.mark.parametrize("venv", [".venv", ".venv-lm-eval", ".venv-transformers-4"])
 def test_an_export_does_in_a_fresh_process_what_people_do_with_models(exports, run, tmp_path, venv):
-    python = sys.executable if venv == ".venv" else peer(venv)
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""}
-    script = export_hf.HERE / "tests" / "hf_behaviour.py"
-    command = [python, "-P", str(script), str(exports / "phoenix"), str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = behaviour(sys.executable if venv == ".venv" else peer(venv), exports / "phoenix", tmp_path)
     assert found["model"] == "PhoenixForCausalLM"
     assert found["trained"] or venv == ".venv"
     assert venv != ".venv-transformers-4" or found["transformers"].startswith("4.")
-    phoenix, _ = from_checkpoint(run)
-    ids = tokenizer_of(run).encode("A man is").ids
+    check_behaviour(found, run)
+
+
+def behaviour(python, folder, scratch):
+    """What tests/hf_behaviour.py says of an export, whose parts assert for themselves."""
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(scratch / "modules"), "PYTHONPATH": ""}
+    command = [python, "-P", str(export_hf.HERE / "tests" / "hf_behaviour.py"), str(folder), str(scratch)]
+    done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check_behaviour(found, path):
+    """The text and the logits are those of the checkpoint at `path`."""
+    phoenix, _ = from_checkpoint(path)
+    ids = tokenizer_of(path).encode("A man is").ids
     assert phoenix.generate(torch.tensor([ids]), 12, temperature=0)[0, -12:].tolist() == found["text"]
     with torch.no_grad():
-        logits = phoenix(torch.tensor([tokenizer_of(run).encode("Sarah was a much better surgeon than").ids]))[0, -1, :8]
+        logits = phoenix(torch.tensor([tokenizer_of(path).encode("Sarah was a much better surgeon than").ids]))[0, -1, :8]
     assert found["logits"] == pytest.approx(logits.tolist(), abs=1e-4)
 
 
@@ -130,6 +138,11 @@ def test_qk_norm_exports_as_its_own_class_and_a_changed_model_is_not_exported(tm
     path, out = make_run(tmp_path, qk_norm=True), tmp_path / "hf"
     assert export_hf.main([str(path), f"--out={out}"]) == 0
     assert json.loads((out / "config.json").read_text())["architectures"] == ["PhoenixQKNormForCausalLM"]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    found = behaviour(sys.executable, out, scratch)
+    assert found["model"] == "PhoenixQKNormForCausalLM"
+    check_behaviour(found, path)
     before = sha256(out / "config.json")
     right = export_hf.hf_config
 
