@@ -32,7 +32,8 @@ from export_hf import as_transformers
 from model import from_checkpoint
 from model_card import sha256_file
 
-BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # to begin with; halved where memory does not take it
+BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # at most, to begin with; halved where memory does not take it
+BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, what passes between the layers leaves the cache
 HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored at a time, so that their logits stay in a cache
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
 PAGE_ROWS, SOFTMAX_ROWS = 256, 32  # positions of a product, and of a softmax of it, where each needs the whole vocabulary's logits
@@ -91,12 +92,18 @@ def load_model(path, device=None, batch_tokens=None):
     cfg = model.config.get_text_config()
     context = getattr(cfg, "max_position_embeddings", None) or 2048
     try:
-        batch_tokens = batch_tokens or BATCH_TOKENS.get(torch.device(device).type, 1024)
+        batch_tokens = batch_tokens or tokens_that_pay(torch.device(device).type, model.get_input_embeddings().weight.shape[1])
         lm = LanguageModel(model.eval().to(device), tokenizer, context, batch_tokens, about, shares=context)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     check_shortcuts(lm)
     return lm
+
+
+def tokens_that_pay(kind, width):
+    """Tokens of a forward pass on a device of this kind: on a CPU 1,024 for hidden states of up to 390 floats, 520 for 768."""
+    most = BATCH_TOKENS.get(kind, BATCH_TOKENS["cpu"])
+    return most if kind != "cpu" else max(1, min(most, BATCH_STATE // width))
 
 
 def described_by(folder):
