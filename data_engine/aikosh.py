@@ -5,8 +5,9 @@ AIKosh: files of a data set of India's AI platform, by the id that the platform 
 
 The platform's own package asks the questions: metadata, file listing, signed addresses. Its download is not used, for it neither
 resumes nor checks, writes under the final name and calls a set that lies elsewhere a success: here every file is fetched by itself
-(fetch.py), with a signed address of its own for each attempt, against the size of the listing. The archive of a whole set is not
-used either: it cannot be asked for by version.
+(fetch.py), with a signed address of its own for each attempt, against the size of the listing and the MD5 that the store tells;
+where it tells none, a damaged body of the right length is not noticed. The archive of a whole set is not used either: it cannot be
+asked for by version.
 
 drops  external   the set lies with somebody else; the ledger's row says where
 """
@@ -16,6 +17,7 @@ import functools
 import os
 import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from config import UserError
@@ -55,6 +57,7 @@ class AIKosh:
 
     def check(self):
         check_source(self)
+        fetch.usable_server(self.name, "AIKOSH_API_BASE_URL")
         for what, value in (("dataset", self.dataset), ("version", self.version)):
             try:
                 uuid.UUID(str(value)) if value is not None or what == "dataset" else None
@@ -166,7 +169,8 @@ class AIKosh:
         return [self.dataset, self.version, self.files, self.text, self.id, digest(os.environ.get("AIKOSH_API_BASE_URL", ""))]
 
     def _listing(self):
-        about = self._ask("get_dataset_metadata", dataset_id=self.dataset) or {}
+        about = self._ask("get_dataset_metadata", dataset_id=self.dataset)
+        listed = {}
         found = {"of": self._identity(), "version": self.version or _version(about), "licence": _licence(about)}
         found |= {"external": "", "files": [], "looked": None, "measured": None}
         if _find(about, ("externally_hosted",)) in (True, "true", "True"):
@@ -177,22 +181,29 @@ class AIKosh:
             folder, page, pages = folders.pop(), 1, 1
             while page <= pages:
                 what = {"dataset_id": self.dataset, "version_id": found["version"], "folder_path": folder}
-                answer = self._ask("list_file_details", **what, page=page, limit=LISTED) or {}
+                answer = self._ask("list_file_details", **what, page=page, limit=LISTED)
                 if "externalUrl" in answer:
                     found["external"] = _external(answer.get("source"), answer["externalUrl"])
                     return found
                 for entry in answer.get("files") or ():
-                    path = str(next(entry[key] for key in PATHS if entry.get(key))).lstrip("/")
+                    path = self._path(entry).lstrip("/")
                     if fnmatch.fnmatchcase(path, self.files):
-                        found["files"].append([path, _size(entry)])
+                        listed.setdefault(path, _size(entry))  # a page may repeat what an earlier one had
                 for entry in answer.get("directories") or ():
-                    path = str(next(entry[key] for key in PATHS if entry.get(key))).strip("/")
+                    path = self._path(entry).strip("/")
                     if path not in seen:  # some platforms repeat them on each page
                         seen.add(path)
                         folders.append(path)
                 page, pages = page + 1, int(answer.get("totalPages") or 1)
-        found["files"].sort()
+        found["files"] = [list(file) for file in sorted(listed.items())]
         return found
+
+    def _path(self, entry):
+        """The path of an entry of a listing."""
+        path = next((entry[key] for key in PATHS if entry.get(key)), None) if isinstance(entry, dict) else None
+        if path is None:
+            raise UserError(f"source {self.name}: AIKosh lists a file of {self.dataset} without a path that is known here")
+        return str(path)
 
     def _ask(self, question, remote=None, **what):
         """A question of the platform's package; Failure where it may be asked again, UserError where the answer is no."""
@@ -209,11 +220,14 @@ class AIKosh:
                 f"source {self.name}: AIKOSH_API_KEY is not set; AIKosh gives one under My profile, Account settings"
             ) from None
         fetch.usable_key(self.name, "AIKOSH_API_KEY", key)
-        url = get_sdk_api_base_url()
+        url, kind = get_sdk_api_base_url(), str if question == "get_file_download_url" else dict
 
         def ask():
             try:
-                return getattr(api, question)(access_key=key, timeout=fetch.TIMEOUT_SECS, transport=transport(), **what)
+                answer = getattr(api, question)(access_key=key, timeout=fetch.TIMEOUT_SECS, transport=transport(), **what)
+                if not isinstance(answer or kind(), kind):
+                    raise Failure(f"AIKosh answers with something else ({type(answer).__name__}) than was asked for")
+                return answer or kind()
             except APIError as error:
                 status = error.status_code if isinstance(error.status_code, int) else 0
                 if status in fetch.RETRIED:
@@ -285,27 +299,27 @@ def _sized(files):
     return [(path, UNKNOWN if size is None else size) for path, size in files]
 
 
-def _find(value, names):
-    """The first value under one of the names, wherever in the answer it stands."""
+def _values(value, names):
+    """The values under one of the names, wherever in the answer they stand; those further out first."""
     todo = [value]
     while todo:
         inner = todo.pop(0)
         if isinstance(inner, dict):
-            for name in names:
-                if inner.get(name) not in (None, "", [], {}):
-                    return inner[name]
+            yield from (inner[name] for name in names if inner.get(name) not in (None, "", [], {}))
             todo += inner.values()
         elif isinstance(inner, list):
             todo += inner
-    return None
+
+
+def _find(value, names):
+    return next(_values(value, names), None)
 
 
 def _version(about):
-    found = _find(about, VERSIONS)
-    try:
-        return str(uuid.UUID(str(found)))
-    except ValueError:
-        return None
+    for found in _values(about, VERSIONS):
+        with suppress(ValueError):  # "1.0" is none
+            return str(uuid.UUID(str(found)))
+    return None
 
 
 def _licence(about):
@@ -319,7 +333,8 @@ def _licence(about):
 
 def _size(entry):
     value = next((entry[key] for key in SIZES if entry.get(key) is not None), None)
-    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else None
+    size = int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else 0
+    return size or None  # 0 may stand for a size that is not known: the file tells
 
 
 def _external(source, url):

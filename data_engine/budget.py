@@ -23,6 +23,7 @@ MOST_PROBED = 10  # where the first show no text or are damaged
 HEAD, MAX_HEAD = 256 << 10, 4 << 20  # bytes of the look: more where they hold fewer than ENOUGH records
 ENOUGH = 50
 MARGIN = 1.1  # beyond what an estimate says
+GROWTH = 4  # times the files of the last run, at most, that a run takes because they gave too little
 # Bytes of clean text that a byte of content becomes; HTML and PDF on ../shared/corpus, see dev/LOG.md
 TEXT_OF = {
     **{"text/html": 0.11, "application/pdf": 0.2, "text/x-wiki": 0.65, "application/x-tex": 0.75},
@@ -67,13 +68,15 @@ def count(files, place, looked, web, measured):
     """How many files are to be taken; `measured` is what an earlier run has learnt, or None."""
     if place.tokens is None:
         return len(files)
-    if not measured:
-        kept = KEPT[web] * place.tokens_per_byte * looked["text"] / max(1, looked["bytes"])
-        return max(1, take(files, place.tokens * MARGIN, kept))
+    kept = KEPT[web] * place.tokens_per_byte * looked["text"] / max(1, looked["bytes"])
+    thought = max(1, take(files, place.tokens * MARGIN, kept))
+    if not measured or measured.get("cleaning") != place.cleaning:
+        return thought
     if measured["needed"] == place.tokens and measured["found"] >= place.tokens:
         return measured["files"]
     gave = measured["found"] / max(1, measured["bytes"])
     more = take(files, place.tokens * (1 + (MARGIN - 1) / 2), gave)
+    more = min(more, max(thought, GROWTH * measured["files"]))  # found next to nothing: not all that there is at once
     short = measured["needed"] == place.tokens  # the same goal again, not reached: at least one more
     return min(len(files), max(more, measured["files"] + 1 if short else 1))
 
@@ -81,7 +84,7 @@ def count(files, place, looked, web, measured):
 def measured(place, tokens, taken):
     """What a run has learnt, for count(): the files `taken` gave so many tokens to choose from."""
     size = sum(file[1] for file in taken)
-    return {"needed": place.tokens, "found": int(tokens), "files": len(taken), "bytes": size}
+    return {"needed": place.tokens, "found": int(tokens), "files": len(taken), "bytes": size, "cleaning": place.cleaning}
 
 
 def probe(source, files, read_range, most=PROBED):

@@ -21,6 +21,7 @@ from data_engine.fetch import Place
 from data_engine.hub import HuggingFace
 from data_engine.local import Local
 from data_engine.python_docs import PythonDocs
+from data_engine.source import digest
 from data_engine.web import ASKED, Web
 
 __all__ = ["AIKosh", "HuggingFace", "Local", "PythonDocs", "Web"]
@@ -30,9 +31,12 @@ def placed(cfg, out):
     """The sources of a run, those that fetch told where their downloads lie and how many tokens they are to give."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phoenix" / re.sub(r"\W+", "-", str(out))
     folder = cfg.downloads or (home if "://" in str(out) else Path(out).resolve() / "work" / "downloads")
-    offline = cfg.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    switches = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))  # huggingface_hub's
+    offline = cfg.offline or any(switch in ("1", "ON", "YES", "TRUE") for switch in switches)
     ours = {"seed": cfg.seed, "offline": offline, "keep": cfg.keep_downloads, "write": not cfg.plan}
     ours |= {"folder": str(folder), "tokens_per_byte": tokens_per_byte(cfg.vocab_size)}
+    steps = (cfg.extract, cfg.language, cfg.quality, cfg.pii, cfg.decontaminate, cfg.dedup)
+    ours["cleaning"] = digest([dataclasses.asdict(step) for step in steps], cfg.vocab_size, cfg.val_fraction)
     sources = []
     for source in cfg.sources:
         if hasattr(source, "place"):

@@ -13,6 +13,7 @@ All processes of a machine share PER_HOST connections to a host, and the pace th
 `place.folder`; locks on them go with their process, however it ends.
 """
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -42,6 +43,7 @@ PACES_SECS = 5.0  # a wait up to this is taken for the time between two requests
 BACKOFF_SECS, MAX_BACKOFF_SECS = 1.0, 60.0  # the first wait; it doubles
 MAX_WAIT_SECS = 3600.0  # that a server may ask for at once; the Hub's windows have 300
 TIMEOUT_SECS = 60.0  # without a byte
+FRESH_SECS = 1.0  # that an address may be old when it is used
 SLOW_BYTES, SLOW_SECS = 2_000, 60.0  # a line that brings fewer bytes a second for so long is given up and begun anew
 PACE_SECS = 600.0  # that a host's pace is kept after it complained last
 MAX_REDIRECTS = 10
@@ -67,6 +69,7 @@ class Place:
     folder: str = ""  # on this machine
     tokens: int | None = None  # the budget of the source; None: all its files
     tokens_per_byte: float = 0.22  # of the run's tokenizer, about
+    cleaning: str = ""  # digest of the settings that decide what of the files is kept
     seed: int = 1  # of the order in which files are taken
     offline: bool = False  # nothing is asked of any server
     keep: bool = True  # files stay when they have been cut into raw partitions
@@ -84,7 +87,7 @@ class Remote:
     sha256: str | None = None
     git: str | None = None  # sha1 of git's blob, of files that the Hub keeps in git itself
     etag: str | None = None
-    resumable: bool = True  # False: nothing tells whether it is still the same file at the next attempt
+    resumable: bool = True  # False: only an ETag that comes with it tells whether it is still the same at the next attempt
 
     def file(self, place):
         return Path(place.folder) / self.source / self.key
@@ -116,14 +119,18 @@ def download(place: Place, remote: Remote, address: Address, gone: Callable[[int
                 part.unlink(missing_ok=True)
                 return final
 
+        noted = final.with_name(final.name + ".etag")  # of the part, where nothing else tells what it is the beginning of
+
         def attempt():
+            etag = remote.etag
             if not remote.resumable:
-                file.truncate(0)
-            have = os.fstat(file.fileno()).st_size
-            if remote.size is None or have != remote.size:
-                _stream(place, remote, address, file, have, gone)
+                etag = noted.read_text() if noted.is_file() else None
+                file.truncate(os.fstat(file.fileno()).st_size if etag else 0)
+            have, said = os.fstat(file.fileno()).st_size, None
+            if remote.size is None or have != remote.size or not remote.resumable:
+                said = _stream(place, remote, address, file, have, etag, noted, gone)
             try:
-                verify(remote, file)
+                verify(remote, file, said)
             except Failure:
                 file.truncate(0)
                 raise
@@ -131,6 +138,7 @@ def download(place: Place, remote: Remote, address: Address, gone: Callable[[int
         persistently(remote, attempt, lambda: os.fstat(file.fileno()).st_size)
         os.fsync(file.fileno())
         part.rename(final)
+        noted.unlink(missing_ok=True)
     handle = os.open(final.parent, os.O_RDONLY)
     os.fsync(handle)
     os.close(handle)
@@ -202,14 +210,14 @@ def host_of(url):
 
 
 def persistently(remote, attempt, progress, most=None):
-    """attempt() until it is no Failure; `most` failures in a row without progress() end it, FAILURES where it is None."""
+    """attempt() until it is no Failure; `most` in a row that bring progress() by less than SLOW_BYTES end it (None: FAILURES)."""
     failures = waits = 0
     reached = progress()
     while True:
         try:
             return attempt()
         except Failure as failure:
-            if progress() > reached:
+            if progress() - reached >= SLOW_BYTES:  # a byte an attempt would take for ever
                 failures = waits = 0
             reached = max(reached, progress())
             asked = failure.wait is not None and failure.wait >= SHORT_SECS
@@ -226,12 +234,18 @@ def persistently(remote, attempt, progress, most=None):
             time.sleep(wait)
 
 
-def _stream(place, remote, address, file, have, gone):
-    """The rest of the file, written behind the `have` bytes that are there."""
+def _stream(place, remote, address, file, have, etag, noted, gone):
+    """
+    The rest of the file, written behind the `have` bytes that are there and belong to `etag`; the MD5 that its server says it
+    has, or None. The file `noted` gets the ETag of what is not resumable without one.
+    """
     import httpx2
 
-    headers = {"Range": f"bytes={have}-"} | ({"If-Range": remote.etag} if remote.etag else {}) if have else {}
+    headers = {"Range": f"bytes={have}-"} | ({"If-Range": etag} if etag else {}) if have else {}
     with _open(place, remote, address, headers, gone) as answer:
+        comes = answer.headers.get("etag", "")
+        if answer.status_code == 416 and etag and answer.headers.get("content-range") == f"bytes */{have}":
+            return None  # it was whole
         if answer.status_code == 416:  # what is there is longer than the file, or is of another one
             file.truncate(0)
             raise Failure("the server refuses to go on where the last attempt ended")
@@ -245,10 +259,15 @@ def _stream(place, remote, address, file, have, gone):
             if not found or int(found[1]) != have:
                 raise Failure("the server sends another part than it was asked for")
             start, total = have, int(found[3]) if found[3].isdigit() else None
+            if etag and comes and comes != etag:  # not every server knows If-Range
+                file.truncate(0)
+                raise Failure("another file has taken its place")
         if remote.size is not None and total is not None and total != remote.size:
             raise Failure(f"the server sends a file of {total:,} bytes, its listing says {remote.size:,}")
-        if start == 0 and have:
+        if start == 0:
             file.truncate(0)
+            if not remote.resumable:
+                noted.write_text(comes) if comes.startswith('"') else noted.unlink(missing_ok=True)  # W/"..." may be another's
         began, got, mark = time.monotonic(), start, start
         try:
             for block in answer.iter_raw():  # as they come, so that a break loses none
@@ -267,21 +286,38 @@ def _stream(place, remote, address, file, have, gone):
         wanted = remote.size if remote.size is not None else total
         if wanted is not None and got < wanted:
             raise Failure(f"the body ends after {got:,} of {wanted:,} bytes")
+        return _md5(answer.headers, answer.status_code)
 
 
-def verify(remote, file):
-    """Failure where an open file is not the one that its server lists."""
+def _md5(headers, status):
+    """
+    The MD5 of the whole file that an answer tells, as hex digits; None where there is none. Google and Azure have a header for it.
+    S3, and what speaks as it does, gives it as the ETag of a file that came in one piece and is not encrypted with its own key.
+    """
+    told = re.search(r"\bmd5=([A-Za-z0-9+/]{22}==)", headers.get("x-goog-hash", ""))
+    told = told[1] if told else headers.get("content-md5" if status == 200 else "x-ms-blob-content-md5", "")
+    if re.fullmatch(r"[A-Za-z0-9+/]{22}==", told):
+        return base64.b64decode(told).hex()
+    own_key = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    own_key |= "x-amz-server-side-encryption-customer-algorithm" in headers
+    found = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("etag", ""))
+    return found[1] if found and "x-amz-request-id" in headers and not own_key else None
+
+
+def verify(remote, file, md5=None):
+    """Failure where an open file is not the one that its server lists, or has not the MD5 that came with it."""
     size = os.fstat(file.fileno()).st_size
     if remote.size is not None and size != remote.size:
         raise Failure(f"{size:,} bytes instead of {remote.size:,}")
-    for name, wanted in (("sha256", remote.sha256), ("sha1", remote.git)):
+    listed = remote.sha256 or remote.git
+    for name, wanted in (("sha256", remote.sha256), ("sha1", remote.git), ("md5", None if listed else md5)):
         if wanted:
             with open(file.name, "rb") as stream:
-                hasher = hashlib.new(name, b"" if name == "sha256" else f"blob {size}\0".encode())
+                hasher = hashlib.new(name, f"blob {size}\0".encode() if name == "sha1" else b"")
                 while block := stream.read(1 << 20):
                     hasher.update(block)
             if hasher.hexdigest() != wanted:
-                raise Failure(f"its bytes do not have the {name} of the listing")
+                raise Failure(f"its bytes do not have the {name} of the {'listing' if listed else 'answer'}")
 
 
 @contextmanager
@@ -290,19 +326,27 @@ def _open(place, remote, address, headers, gone, any_page=False):
     import httpx2
 
     url, own = address()
-    host = host_of(url)
-    with _connection(place, host):
+    asked_at, first = time.monotonic(), host_of(url)
+    with _connection(place, first):
+        if time.monotonic() - asked_at > FRESH_SECS:
+            url, own = address()  # a signed address may have expired while it waited for a connection
         for _ in range(MAX_REDIRECTS):
             _wait_turn(place, host_of(url))
             asked = own | headers | {"Accept-Encoding": "identity"}
             try:
                 with client().stream("GET", url, headers=asked, follow_redirects=False) as answer:
                     if answer.has_redirect_location:
-                        target = urljoin(url, answer.headers["location"])
-                        if urlsplit(target)[:2] != urlsplit(url)[:2]:
+                        try:
+                            target = urljoin(url, answer.headers["location"])
+                            elsewhere = urlsplit(target)[:2] != urlsplit(url)[:2]
+                        except ValueError:  # [::1 without its end
+                            raise remote.error(f"{host_of(url)} redirects to what is no address") from None
+                        if elsewhere:
                             own = {}  # what opens the one host is not shown to another
                         url = target
                         continue
+                    if answer.status_code in (401, 403) and host_of(url) != first:  # a signature that the next redirect renews
+                        raise Failure(f"{host_of(url)}, to which {first} redirects, answers {answer.status_code}")
                     _check(place, remote, answer, host_of(url), gone, any_page)
                     yield answer
                     return
@@ -344,6 +388,21 @@ def told(error):
     """An error of a library, to be shown."""
     name = type(error).__name__
     return name if name == "LocalProtocolError" or not str(error) else f"{name}: {hide(error)}"  # that one tells whole headers
+
+
+def usable_server(source, name):
+    """UserError where the environment's variable `name` is set, and not to the address of a server."""
+    url = os.environ.get(name)
+    if url and not is_address(url):
+        raise UserError(f"source {source}: {name} is no address such as https://example.org")
+
+
+def is_address(url):
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", url)
+    except (AttributeError, TypeError, ValueError):  # [::1 without its end, a port of six digits, no text at all
+        return False
 
 
 def usable_key(source, name, key):

@@ -49,7 +49,8 @@ class HuggingFace:
 
     def check(self):
         check_source(self)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
+        fetch.usable_server(self.name, "HF_ENDPOINT")
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo) or re.search(r"--|\.\.", self.repo):
             raise UserError(f"source {self.name}: {self.repo!r} is no owner/name of a data set")
         if not re.fullmatch(r"[0-9a-f]{7,40}", self.revision):
             raise UserError(
@@ -160,6 +161,9 @@ class HuggingFace:
 
         api, about = HfApi(os.environ.get("HF_ENDPOINT"), library_name="phoenix-data-engine"), Remote(self.name, self.repo, "")
         commit = self._ask(about, lambda: api.dataset_info(self.repo, revision=self.revision, timeout=fetch.TIMEOUT_SECS).sha)
+        if not str(commit or "").startswith(self.revision):
+            said = f"with the commit {commit[:12]}" if commit else "without a commit"
+            raise UserError(f"source {self.name}: {self.repo} was asked for at {self.revision[:12]}, the server answers {said}")
         folder = re.match(r"(?:[^*?\[]*/)?", self.files)[0].rstrip("/") or None  # only the part of the tree that can match
         where = {"repo_type": "dataset", "revision": commit, "recursive": True}
         tree = self._ask(about, lambda: list(api.list_repo_tree(self.repo, folder, **where)))

@@ -45,7 +45,8 @@ class Estimate:
 def text(cfg, out, cores):
     """The plan, as it is printed."""
     download.survey(cfg.sources)
-    found = {source.name: estimate(source, cfg) for source in cfg.sources}
+    raw = set(storage(str(out)).names("raw"))
+    found = {source.name: estimate(source, cfg, raw) for source in cfg.sources}
     shares = {source.name: source.share for source in cfg.sources}
     targets = plan_mix({name: int(e.tokens) for name, e in found.items()}, shares, cfg.tokens, cfg.mix)
     lines = [f"{'source':<16}{'kind':<13}{'share':>6}{'files':>14}{'fetch MB':>11}{'documents':>12}{'M tokens':>10}{'of them':>10}"]
@@ -95,20 +96,21 @@ def warnings(cfg, found, targets):
     return lines
 
 
-def estimate(source, cfg):
-    """What is to be expected of one source."""
+def estimate(source, cfg, raw=frozenset()):
+    """What is to be expected of one source; `raw` are the names of the raw partitions that there are."""
     e = Estimate()
     if hasattr(source, "look"):
         found = source.look()
         looked, web = found["looked"], source.web
         remotes = []
         for job in source.jobs(cfg.partition_bytes):
-            wanted = source.remotes(job)
-            if fetch.readable(source, job) or all(fetch.is_here(source.place, remote) for remote in wanted):
+            wanted, cut = source.remotes(job), f"{source.name}-{job.name}-000.parquet" in raw
+            if cut or fetch.readable(source, job):
                 remotes += wanted
+            if not cut:
+                e.fetch += sum(r.size or 0 for r in wanted if not fetch.is_whole(r.file(source.place), r))
         e.files, e.listed = len(remotes), len(found["files"])
         e.stored = sum(remote.size or 0 for remote in remotes)
-        e.fetch = sum(remote.size or 0 for remote in remotes if not fetch.is_here(source.place, remote))
         kinds = [(e.stored, looked)] if looked and looked["bytes"] else []
     elif hasattr(source, "sampled"):
         kinds, web = source.sampled(), source.web

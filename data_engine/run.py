@@ -100,6 +100,7 @@ def pipeline(cfg, engine, made):
         return
 
     if not sum(part.receipt["rows"] for part in docs):
+        download.learn(cfg.sources, dict.fromkeys(shares(cfg), 0))
         raise UserError(f"no document is left; {engine.out}/report.html says why")
     signatures = engine.map("signatures", docs, [Step(sign, cfg.dedup, whole=True)], folder="work/signatures")
     made["pairs"], dupes = find_duplicates(cfg, engine, docs, signatures)
@@ -113,6 +114,11 @@ def pipeline(cfg, engine, made):
         return
 
     made["tokens"], targets, found = encode_documents(cfg, engine, docs, dupes, sizes, tokenizer, encoder)
+    try:
+        plan_mix({s: int(n) for s, n in found.items()}, shares(cfg), cfg.tokens, cfg.mix)
+    except UserError:  # a source runs short, and the config asks to end here: the next run takes more files of it
+        download.learn(cfg.sources, found)
+        raise
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, found, encoder)
     download.learn(cfg.sources, found)
 
@@ -191,13 +197,13 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
 
 def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
     """Tokens of the documents that the budget can take; how many to take of every source, exactly; how many it would have."""
-    margin = MARGIN
+    margin, mix = MARGIN, dataclasses.replace(cfg.mix, short="renormalise")  # whether it may run short is asked in the end
     while True:
         fractions = {source.name: 1.0 for source in cfg.sources}
         if cfg.tokens is not None:
             available = bytes_by_source(cfg, sizes)
             ratio = tokens_per_byte(cfg, engine, sampled, encoder)
-            wanted = plan_mix({s: round(b * ratio[s]) for s, b in available.items()}, shares(cfg), cfg.tokens, cfg.mix)
+            wanted = plan_mix({s: round(b * ratio[s]) for s, b in available.items()}, shares(cfg), cfg.tokens, mix)
             parts = {s: wanted[s] / max(1.0, available[s] * ratio[s]) for s in wanted}
             documents = {row["values"]: row["counts"] for row in pc.value_counts(sizes["source"].combine_chunks()).to_pylist()}
             # few documents spread more: with this another round, which every rerun would begin anew, is rare
@@ -215,7 +221,7 @@ def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
         found = dict(zip(sums["source"].to_pylist(), sums["length_sum"].to_pylist(), strict=True))
         # a source of which only a part was encoded has at least as much again as its share needs
         found = {s: found.get(s, 0) / fractions[s] if fractions[s] else 0 for s in fractions}
-        targets = plan_mix({s: int(n) for s, n in found.items()}, shares(cfg), cfg.tokens, cfg.mix)
+        targets = plan_mix({s: int(n) for s, n in found.items()}, shares(cfg), cfg.tokens, mix)
         short = [s for s in targets if fractions[s] < 1 and targets[s] > found[s] * fractions[s]]
         if not short:
             return tokens, targets, found

@@ -51,7 +51,7 @@ class Web:
     def check(self):
         check_source(self)
         for url in self._urls():
-            if not _is_address(url):
+            if not fetch.is_address(url):
                 shown = fetch.hide(repr(url))
                 raise UserError(f"source {self.name}: {shown} is no address such as https://example.org/a.pdf")
         if len(set(self._urls())) < len(self._urls()) or not self._urls():
@@ -169,14 +169,6 @@ class Web:
     def _range(self, files, file, start, n):
         remote = dataclasses.replace(self._remote(file[2]), path=file[0])
         return fetch.read_range(self.place, remote, self._address(file[2]), start, n)
-
-
-def _is_address(url):
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", url)
-    except (AttributeError, TypeError, ValueError):  # [::1 without its end, a port of six digits, no text at all
-        return False
 
 
 def _secretless(url):

@@ -7,6 +7,7 @@ A small AIKosh on loopback: what the package `aikosh` asks of the real one, with
 Files lie in a store of its own, at signed addresses that are good for one request.
 """
 
+import hashlib
 import json
 import re
 import threading
@@ -20,10 +21,14 @@ VERSION = "11111111-2222-3333-4444-555555555555"
 
 
 class AIKoshServer:
-    def __init__(self, sets, licence="Government Open Data License - India", external=(), sizes=True):
+    def __init__(self, sets, licence="Government Open Data License - India", external=(), sizes=True, version=VERSION, tags=False):
         self.sets, self.licence, self.external, self.sizes = sets, licence, dict(external), sizes
+        self.version, self.tags = version, tags  # what the metadata call the version; whether the store answers as S3 does
         self.faults, self.requests, self.served = defaultdict(list), [], Counter()
         self.lock, self.signed, self.rate = threading.Lock(), set(), 0.0
+
+    def version_said(self):
+        return self.version if isinstance(self.version, dict) else {"versionId": self.version}
 
     def __enter__(self):
         mine = self
@@ -55,7 +60,9 @@ class Questions(Handler):
                 good = query.get("signature") in mine.signed
                 mine.signed.discard(query.get("signature"))
             dataset, _, name = path.lstrip("/").partition("/")
-            return self.send_file(name, mine.sets[dataset][name], {}) if good else self.answer(403, b"expired")
+            data = mine.sets[dataset][name]
+            tag = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "x-amz-request-id": "1"} if mine.tags else {}
+            return self.send_file(name, data, tag) if good else self.answer(403, b"expired")
         if self.headers.get("access-key") != KEY:
             return self.answer(401, b'{"header": {"success": false}}')
         if path == "/sdk-dataset/metadata":
@@ -78,12 +85,12 @@ class Questions(Handler):
         about = {"id": dataset, "name": "a set", "license": {"id": 7, "name": mine.licence}}
         if dataset in mine.external:
             return {"datasetMetadata": about | {"externally_hosted": True, "dataset_source": "A portal"}}
-        return {"datasetMetadata": about | {"externally_hosted": False, "versionId": VERSION}}
+        return {"datasetMetadata": about | {"externally_hosted": False} | mine.version_said()}
 
     def listing(self, dataset, query):
         """The files and folders right in one folder, two to a page."""
         mine = self.server_hub
-        assert query["versionId"] == VERSION
+        assert query.get("versionId") == (VERSION if VERSION in str(mine.version) else None)
         folder = query.get("folderPath", "")
         prefix = folder + "/" if folder else ""
         inside = [path for path in sorted(mine.sets[dataset]) if path.startswith(prefix)]

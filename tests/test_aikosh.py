@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from config import UserError
-from data_engine import fetch
+from data_engine import aikosh, fetch
 from data_engine.download import AIKosh, Local, survey
 from data_engine.fetch import FetchError, Place
 from data_engine.python_docs import typeset
@@ -111,6 +111,115 @@ def test_a_break_goes_on_where_it_was(platform, tmp_path, on_disk):
     platform.faults["report.pdf"] = ["short:1500"]
     assert rows(source(tmp_path)) == on_disk
     assert platform.served["report.pdf"] - before == len(FILES["report.pdf"])
+
+
+@pytest.fixture
+def nameless(monkeypatch):
+    """A platform that tells no version, before a store that answers as S3 does."""
+    with AIKoshServer({SET: dict(FILES)}, version={"version": "1.0"}, tags=True) as server:
+        monkeypatch.setenv("AIKOSH_API_BASE_URL", server.url)
+        monkeypatch.setenv("AIKOSH_API_KEY", KEY)
+        yield server
+
+
+def test_without_a_version_a_break_goes_on_where_it_was_while_the_etag_stays(nameless, tmp_path, on_disk):
+    survey([source(tmp_path)])
+    before = nameless.served["report.pdf"]
+    nameless.faults["report.pdf"] = ["short:1500"] + ["500"] * 8
+    with pytest.raises(FetchError, match="500"):
+        rows(source(tmp_path))
+    (note,) = (tmp_path / "downloads").rglob("*.etag")
+    nameless.faults["report.pdf"] = ["short:100"]
+    assert rows(source(tmp_path)) == on_disk, "another run goes on with the part of the last one"
+    assert nameless.served["report.pdf"] - before == len(FILES["report.pdf"])
+    assert not note.exists() and not source(tmp_path).revision
+
+
+def test_without_a_version_a_file_that_another_one_replaced_is_fetched_whole(nameless, tmp_path, on_disk):
+    survey([source(tmp_path)])
+    nameless.sets[SET]["report.pdf"] = FILES["report.pdf"][::-1]
+    nameless.faults["report.pdf"] = ["short:1500"] + ["500"] * 8
+    with pytest.raises(FetchError, match="500"):
+        rows(source(tmp_path))
+    nameless.sets[SET]["report.pdf"] = FILES["report.pdf"]
+    assert rows(source(tmp_path)) == on_disk
+
+
+def test_bytes_that_have_not_the_md5_of_the_store_are_fetched_again(nameless, tmp_path, on_disk):
+    survey([source(tmp_path)])
+    nameless.faults |= {path: ["wrong"] for path in READABLE}
+    assert rows(source(tmp_path)) == on_disk and not any(nameless.faults.values())
+
+
+MD5 = "0cc175b9c0f1b6a831c399e269772661"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "found"),
+    [
+        (206, {"etag": f'"{MD5}"', "x-amz-request-id": "1"}, MD5),
+        (200, {"etag": f'"{MD5}"', "x-amz-request-id": "1", "x-amz-server-side-encryption": "AES256"}, MD5),
+        (200, {"etag": f'"{MD5}"', "x-amz-request-id": "1", "x-amz-server-side-encryption": "aws:kms"}, None),
+        (200, {"etag": f'"{MD5}-4"', "x-amz-request-id": "1"}, None),
+        (200, {"etag": f'"{MD5}"'}, None),
+        (206, {"x-goog-hash": "crc32c=AAAAAA==,md5=DMF1ucDxtqgxw5niaXcmYQ=="}, MD5),
+        (200, {"content-md5": "DMF1ucDxtqgxw5niaXcmYQ=="}, MD5),
+        (206, {"content-md5": "DMF1ucDxtqgxw5niaXcmYQ=="}, None),
+        (206, {"x-ms-blob-content-md5": "DMF1ucDxtqgxw5niaXcmYQ=="}, MD5),
+        (200, {}, None),
+    ],
+)
+def test_the_md5_that_an_answer_tells(status, headers, found):
+    assert fetch._md5(headers, status) == found
+
+
+def test_a_version_is_the_first_that_is_an_id():
+    about = {"version": "1.0", "current": {"version": {"major": 1}, "inner": {"versionId": VERSION}}}
+    assert aikosh._version(about) == VERSION and aikosh._version({"version": "1.0"}) is None
+
+
+def test_a_size_of_0_is_one_that_is_not_known(platform, tmp_path, monkeypatch, on_disk):
+    listing = Questions.listing
+
+    def unsized(self, dataset, query):
+        answer = listing(self, dataset, query)
+        return answer | {"files": [entry | {"size": 0} for entry in answer["files"]]}
+
+    monkeypatch.setattr(Questions, "listing", unsized)
+    assert rows(source(tmp_path)) == on_disk
+
+
+def test_a_file_that_two_pages_list_is_one(platform, tmp_path, monkeypatch, on_disk):
+    listing = Questions.listing
+
+    def twice(self, dataset, query):
+        answer = listing(self, dataset, query)
+        return answer | {"files": answer["files"] * 2}
+
+    monkeypatch.setattr(Questions, "listing", twice)
+    assert rows(source(tmp_path)) == on_disk
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("listing", ["a"], "AIKosh answers with something else"),
+        ("metadata", "a", "AIKosh answers with something else"),
+        ("listing", {"files": [{"fileName": "a.txt"}]}, "lists a file of .* without a path"),
+        ("listing", {"files": ["a.txt"]}, "lists a file of .* without a path"),
+    ],
+)
+def test_an_answer_of_another_form_is_one_sentence(platform, tmp_path, monkeypatch, name, answer, words):
+    monkeypatch.setattr(Questions, name, lambda self, *_: answer)
+    with pytest.raises(UserError, match=words) as caught:
+        survey([source(tmp_path)])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_platform_at_no_address_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIKOSH_API_BASE_URL", "http://[::1")
+    with pytest.raises(UserError, match="AIKOSH_API_BASE_URL is no address"):
+        source(tmp_path).check()
 
 
 def test_a_file_cut_short_is_no_success_where_its_size_is_listed(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import huggingface_hub
 import pyarrow as pa
@@ -20,12 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from config import UserError
-from data_engine import budget, fetch
+from data_engine import budget, fetch, plan, run
 from data_engine.download import HuggingFace, Local, survey
 from data_engine.engine import Engine, read_source
 from data_engine.fetch import FetchError, Place
 from tests.corpus import texts
-from tests.hub_server import COMMIT, Hub
+from tests.hub_server import COMMIT, Handler, Hub
 
 ROOT = Path(__file__).parent.parent
 
@@ -109,6 +110,7 @@ SCHEDULES = {
     "wrong bytes": {BIG: ["wrong", "wrong"], TABLE: ["reset:500", "wrong"], PLAIN: ["wrong"]},
     "a page in place of the file": {BIG: ["html", "html"], TABLE: ["reset:2000", "html"], PLAIN: ["html"]},
     "ranges ignored": {BIG: ["reset:3000", "no_range"], TABLE: ["reset:100", "reset:9", "no_range"]},
+    "signatures that expire": {BIG: ["403", "reset:2500", "401"], TABLE: ["403"]},
     "a slow drip": {BIG: ["drip:0.002"], TABLE: ["drip:0.001"]},
     "everything": {BIG: ["429:0.01", "reset:2000", "html", "wrong", "500", "short:9000", "other:4000", "drip:0.001"]},
 }
@@ -335,6 +337,64 @@ def test_what_has_moved_is_one_sentence_before_anything_is_fetched(hub, tmp_path
     with pytest.raises(UserError, match=words) as caught:
         survey([moved])
     assert "\n" not in str(caught.value) and "source s: " in str(caught.value)
+
+
+@pytest.mark.parametrize("sha", ["d" * 40, None])
+def test_another_commit_than_the_pinned_one_is_not_taken(hub, tmp_path, monkeypatch, sha):
+    plain = Handler.json
+
+    def json(self, value, headers=None):
+        return plain(self, value | {"sha": sha} if isinstance(value, dict) and "sha" in value else value, headers)
+
+    monkeypatch.setattr(Handler, "json", json)
+    with pytest.raises(UserError, match=r"owner/set was asked for at .*, the server answers with") as caught:
+        survey([source(tmp_path)])
+    assert "\n" not in str(caught.value) and not hub.served
+
+
+def test_a_redirect_to_no_address_is_one_sentence(hub, tmp_path, monkeypatch):
+    survey([source(tmp_path)])
+    monkeypatch.setattr(Handler, "resolve", lambda self, *_: self.answer(302, b"", {"Location": "http://[bad/x"}))
+    with pytest.raises(FetchError, match="redirects to what is no address"):
+        rows(source(tmp_path))
+
+
+def test_a_hub_at_no_address_and_a_name_that_none_can_have(tmp_path, monkeypatch):
+    for repo in ("owner/a--b", "owner/a..b", "owner"):
+        with pytest.raises(UserError, match="is no owner/name"):
+            dataclasses.replace(source(tmp_path), repo=repo).check()
+    monkeypatch.setenv("HF_ENDPOINT", "http://[::1")
+    with pytest.raises(UserError, match="HF_ENDPOINT is no address"):
+        source(tmp_path).check()
+
+
+def test_a_line_that_brings_a_byte_an_attempt_is_given_up(hub, tmp_path):
+    survey([source(tmp_path)])
+    hub.faults[BIG] = ["reset:1"] * 100
+    with pytest.raises(FetchError, match=f"{fetch.FAILURES} times in a row"):
+        rows(source(tmp_path))
+    assert len(hub.faults[BIG]) == 100 - fetch.FAILURES
+
+
+def test_an_address_that_waited_for_a_connection_is_asked_for_anew(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "FRESH_SECS", 0.1)
+    asked, mine = [], source(tmp_path, files=PLAIN)
+    (job,) = mine.jobs(1 << 20)
+    (remote,), commit = mine.remotes(job), job.spec[-1]
+
+    def address():
+        asked.append(time.monotonic())
+        return mine._address(remote.path, commit)()
+
+    slots = [fetch._free_slot(mine.place, urlsplit(hub.url).netloc) for _ in range(fetch.PER_HOST)]
+    thread = threading.Thread(target=fetch.download, args=(mine.place, remote, address), daemon=True)
+    thread.start()
+    time.sleep(0.4)
+    for slot in slots:
+        slot.close()
+    thread.join(20)
+    assert remote.file(mine.place).read_bytes() == FILES[PLAIN]
+    assert len(asked) == 2 and asked[1] - asked[0] > 0.3
 
 
 def test_every_source_that_moved_has_its_sentence(hub, tmp_path):
@@ -636,6 +696,53 @@ def test_a_run_that_ran_short_takes_the_next_files_and_none_twice(monkeypatch, t
         assert second < taken(), "still short: at least one more"
         smaller = dataclasses.replace(mine, place=dataclasses.replace(mine.place, tokens=5_000))
         assert {job.name for job in smaller.jobs(1 << 20)} < second
+
+
+def test_a_run_that_found_next_to_nothing_does_not_fetch_all():
+    files, looked = [(f"f{i}", 1000) for i in range(1000)], {"text": 1000, "bytes": 1000}
+    place = Place(tokens=1000, tokens_per_byte=0.2, cleaning="a")
+    first = budget.count(files, place, looked, False, None)
+    assert 5 <= first <= 8
+    for found in (0, 1, 50):
+        measured = budget.measured(place, found, files[:first])
+        assert budget.count(files, place, looked, False, measured) == budget.GROWTH * first
+        mended = dataclasses.replace(place, cleaning="b")
+        assert budget.count(files, mended, looked, False, measured) == first, "of other settings nothing is known"
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_for_lack_of_text_has_learnt_how_much_there_was(monkeypatch, tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from data_engine.download import HuggingFace\n"
+        f"sources = [HuggingFace('s', 'owner/set', '{COMMIT}', files='*.jsonl')]\n"
+        f"out, language = {str(tmp_path / 'out')!r}, dict(xlm_roberta=None)\n"
+        "tokens, vocab_size, num_cpus = 3_000, 512, 1\n"
+    )
+
+    def ended(*options, words):
+        with pytest.raises(UserError, match=words):
+            run.main([str(config), *options])
+        return json.loads((tmp_path / "out/work/downloads/s/listing.json").read_text())["measured"]
+
+    with Hub({"owner/set": many(40)}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        measured = ended("--language.keep=('fr',)", words="no document is left")
+        assert measured["found"] == 0 and 1 <= measured["files"] < 10
+        few = ended("--mix.short=fail", "--tokens=5_000_000", words="its share needs")
+        assert few["needed"] == 5_000_000 and 3_000 < few["found"] < 1_000_000 and few["files"] == 40
+
+
+def test_a_plan_counts_as_fetched_what_its_own_partitions_hold(hub, tmp_path):
+    cfg = dataclasses.replace(run.Settings(), sources=(source(tmp_path, {"keep": False}),))
+    (mine,), before = cfg.sources, plan.estimate(cfg.sources[0], cfg)
+    assert before.fetch == before.stored == sum(len(data) for path, data in FILES.items() if path.startswith("en/"))
+    for job in mine.jobs(cfg.partition_bytes):
+        rows(mine, [job])
+        mine.committed(job)
+    made = {f"s-{job.name}-000.parquet" for job in mine.jobs(cfg.partition_bytes)}
+    assert plan.estimate(mine, cfg, made).fetch == 0
+    assert plan.estimate(mine, cfg).fetch == before.fetch, "another `out` has to fetch it again"
 
 
 def test_files_are_taken_from_the_front_of_one_order():
