@@ -32,7 +32,7 @@ from config import UserError
 from data_engine.records import drop, nothing_dropped, one_array, text_buffers
 from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 
-VERSION = 3
+VERSION = 4
 ID = pa.binary(16)
 SIGNATURES = pa.schema({"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()})
 PAIRS = pa.schema({"left": ID, "right": ID})
@@ -48,7 +48,8 @@ SHINGLES = pa.schema(
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
 FOUND = 0.99  # of the pairs at the threshold, in theory, by the bands that the threshold asks for
 ALL_COMPARED = 64  # documents of a cluster up to which each is compared with each, to keep as few as can stand for all
-ALL_PAIRS = 16  # documents of a bucket up to which all pairs are candidates; beyond, each with its neighbour and the first
+ALL_PAIRS = 1024  # documents that share a key up to which all pairs are candidates; of more each meets as many others
+MOST_PAIRS = 10_000_000  # of a bucket of keys: where there would be more, ALL_PAIRS is halved until there are not
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,13 @@ def pair(rows, cfg):
     keys = rows["key"].to_numpy()
     rows = rows.take(pa.array(_shared(keys, np.argsort(keys))))  # of hundreds of rows about one
     rows = rows.take(pc.sort_indices(rows, [("key", "ascending"), ("id", "ascending")]))
-    keys = rows["key"].to_numpy()
-    left, right = _pairs(keys, ALL_PAIRS)
+    keys, words = rows["key"].to_numpy(), np.frombuffer(one_array(rows["id"]).buffers()[1] or b"", np.uint64)[::2]
+    sizes = np.unique(keys, return_counts=True)[1]
+    limit = _limit(sizes)
+    left, right = _pairs(keys, words, limit)
     table = pa.table([rows["id"].take(pa.array(left)), rows["id"].take(pa.array(right))], schema=PAIRS)
     table = table.filter(pc.not_equal(table["left"], table["right"]))
-    sizes = np.unique(keys, return_counts=True)[1]
-    capped = sizes[sizes > ALL_PAIRS]
+    capped = sizes[sizes > limit]
     notes = {"keys": len(sizes), "largest": int(sizes.max(initial=0)), "capped": len(capped), "capped_rows": int(capped.sum())}
     return distinct(table), nothing_dropped(), {}, notes
 
@@ -278,9 +280,20 @@ def _shared(keys, order):
     return np.array(found, np.int64)
 
 
+def _limit(sizes):
+    """ALL_PAIRS, halved until keys that so many documents share make no more than MOST_PAIRS; 2 is never too much."""
+    limit = ALL_PAIRS
+    while limit > 2 and np.where(sizes <= limit, sizes * (sizes - 1) // 2, sizes * (1 + limit // 2)).sum() > MOST_PAIRS:
+        limit //= 2
+    return limit
+
+
 @numba.njit(nogil=True, cache=True)
-def _pairs(keys, limit):
-    """Index pairs within runs of equal keys: all pairs of a run of up to `limit`, else (i - 1, i) and (first, i)."""
+def _pairs(keys, words, limit):
+    """
+    Index pairs within runs of equal keys: all of a run of up to `limit`. In a longer one each meets the first and, in an order that
+    is another for every key, the limit // 2 next ones: what one key keeps apart the next may bring together.
+    """
     left, right = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
     first = 0
     for i in range(1, len(keys) + 1):
@@ -292,12 +305,18 @@ def _pairs(keys, limit):
                     left.append(p)
                     right.append(q)
         else:
-            for q in range(first + 1, i):
+            n = i - first
+            mixed = np.empty(n, np.uint64)
+            for q in range(n):
+                mixed[q] = mix64(words[first + q] ^ keys[first])
+            order = np.argsort(mixed)
+            for p in range(n):
                 left.append(first)
-                right.append(q)
-                if q - 1 > first:
-                    left.append(q - 1)
-                    right.append(q)
+                right.append(first + p)
+                for step in range(1, limit // 2 + 1):
+                    a, b = order[p], order[(p + step) % n]
+                    left.append(first + min(a, b))
+                    right.append(first + max(a, b))
         first = i
     return np.array(left, np.int64), np.array(right, np.int64)
 

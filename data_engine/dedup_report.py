@@ -11,7 +11,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.dedup import ALL_PAIRS, chance
+from data_engine.dedup import chance
 
 LARGE = 100  # documents; clusters above it are listed with samples
 LISTED = 20  # of them, the largest first; and of the others as many of the largest as fill five rows
@@ -85,7 +85,7 @@ def line(found):
     text = f"duplicates: {found['removed']:,} removed, {found['clusters']:,} clusters, the largest of {largest:,}"
     text += f"; {found['bands']} x {found['rows']} finds {found['chance_at_threshold']:.3f} of the pairs at {found['threshold']:g}"
     if found["keys"]["capped"]:
-        text += f"; {found['keys']['capped']:,} keys of more than {ALL_PAIRS} documents were capped"
+        text += f"; {found['keys']['capped']:,} keys have too many documents for all to be compared"
     return text
 
 
@@ -97,7 +97,7 @@ def section(found, as_table):
         [f"pairs found at similarity {found['threshold']:g}, in theory", f"{100 * found['chance_at_threshold']:.2f} %"],
         ["keys that documents share", f"{keys['keys']:,}"],
         ["the most documents of one key", f"{keys['largest']:,}"],
-        [f"keys of more than {ALL_PAIRS} documents, of which not every pair was compared", f"{keys['capped']:,}"],
+        ["keys of so many documents that not every pair was compared", f"{keys['capped']:,}"],
         ["clusters", f"{found['clusters']:,}"],
         ["documents removed", f"{found['removed']:,}"],
         [f"clusters of more than {LARGE} documents", f"{found['large_clusters']:,}"],

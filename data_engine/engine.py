@@ -37,7 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -410,8 +410,9 @@ class Engine:
             self.stages[name] = {"secs": secs.get(name, 0.0), "made": todo, "partitions": partitions}
 
     def _json(self, name):
-        """The content of a file of ours, None where there is none."""
-        return json.loads(self.storage.read(name)) if self.storage.size(name) else None
+        """The content of a file of ours, None where there is none, or none that can be read: it is made anew."""
+        with suppress(ValueError):
+            return json.loads(self.storage.read(name)) if self.storage.size(name) else None
 
     def _done(self, folder, name, key):
         """The partition, or None where its file or its ledger is missing or was made from something else."""
@@ -423,7 +424,10 @@ class Engine:
         if ledger.get("key") != (key if receipt.get("ledger") else None):
             return None
         for made in receipt.get("files", []):
-            if self.storage.size(f"{made['folder']}/{made['file']}") != made["bytes"]:
+            path = f"{made['folder']}/{made['file']}"
+            if self.storage.size(path) != made["bytes"]:
+                return None
+            if self.storage.local and self.sha256(path) != made["sha256"]:  # of a store that would be to fetch all
                 return None
         return Partition(name, file, receipt)
 
@@ -504,11 +508,9 @@ def read_bucket(block):
     job = json.loads(block["job"][0].as_py()) | {"began": time.time(), "steps": []}
     where = storage(job["out"])
     with where.open(job["schema"]) as file:
-        tables = [pq.read_schema(file).empty_table()]
-    for name, group in job["inputs"]:
-        with where.open(name) as file:
-            tables.append(pq.ParquetFile(file).read_row_group(group))
-    return _pack(job, pa.concat_tables(t.replace_schema_metadata(None) for t in tables))
+        none = pq.read_schema(file).empty_table().replace_schema_metadata(None)
+    tables = [none, *(where.read_table(name, groups=[group]) for name, group in job["inputs"])]
+    return _pack(job, pa.concat_tables(tables))
 
 
 class Apply:

@@ -13,6 +13,7 @@ import numpy as np
 
 LETTER = np.uint64(0x9E3779B97F4A7C15)  # odd multipliers of the polynomial hashes over letters and over words
 WORD = np.uint64(0xC2B2AE3D27D4EB4F)
+STRIDE = 64  # steps of a comparison before it is looked whether it can still reach the threshold
 
 
 @cache
@@ -141,7 +142,7 @@ def shingle_sets(data, offsets, fold, n):
 def jaccard(hashes, starts, ends, left, right, least, out):
     """
     out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]; 0 for empty ones, and for
-    those whose sizes alone keep it below `least`.
+    those of which it is seen on the way that it stays below `least`.
     """
     for i in range(len(left)):
         p, p_end, q, q_end = starts[left[i]], ends[left[i]], starts[right[i]], ends[right[i]]
@@ -150,9 +151,15 @@ def jaccard(hashes, starts, ends, left, right, least, out):
         if min(p_end - p, q_end - q) / max(1, p_end - p, q_end - q) < least:
             out[i] = 0.0
             continue
-        while p < p_end and q < q_end:
-            x, y = hashes[p], hashes[q]
-            common += x == y
-            p += x <= y
-            q += y <= x
-        out[i] = common / (union - common) if union > common else 0.0
+        possible = True
+        while possible and p < p_end and q < q_end:
+            for _ in range(STRIDE):
+                if p == p_end or q == q_end:
+                    break
+                x, y = hashes[p], hashes[q]
+                common += x == y
+                p += x <= y
+                q += y <= x
+            most = common + min(p_end - p, q_end - q)
+            possible = most / (union - most) >= least
+        out[i] = common / (union - common) if possible and union > common else 0.0

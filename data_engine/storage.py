@@ -133,16 +133,23 @@ class Storage:
         tables = iter([tables] if isinstance(tables, pa.Table) else tables)
         first = next(tables).combine_chunks()
         schema = first.schema.with_metadata({RECEIPT: json.dumps(receipt)})
-        with self.writing(name) as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        with self.writing(name) as sink, pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
             cuts = cuts or [0, len(first)]
             for start, end in itertools.pairwise(cuts):
                 writer.write_table(first.slice(start, end - start), row_group_size=max(1, end - start))
             for table in tables:
                 writer.write_table(table, row_group_size=max(1, len(table)))
 
-    def read_table(self, name, columns=None):
+    def read_table(self, name, columns=None, groups=None):
+        """The columns of a table, or of some of its row groups; OSError where a page has not the checksum it was written with."""
         with self.open(name) as file:
-            return pq.ParquetFile(file).read(columns).replace_schema_metadata(None)
+            try:
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                table = parquet.read(columns) if groups is None else parquet.read_row_groups(groups, columns)
+            except (OSError, pa.ArrowException) as error:
+                cure = "should it be damaged, delete it, and the same command makes it anew"
+                raise OSError(f"{self.path(name)} cannot be read ({' '.join(str(error).split())}); {cure}") from error
+        return table.replace_schema_metadata(None)
 
     def read_receipt(self, name):
         """The receipt in a Parquet footer, or None where there is no readable file of ours."""

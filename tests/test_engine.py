@@ -134,6 +134,8 @@ def test_a_partition_is_done_only_while_all_it_made_is_there(tmp_path):
     assert done("k")
     (tmp_path / "made" / "a.bin").write_bytes(b"ab")
     assert done("k") is None
+    (tmp_path / "made" / "a.bin").write_bytes(b"abd")
+    assert done("k") is None, "as long, and something else"
     (tmp_path / "made" / "a.bin").write_bytes(b"abc")
     whole = (tmp_path / "stage" / "p.parquet").read_bytes()
     (tmp_path / "stage" / "p.parquet").write_bytes(whole[:-20])
@@ -298,3 +300,11 @@ def test_the_cache_of_kernels_is_named_after_every_file_whose_kernels_others_tak
                 taken_from.add(f"{other}.py")
     assert taken_from == set(data_engine.TAKEN_FROM)
     assert "kernels-" in os.environ["NUMBA_CACHE_DIR"]
+
+
+def test_a_note_of_the_driver_that_was_damaged_is_none(tmp_path):
+    engine = e.Engine(tmp_path)
+    engine.storage.write("work/x.json", b'{"key": "un')
+    assert engine._json("work/x.json") is None
+    engine.storage.write("work/x.json", b'{"key": "k"}')
+    assert engine._json("work/x.json") == {"key": "k"} and engine._json("work/y.json") is None

@@ -1,5 +1,6 @@
 """Files on disk: whole or not at all, and one run at a time."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -40,6 +41,20 @@ def test_tables_keep_rows_receipt_and_row_groups(tmp_path):
     assert where.dataset("t").count_rows() == 6
     (tmp_path / "t" / "one.parquet").write_bytes(b"PAR1 damaged")
     assert where.read_receipt("t/one.parquet") is None
+
+
+@pytest.mark.parametrize(("groups", "start"), [(None, 100), ([1], 9_500)])
+def test_a_flipped_byte_in_a_page_is_no_other_data(tmp_path, groups, start):
+    where, table = Storage(str(tmp_path)), pa.table({"a": np.random.default_rng(0).integers(0, 1 << 60, 2_000)})
+    where.write_table("t.parquet", table, {"key": "k"}, [0, 1_000, 2_000])
+    path = tmp_path / "t.parquet"
+    whole = path.read_bytes()
+    for at in range(start, start + 7_800, 97):  # in the page of 8 kB that each row group has; nothing guards headers and footer
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(OSError, match=r"t\.parquet cannot be read .* delete it"):
+            where.read_table("t.parquet", groups=groups)
+    path.write_bytes(whole)
+    assert where.read_table("t.parquet") == table
 
 
 def test_leftovers_of_killed_runs_go_when_a_run_begins(tmp_path):
