@@ -87,8 +87,22 @@ def versions():
     return {"evaluate": VERSION, "commit": commit or None, "python": platform.python_version(), **packages}
 
 
+def results_path(model):
+    """Where the results of a checkpoint or of a folder of transformers lie: checkpoints of one run have a file each."""
+    model = Path(model)
+    if model.is_dir():
+        return model / "eval.json"
+    return model.parent / ("eval.json" if model.stem == "ckpt" else f"eval-{model.stem}.json")
+
+
 def check_writable(path):
-    """UserError now, and not after an hour of scoring."""
+    """UserError now, and not after an hour of scoring. What is no report of ours is not overwritten."""
+    if path.is_file() and path.stat().st_size:
+        with suppress(ValueError, OSError, AttributeError, RecursionError):
+            if json.loads(path.read_text()).get("format") == FORMAT:
+                path.open("ab").close()
+                return
+        raise UserError(f"{path} is there and is no result of evaluate.py, or cannot be written: give another --json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()  # an earlier result stays as it is

@@ -310,7 +310,7 @@ def items_of(name, data):
             raise ValueError("the number of items is right, their text is not (requests_sha256 differs)")
         if sha256_json([item.gold for item in items]) != task.gold_sha256:
             raise ValueError("the items are right, their answers are not (gold_sha256 differs)")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         reason = (
             f"{source} is not the data of {name}: {type(error).__name__ + ': ' if type(error) is not ValueError else ''}{error}"
         )

@@ -31,7 +31,7 @@ import numpy as np
 import loglikelihood
 from config import UserError, load, main_guard
 from data_engine import shards
-from eval_report import FORMAT, FORMAT_VERSION, check_writable, earlier_results, print_table, versions, write_json
+from eval_report import FORMAT, FORMAT_VERSION, check_writable, earlier_results, print_table, results_path, versions, write_json
 from eval_tasks import DEFAULT_TASKS, TASKS, Unavailable, items_of, lambada_openai, wikitext
 from loglikelihood import alone, score, score_choices
 from windows import Windows
@@ -45,7 +45,7 @@ class Evaluate:
     data: str | None = None  # folder with the tasks' files; what it lacks, or None, comes from the Hub
     shards: str | None = None  # folder with shards.json; None: the one that the checkpoint was trained on
     windows: int | None = 256  # validation windows for bits per byte, spread evenly; None: all
-    json: str | None = None  # where the results go; None: eval.json beside the model
+    json: str | None = None  # where the results go; None: eval.json beside the model, eval-NAME.json beside another than ckpt.pt
     device: str | None = None  # None: cuda where there is one, else cpu
     batch_tokens: int | None = None  # tokens of one forward pass; None: as many as pay, fewer where memory does not take them
 
@@ -132,11 +132,11 @@ def metrics_of(name, items, answers, draws=100_000):
     task, lls = TASKS[name], [[ll for ll, _ in results] for results in answers]
     if task.build is wikitext:
         nats, (words, size) = -sum(ll for (ll,) in lls), np.sum([item.gold for item in items], axis=0)
-        values = {"word_perplexity": math.exp(nats / words), "byte_perplexity": math.exp(nats / size)}
+        values = {"word_perplexity": exponential(nats / words), "byte_perplexity": exponential(nats / size)}
         return {metric: (value, None) for metric, value in (values | {"bits_per_byte": nats / size / math.log(2)}).items()}
     if task.build is lambada_openai:
         words = np.array(lls)[:, 0]
-        perplexity = (math.exp(-words.mean()), bootstrap_stderr(words, draws))
+        perplexity = (exponential(-words.mean()), bootstrap_stderr(words, draws))
         return {"acc": mean_stderr([likeliest for ((_, likeliest),) in answers]), "perplexity": perplexity}
     golds = np.array([item.gold for item in items])
     sizes = [[len(continuation) - 1 for _, continuation in item.requests] for item in items]  # characters without the delimiter
@@ -144,6 +144,14 @@ def metrics_of(name, items, answers, draws=100_000):
     normed = [np.argmax(np.divide(ll, size)) for ll, size in zip(lls, sizes, strict=True)]
     values = {"acc": mean_stderr(likeliest == golds), "acc_norm": mean_stderr(normed == golds)}
     return {metric: values[metric] for metric in task.metrics}
+
+
+def exponential(nats):
+    """e^nats; Unavailable where that is beyond any number."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        raise Unavailable(f"a perplexity of e^{nats:,.0f} is beyond any number: the weights are damaged or diverged") from None
 
 
 def mean_stderr(right):
@@ -208,7 +216,7 @@ def bits_per_byte(lm, cut, windows):
     nats = -np.concatenate([item[0][0] for item in score(lm, [[(tokens, cut.seq_len)] for tokens in chosen], "bits_per_byte")])
     nats, sizes = nats.astype(np.float64), token_bytes(lm.tokenizer)[np.concatenate([tokens[1:] for tokens in chosen])]
     values = {"bits_per_byte": nats[sizes > 0].sum() / math.log(2) / sizes.sum(), "loss": nats.mean()}
-    values["perplexity"] = math.exp(values["loss"])
+    values["perplexity"] = exponential(values["loss"])
     counts = {"items": count, "of": cut.count, "tokens": len(nats), "bytes": int(sizes.sum())}
     return {metric: (float(value), None) for metric, value in values.items()}, counts
 
@@ -216,13 +224,16 @@ def bits_per_byte(lm, cut, windows):
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
-def score_task(lm, name, items, count, source):
-    """The entry in the JSON of a task, of its first `count` items, or of bits_per_byte, of so many windows."""
+def score_task(lm, name, items, count, source, answers=None):
+    """
+    The entry in the JSON of a task, of its first `count` items, or of bits_per_byte, of so many windows. The answers are the
+    model's unless given.
+    """
     if name == "bits_per_byte":
         values, counts = bits_per_byte(lm, items, count)
         return {"metrics": values, **counts, "chance": None, **source}
     taken = items[:count]
-    answers = answer(lm, name, taken)
+    answers = answers or answer(lm, name, taken)
     choices = np.array([len(item.requests) for item in taken])
     return {
         "metrics": metrics_of(name, taken, answers),
@@ -242,6 +253,8 @@ def check(cfg):
     """The names of what is to be scored; UserError for a mistake in the settings."""
     default = DEFAULT_TASKS if Path(cfg.model).is_dir() and not cfg.shards else ("bits_per_byte", *DEFAULT_TASKS)
     names = list(dict.fromkeys(default if cfg.tasks is None else cfg.tasks))
+    if not names:
+        raise UserError(f"--tasks names no task: there are {', '.join(TASKS)} and bits_per_byte")
     unknown = [name for name in names if name not in TASKS and name != "bits_per_byte"]
     if unknown:
         raise UserError(f"unknown task {unknown[0]!r}: there are {', '.join(TASKS)} and bits_per_byte")
@@ -257,7 +270,7 @@ def check(cfg):
 def main(argv):
     cfg = load(Evaluate, argv, positional="model")
     names = check(cfg)
-    path = Path(cfg.json or Path(cfg.model if Path(cfg.model).is_dir() else Path(cfg.model).parent, "eval.json"))
+    path = Path(cfg.json) if cfg.json else results_path(cfg.model)
     check_writable(path)
 
     data, missing = {}, {}  # all data before the model: what is wrong is known in seconds
@@ -280,7 +293,7 @@ def main(argv):
     shortcuts = {"context": lm.shares > 0, "head": lm.headed, "onednn": lm.onednn}
     report |= {"device": str(lm.model.device), "dtype": "float32", "shortcuts": shortcuts, "results": results, "missing": missing}
     print(f"{cfg.model}: {lm.about['parameters'] / 1e6:.1f} M parameters, context {lm.context}, on {lm.model.device}, fp32")
-    done = []
+    done = {}  # task: what the table shows of it
     try:
         for name in [name for name in names if name in data]:
             start, (items, source), before = time.monotonic(), data[name], results.get(name, {})
@@ -289,9 +302,18 @@ def main(argv):
                 same = {"items": taken, "of": items.count, "shards": source["shards"]}
             else:
                 taken = len(items[: cfg.limit])
-                same = {"items": taken, **{key: getattr(TASKS[name], key) for key in ("requests_sha256", "gold_sha256")}}
+                same = {
+                    "items": max(taken, before.get("items", 0)),
+                    **{key: getattr(TASKS[name], key) for key in ("requests_sha256", "gold_sha256")},
+                }
             if all(before.get(key) == value for key, value in same.items()):
                 print(f"{name}: {taken:,} items, scored before")
+                if taken < before["items"]:  # the longer result stays in the JSON
+                    pairs = (
+                        list(zip(*both, strict=True)) for both in zip(before["loglikelihoods"], before["likeliest"], strict=True)
+                    )
+                    before = score_task(lm, name, items, taken, source, list(pairs)[:taken])
+                done[name] = before
             else:
                 try:
                     result = score_task(lm, name, items, taken, source)
@@ -301,13 +323,13 @@ def main(argv):
                 results[name] = result | {"secs": time.monotonic() - start, "versions": report["versions"]}
                 write_json(path, report)
                 print(f"{name}: {taken:,} items in {results[name]['secs']:.1f} s", flush=True)
-            done.append(name)
+                done[name] = results[name]
     except KeyboardInterrupt:
         print(f"\nstopped; the scores of {', '.join(done) or 'no task'} are in {path}, and are taken up there", file=sys.stderr)
         return 130
     if done:
         write_json(path, report)
-        print_table({name: results[name] for name in done})
+        print_table(done)
         print(f"every item's log-likelihoods: {path}")
     for name, reason in missing.items():
         print(f"not scored: {name}: {reason}")

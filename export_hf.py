@@ -33,6 +33,10 @@ from model_card import model_card, sha256_file
 
 HERE = Path(__file__).parent
 MOST_LOGIT_DIFFERENCE = 1e-4  # fp32; another order of the same sums gives about 1e-5
+FILES = (  # of an export beside its weights; eval.json is what evaluate.py finds of it, and stays
+    *("README.md", "config.json", "generation_config.json", "modeling_phoenix.py"),
+    *("tokenizer.json", "tokenizer_config.json", "loss.png", "eval.json"),
+)
 HARD_TEXTS = (  # what tokenizers are known to lose: white space, controls, composed characters, words that look special
     "", " ", "  two  spaces\tand a tab ", "\r\n\n line ends \n", "don't 'S 12345.678", "naïve café e\u0301 ﬁ",
     "東京 🙂🏽 \u200d\u00a0", "\x00\x7f\ufffd", "<|endoftext|>", "a<|endoftext|> b", "<EMAIL> [INST] </s>",
@@ -142,12 +146,6 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True)
-    config = hf_config(phoenix.cfg, format, eot)
-    config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"]}  # by which is_export knows it
-    config.save_pretrained(folder)
-    described = json.loads((folder / "config.json").read_text())
-    described["rope_theta"] = phoenix.cfg.rope_theta  # where transformers before 5 looks for it
-    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     files = []
     if format == "gguf":
         import export_gguf
@@ -160,6 +158,13 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
         GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
         write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
+    made = {file.name: sha256_file(file) for file in [*folder.glob("*.safetensors"), *folder.glob("*.gguf")]}
+    config = hf_config(phoenix.cfg, format, eot)
+    config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"], "weights": made}
+    config.save_pretrained(folder)
+    described = json.loads((folder / "config.json").read_text())
+    described["rope_theta"] = phoenix.cfg.rope_theta  # where transformers before 5 looks for it
+    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     if format == "phoenix":
         shutil.copyfile(HERE / "modeling_phoenix.py", folder / "modeling_phoenix.py")
     if (path.parent / "loss.png").is_file():
@@ -168,12 +173,17 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
 
 
 def is_export(folder):
-    """Whether a folder may be replaced: empty, or an export of this script."""
+    """
+    Whether a folder may be replaced: empty, or an export of this script as it was made. Neither one with other files beside it nor
+    one whose weights have changed since, which a fine-tuned model saved there has.
+    """
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder.is_dir()
     try:
-        return "phoenix" in json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
+        made = json.loads((folder / "config.json").read_text())["phoenix"]["weights"]
+        same = all(sha256_file(folder / name) == value for name, value in made.items())
+        return same and {file.name for file in folder.iterdir()} <= {*FILES, *made}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -293,7 +303,7 @@ def main(argv):
         raise UserError(f"--push={cfg.push} is not of the form user/repo")
     path, out = Path(cfg.checkpoint), Path(os.path.abspath(cfg.out))
     if out.exists() and not is_export(out):
-        raise UserError(f"{out} exists and is not an earlier export: give a new folder, nothing else is overwritten")
+        raise UserError(f"{out} exists and is not an earlier export as it was made: give a new folder, nothing else is replaced")
     phoenix, checkpoint = from_checkpoint(path)
     tokenizer, eot = read_tokenizer(path.parent / "tokenizer", checkpoint)
 
@@ -303,6 +313,7 @@ def main(argv):
     try:
         write_export(partial, out.name, path, phoenix, checkpoint, eot, cfg.format, cfg.push)
     except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"the export cannot be written to {partial}: {error}") from error
     print(f"{out}: {phoenix.parameter_count() / 1e6:.1f} M parameters, {cfg.format}")
     try:
@@ -313,6 +324,8 @@ def main(argv):
         return 1
     if out.exists():
         out.rename(old)
+        if (old / "eval.json").is_file():
+            shutil.copyfile(old / "eval.json", partial / "eval.json")
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
     if cfg.push and not push(out, cfg.push):

@@ -13,6 +13,7 @@ Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 
 import functools
 import os
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -73,9 +74,9 @@ def load_model(path, device=None, batch_tokens=None):
     path = Path(path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if path.is_dir():
-        model, tokenizer = load_folder(path)
+        model, tokenizer, unused = load_folder(path)
         weights, tokens = sorted([*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]), path / "tokenizer.json"
-        about = {"model": str(path), "checkpoint": None}
+        about = {"model": str(path), "checkpoint": None, "unused_weights": unused}
     else:
         phoenix, checkpoint = from_checkpoint(path)
         model, weights, tokens = as_transformers(phoenix), [path], path.parent / "tokenizer" / "tokenizer.json"
@@ -89,8 +90,7 @@ def load_model(path, device=None, batch_tokens=None):
         "tokenizer_sha256": sha256_file(tokens) if tokens.is_file() else None,
         "files_sha256": {file.name: sha256_file(file) for file in described_by(tokens.parent)},
     }
-    cfg = model.config.get_text_config()
-    context = getattr(cfg, "max_position_embeddings", None) or 2048
+    context = context_of(model.config.get_text_config(), tokenizer)
     try:
         batch_tokens = batch_tokens or tokens_that_pay(torch.device(device).type, model.get_input_embeddings().weight.shape[1])
         lm = LanguageModel(model.eval().to(device), tokenizer, context, batch_tokens, about, shares=context)
@@ -98,6 +98,13 @@ def load_model(path, device=None, batch_tokens=None):
         raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
     check_shortcuts(lm)
     return lm
+
+
+def context_of(cfg, tokenizer):
+    """The most tokens that a model reads, looked for where the harness does: in its config, then in its tokenizer's."""
+    lengths = [getattr(cfg, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx")]
+    lengths += [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None, 2048]  # 10^30 stands for none
+    return int(next(length for length in lengths if length is not None))
 
 
 def tokens_that_pay(kind, width):
@@ -113,7 +120,10 @@ def described_by(folder):
 
 
 def load_folder(path):
-    """(model, tokenizer) of a folder of transformers; no code of the folder is run, our own exports' classes are known here."""
+    """
+    (model, tokenizer, names of the weights that its config.json has no place for) of a folder of transformers; no code of the
+    folder is run, our own exports' classes are known here.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from modeling_phoenix import PhoenixConfig, PhoenixForCausalLM, PhoenixQKNormConfig, PhoenixQKNormForCausalLM
@@ -131,12 +141,15 @@ def load_folder(path):
         raise UserError(f"{path} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
     if report["missing_keys"]:  # transformers only warns, and draws them at random
         raise UserError(f"{path} lacks weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}")
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        print(f"warning: {path}: config.json has no place for {len(unused)} weights, such as {unused[0]}", file=sys.stderr)
     last, size = max(tokenizer.get_vocab().values(), default=-1), model.get_input_embeddings().weight.shape[0]
     if last >= size:
         raise UserError(
             f"the tokenizer in {path} has a token with the id {last:,}, the model knows {size:,} tokens: not its tokenizer"
         )
-    return model, tokenizer
+    return model, tokenizer, unused
 
 
 def check_shortcuts(lm):
@@ -149,17 +162,27 @@ def check_shortcuts(lm):
         lm.batch_tokens = 1
     draw = torch.Generator().manual_seed(0)
     start, *ends = torch.randint(lm.model.config.get_text_config().vocab_size, (4, 8), generator=draw).tolist()
+    tokens = torch.tensor([start + end for end in ends[:2]], device=lm.model.device)
     with torch.inference_mode():
-        logits = lm.model(torch.tensor([start + end for end in ends[:2]], device=lm.model.device), use_cache=False).logits
+        logits = lm.model(tokens, use_cache=False).logits
     if (logits[0, : len(start)] - logits[1, : len(start)]).abs().max() > 1e-4 * logits.abs().max():
         raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
     item, lm.headed = [(start + end, 8) for end in ends], False
     want = [scored for row in score(lm, [[sequence] for sequence in item], shared=0) for scored in row]
-    lm.headed = True
-    lm.headed = agrees(lm, [[sequence] for sequence in item], 0, want)
+    lm.headed = bare_head(lm.model, tokens, logits)
+    lm.headed = lm.headed and agrees(lm, [[sequence] for sequence in item], 0, want)
     lm.onednn = lm.model.device.type == "cpu" and is_amd()
     lm.onednn = lm.onednn and agrees(lm, [[sequence] for sequence in item], 0, want)
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
+
+
+@torch.inference_mode()
+def bare_head(model, tokens, logits):
+    """Whether the logits are the head's product with the last hidden state, to the bit: a softcap hardly changes small ones."""
+    try:
+        return torch.equal(model.get_output_embeddings()(model.base_model(tokens, use_cache=False).last_hidden_state), logits)
+    except (TypeError, ValueError, AttributeError, RuntimeError):
+        return False
 
 
 def is_amd():
@@ -248,7 +271,10 @@ def score(lm, items, label=None, shared=None):
         try:
             results = score_batch(lm, batch)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises it bare
-            if count == 1 or not ("out of memory" in str(error) or "can't allocate" in str(error)):
+            if not ("out of memory" in str(error) or "can't allocate" in str(error)):
+                said = f"{inputs_of(batch[0]):,} tokens: {str(error).splitlines()[0]}"
+                raise UserError(f"the model fails on {len(batch)} rows of up to {said}") from error
+            if count == 1:
                 raise
             lm.batch_tokens = max(1, sum(map(inputs_of, batch)) // 2)
             continue

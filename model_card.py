@@ -11,6 +11,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 import eval_tasks
+from eval_report import results_path
 
 PYTHON = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -50,7 +51,7 @@ def model_card(name, path, phoenix, checkpoint, format, files=(), place=None):
     """
     run, data = path.parent, Path(checkpoint["settings"]["data"])
     mix = read_json(data / "shards" / "sources.json").get("sources", [])
-    report = read_json(run / "eval.json")
+    report = read_json(results_path(path))
     if report.get("weights_sha256", {}).get(path.name) != sha256_file(path):
         report = {}  # they are another checkpoint's scores
     about = started(run / "log.jsonl")
@@ -218,12 +219,15 @@ def reproduce(checkpoint, about, path, data, report, name, format):
     commit = about.get("commit", "unknown")
     hashes = [("tokenizer.json", checkpoint.get("tokenizer_sha256")), ("shards.json", checkpoint.get("shards_sha256"))]
     hashes.append(("checkpoint", sha256_file(path)))
-    corpus, asked = read_json(data / "report.json").get("arguments"), report.get("settings", {})
-    scored = [f"--tasks={','.join(report['results'])}"] if report else []
-    scored += [f"--{key}={asked[key]}" for key in ("limit", "windows") if asked.get(key) is not None]
+    corpus, scored = read_json(data / "report.json").get("arguments"), {}
+    for task, result in report.get("results", {}).items():  # of several runs, maybe: what each task was asked with
+        part, option = result["items"] if result["items"] < result["of"] else None, "limit"
+        if task == "bits_per_byte":
+            option = "windows"
+        scored.setdefault(f" --{option}={part}" if part or option == "windows" else "", []).append(task)
     commands = [f"python -m data_engine.run {corpus}"] if corpus else []
     commands.append(f"python train.py {about.get('arguments', '')}".strip())
-    commands += [" ".join(["python evaluate.py", str(path), *scored])] if report else []
+    commands += [f"python evaluate.py {path} --tasks={','.join(tasks)}{option}" for option, tasks in scored.items()]
     commands.append(f"python export_hf.py {path} --out={path.parent / name} --format={format}")
     table = markdown_table([{"file": name, "sha256": value} for name, value in hashes if value])
     versions = f", {about['versions']}" if about.get("versions") else ""

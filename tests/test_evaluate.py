@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ import loglikelihood
 import train
 from config import UserError
 from data_engine import shards
-from eval_report import FORMAT, FORMAT_VERSION, VERSION, earlier_results, write_json
+from eval_report import FORMAT, FORMAT_VERSION, VERSION, earlier_results, results_path, write_json
 from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
 from model import from_checkpoint
 from tests import loopback_hub
@@ -457,6 +458,58 @@ def test_a_shortcut_that_is_not_exact_for_a_model_is_not_taken(lm, kind):
         assert ll == pytest.approx(want, abs=1e-4)
 
 
+@pytest.mark.slow
+def test_a_softcap_that_small_logits_hardly_show_is_not_left_out(lm):
+    import transformers
+
+    sizes = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 0}
+    more = {"intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 16, "final_logit_softcapping": 30.0}
+    torch.manual_seed(0)
+    other = replace(lm, model=transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**sizes | more)).eval())
+    loglikelihood.check_shortcuts(other)
+    assert not other.headed
+
+
+@pytest.mark.parametrize(
+    ("cfg", "tokenizer", "length"),
+    [
+        ({"n_positions": 3, "max_position_embeddings": 4}, 5, 3),
+        ({"max_position_embeddings": 4, "n_ctx": 6}, 5, 4),
+        ({"n_ctx": 6}, 5, 6),
+        ({"max_position_embeddings": None}, 5, 5),
+        ({}, int(1e30), 2048),
+    ],
+)
+def test_the_context_is_the_one_that_the_harness_takes(cfg, tokenizer, length):
+    assert loglikelihood.context_of(SimpleNamespace(**cfg), SimpleNamespace(model_max_length=tokenizer)) == length
+
+
+def test_a_diverged_model_is_one_sentence_and_takes_no_other_task_with_it():
+    lambada = [Item([("a", " b")], 0)] * 3
+    with pytest.raises(Unavailable, match=r"a perplexity of e\^4,000 is beyond any number"):
+        evaluate.metrics_of("lambada_openai", lambada, [[(-4000.0, False)]] * 3, draws=1000)
+    with pytest.raises(Unavailable, match="beyond any number"):
+        evaluate.metrics_of("wikitext", [Item([("a b",)], (2, 3))], [[(-4000.0, False)]])
+
+
+def test_a_model_that_fails_in_the_middle_is_one_sentence(lm, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("The size of tensor a (134) must match\nmore")
+
+    monkeypatch.setattr(loglikelihood, "score_batch", fail)
+    with pytest.raises(UserError, match=r"the model fails on .* tokens: The size of tensor a \(134\) must match$"):
+        loglikelihoods(lm)
+
+
+def test_weights_that_the_config_has_no_place_for_are_told(lm, tmp_path, capsys):
+    random_model("Qwen2", LLAMAS).save_pretrained(tmp_path)
+    lm.tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1, "layer_types": ["full_attention"]}))
+    assert any("layers.1." in name for name in loglikelihood.load_model(tmp_path).about["unused_weights"])
+    assert "config.json has no place for" in capsys.readouterr().err
+
+
 @genuine
 @pytest.mark.slow
 def test_the_harness_gives_the_same_to_every_request(tmp_path):
@@ -550,9 +603,9 @@ def test_a_run_that_scores_nothing_fails_and_leaves_the_scores_before_it(run, no
     checkpoint = torch.load(path, weights_only=True)
     torch.save(checkpoint | {"settings": {"data": "gone"}}, path)
     scores = path.parent / "eval.json"
-    scores.write_text("before")
+    scores.write_text(before := json.dumps({"format": FORMAT}))
     assert evaluate.main([str(path)]) == 1
-    assert scores.read_text() == "before"
+    assert scores.read_text() == before
     assert "not scored: bits_per_byte: gone/shards/shards.json" in capsys.readouterr().out
 
 
@@ -580,15 +633,38 @@ def test_a_stopped_run_is_taken_up_at_the_first_task_that_it_had_not_finished(ru
     assert "piqa: 5 items, scored before" in said and "arc_easy: 5 items in" in said
     last = json.loads(out.read_text())["results"]
     assert {name: last[name] for name in first} == first and "arc_easy" in last
-    assert evaluate.main([*argv, "--limit=3"]) == 0  # other items are scored anew
-    assert asked == ["piqa", "arc_easy", "arc_easy", "piqa", "arc_easy"]
+    assert evaluate.main([*argv, "--limit=3"]) == 0
+    assert asked == ["piqa", "arc_easy", "arc_easy"], "the first of what was scored"
+    said = capsys.readouterr().out
+    assert "piqa: 3 items, scored before" in said and re.search(r"piqa +acc .* 3 of 5", said)
     report = json.loads(out.read_text())
+    assert report["results"] == last, "a short rerun takes nothing of a long one away"
     out.write_text(json.dumps(report | {"weights_sha256": {"ckpt.pt": "another model's"}}))
     assert evaluate.main([*argv, "--limit=3"]) == 0
-    assert asked[5:] == ["piqa", "arc_easy"]
-    out.write_text("{")  # what is not a result is no obstacle
-    assert evaluate.main([*argv, "--limit=3"]) == 0
-    assert asked[7:] == ["piqa", "arc_easy"]
+    assert asked[3:] == ["piqa", "arc_easy"]
+    short = json.loads(out.read_text())["results"]["piqa"]
+    assert short["items"] == 3 and short["loglikelihoods"] == last["piqa"]["loglikelihoods"][:3]
+    assert evaluate.main(argv) == 0 and asked[5:] == ["piqa", "arc_easy"], "more items than before are scored anew"
+
+
+@pytest.mark.parametrize("content", ['{"precious": 1}', "{", "[1]", "[" * 200_000])
+def test_a_file_that_is_no_result_is_not_overwritten(run, five_items, tmp_path, content):
+    out = tmp_path / "scores.json"
+    out.write_text(content)
+    with pytest.raises(UserError, match="is no result of evaluate"):
+        evaluate.main([str(run), f"--data={five_items}", f"--json={out}", "--tasks=piqa"])
+    assert out.read_text() == content
+
+
+def test_checkpoints_of_one_run_have_a_result_each(run, five_items, tmp_path):
+    path = shutil.copytree(run.parent, tmp_path / "run") / "ckpt.pt"
+    other = path.with_name("ckpt-00000300.pt")
+    shutil.copyfile(path, other)
+    for checkpoint in (path, other):
+        assert evaluate.main([str(checkpoint), f"--data={five_items}", "--tasks=piqa"]) == 0
+    for name, checkpoint in (("eval.json", path), ("eval-ckpt-00000300.json", other)):
+        assert set(json.loads((path.parent / name).read_text())["weights_sha256"]) == {checkpoint.name}
+    assert results_path(path.parent) == path.parent / "eval.json"
 
 
 def test_a_task_that_does_not_fit_the_model_is_named_and_the_rest_goes_on(run, five_items, tmp_path, monkeypatch, capsys):
@@ -714,6 +790,7 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path, no_network):
         ([str(foreign), "--tasks=bits_per_byte"], "is not a whole torch file"),
         ([str(tmp_path / "empty"), "--tasks=bits_per_byte"], "a folder without config.json"),
         ([str(run), "--tasks=hellaswog"], "unknown task 'hellaswog': there are hellaswag, winogrande"),
+        ([str(run), "--tasks=()"], "--tasks names no task"),
         ([str(run), "--limit=0"], "must be at least 1"),
         ([str(run), "--data=no/folder"], "--data=no/folder is not a folder"),
         ([str(run), "--tasks=bits_per_byte", "--shards=no/folder"], "no/folder/shards.json does not exist"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
 
 import eval_tasks
 import evaluate
@@ -161,22 +162,28 @@ def test_an_export_replaces_an_earlier_one_whole_and_nothing_else(run, tmp_path,
     out = tmp_path / "deep" / "hf"
     assert export_hf.main([str(run), f"--out={out}"]) == 0
     first = {file.name: sha256(file) for file in out.iterdir()}
-    (out / "stale.txt").write_text("of an earlier export")
     (out / "README.md").write_text("changed")
+    (out / "eval.json").write_text("its scores")
     assert export_hf.main([str(run), f"--out={out}"]) == 0
+    assert (out / "eval.json").read_text() == "its scores"
+    (out / "eval.json").unlink()
     assert {file.name: sha256(file) for file in out.iterdir()} == first
     assert list(out.parent.iterdir()) == [out]
+    noted, tuned = (shutil.copytree(out, tmp_path / name) for name in ("noted", "tuned"))
+    (noted / "notes.txt").write_text("mine")
+    weights = load_file(tuned / "model.safetensors")
+    weights["model.norm.weight"] += 1
+    save_file(weights, tuned / "model.safetensors", {"format": "pt"})
     other_model = tmp_path / "other"
     other_model.mkdir()
     (other_model / "config.json").write_text('{"model_type": "gpt2"}')
-    for other in (other_model, run.parent, run):  # another model, a folder of something else, a file
+    for other in (other_model, run.parent, run, noted, tuned):  # another model, a folder of something else, a file, ...
         with pytest.raises(UserError, match="exists and is not an earlier export"):
             export_hf.main([str(run), f"--out={other}"])
     assert run.is_file()
 
 
 def test_weights_that_the_config_asks_for_and_the_file_lacks_are_not_drawn_at_random(run, tmp_path, not_reloaded):
-    from safetensors.torch import load_file, save_file
 
     out = tmp_path / "hf"
     assert export_hf.main([str(run), f"--out={out}", "--format=llama"]) == 0
@@ -230,7 +237,8 @@ def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
         f"""```bash
 python -m data_engine.run configs/mine.py --tokens=128
 python train.py configs/tiny.py --lr=1e-3
-python evaluate.py {path} --tasks=bits_per_byte,piqa --windows=256
+python evaluate.py {path} --tasks=bits_per_byte --windows=None
+python evaluate.py {path} --tasks=piqa
 python export_hf.py {path} --out={path.parent}/hf --format=phoenix
 ```""",
         f"| shards.json | {'5' * 64} |",
