@@ -302,17 +302,13 @@ def main(argv):
                 same = {"items": taken, "of": items.count, "shards": source["shards"]}
             else:
                 taken = len(items[: cfg.limit])
-                same = {
-                    "items": max(taken, before.get("items", 0)),
-                    **{key: getattr(TASKS[name], key) for key in ("requests_sha256", "gold_sha256")},
-                }
+                same = {key: getattr(TASKS[name], key) for key in ("requests_sha256", "gold_sha256")}
+                same["items"] = max(taken, before.get("items", 0))
             if all(before.get(key) == value for key, value in same.items()):
                 print(f"{name}: {taken:,} items, scored before")
                 if taken < before["items"]:  # the longer result stays in the JSON
-                    pairs = (
-                        list(zip(*both, strict=True)) for both in zip(before["loglikelihoods"], before["likeliest"], strict=True)
-                    )
-                    before = score_task(lm, name, items, taken, source, list(pairs)[:taken])
+                    both = zip(before["loglikelihoods"][:taken], before["likeliest"][:taken], strict=True)
+                    before = score_task(lm, name, items, taken, source, [list(zip(*pair, strict=True)) for pair in both])
                 done[name] = before
             else:
                 try:
