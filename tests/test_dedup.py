@@ -202,6 +202,7 @@ def test_a_bucket_of_keys_makes_no_more_pairs_than_it_may(monkeypatch):
     assert dedup._limit(np.array([10**9])) == 2 and dedup._limit(np.array([], np.int64)) == 1024
 
 
+@pytest.mark.slow
 def test_copies_among_documents_of_one_template_are_found(documents=1_000):
     """Twins of similarity 0.83 that have 880 of their 1,000 words in common with all others, to which they have 0.79."""
     common, texts = sentence(random.Random(1), 880), []

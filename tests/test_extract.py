@@ -171,6 +171,7 @@ def test_normalise_is_nfc_idempotent_and_without_control_characters(texts):
         assert not any(unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp") and c not in "\n\t " for c in text)
 
 
+@pytest.mark.slow
 @given(st.lists(st.none() | st.text(alphabet="aé \n\xa0\u0301", max_size=9), max_size=6), st.integers(0, 5))
 def test_a_slice_is_normalised_as_the_whole(texts, first):
     whole = pa.array(texts, pa.large_string())
