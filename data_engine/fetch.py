@@ -125,7 +125,8 @@ def download(place: Place, remote: Remote, address: Address, gone: Callable[[int
             etag = remote.etag
             if not remote.resumable:
                 etag = noted.read_text() if noted.is_file() else None
-                file.truncate(os.fstat(file.fileno()).st_size if etag else 0)
+                if not etag:
+                    file.truncate(0)
             have, said = os.fstat(file.fileno()).st_size, None
             if remote.size is None or have != remote.size or not remote.resumable:
                 said = _stream(place, remote, address, file, have, etag, noted, gone)
