@@ -290,7 +290,7 @@ def main(argv):
 
     results = earlier_results(path, lm.about)
     report = {"format": FORMAT, "version": FORMAT_VERSION, **lm.about, "settings": asdict(cfg), "versions": versions()}
-    shortcuts = {"context": lm.shares > 0, "head": lm.headed, "onednn": lm.onednn}
+    shortcuts = {"context": lm.shares > 0, "head": lm.headed, "onednn": bool(lm.onednn)}
     report |= {"device": str(lm.model.device), "dtype": "float32", "shortcuts": shortcuts, "results": results, "missing": missing}
     print(f"{cfg.model}: {lm.about['parameters'] / 1e6:.1f} M parameters, context {lm.context}, on {lm.model.device}, fp32")
     done = {}  # task: what the table shows of it

@@ -5,8 +5,8 @@ A language model as a function: token sequences -> the log-probability of their 
     score(lm, [[(tokens, 3)]])            # the last 3 of the tokens -> [[(log-probabilities (3,), were they all the likeliest?)]]
 
 Four things make it fast, none of them changes a score: the sequences of one item share the forward pass of what they have in
-common at the start, rows of like length share a batch, the head is left out where no token is scored, and on an AMD processor
-oneDNN multiplies in place of MKL.
+common at the start, rows of like length share a batch, the head and the last layer's feed-forward part are left out where no
+token is scored, and on an AMD processor oneDNN multiplies in place of MKL.
 
 Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 """
@@ -14,7 +14,7 @@ Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 import functools
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -55,7 +55,8 @@ class LanguageModel:
     about: dict  # what the JSON says of it
     shares: int  # inputs up to which sequences may share their beginning: 0 where the model's positions forbid it
     headed: bool = True  # the logits are the head's product with the last hidden state, no more
-    onednn: bool = False  # OneDNN multiplies
+    last_mlp: torch.nn.Module | None = None  # of the last layer, where it may be left out at positions that are not scored
+    onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
@@ -167,12 +168,15 @@ def check_shortcuts(lm):
         logits = lm.model(tokens, use_cache=False).logits
     if (logits[0, : len(start)] - logits[1, : len(start)]).abs().max() > 1e-4 * logits.abs().max():
         raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
-    item, lm.headed = [(start + end, 8) for end in ends], False
+    item = [(start + end, 8) for end in ends]
+    lm.headed, lm.last_mlp, lm.onednn = False, None, None
     want = [scored for row in score(lm, [[sequence] for sequence in item], shared=0) for scored in row]
     lm.headed = bare_head(lm.model, tokens, logits)
     lm.headed = lm.headed and agrees(lm, [[sequence] for sequence in item], 0, want)
-    lm.onednn = lm.model.device.type == "cpu" and is_amd()
-    lm.onednn = lm.onednn and agrees(lm, [[sequence] for sequence in item], 0, want)
+    lm.last_mlp = last_mlp(lm.model)
+    lm.last_mlp = lm.last_mlp if agrees(lm, [[sequence] for sequence in item], 0, want) else None
+    lm.onednn = OneDNN(lm.model) if lm.model.device.type == "cpu" and is_amd() else None
+    lm.onednn = lm.onednn if agrees(lm, [[sequence] for sequence in item], 0, want) else None
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
 
 
@@ -195,18 +199,66 @@ def is_amd():
 
 class OneDNN(TorchFunctionMode):
     """
-    Within it a linear layer is oneDNN's product, with the weights as they lie. torch takes MKL, which leaves half of the vector
+    Within it a linear layer is oneDNN's product, of weights packed once for it. torch takes MKL, which leaves half of the vector
     width of an AMD processor unused: 108 GFLOP/s on one core that does 253 (1,024 x 192 x 512). The sums have another order.
+
+    Packed weights are kept, by their address: they take as much memory again as the model. Only what is the model's own stays
+    where it is; weights that a layer makes for one product are taken as they lie.
     """
+
+    def __init__(self, model):
+        super().__init__()
+        self.own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self.packed = {}  # (address, shape, strides) of weights -> packed
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.linear and not kwargs:
-            x, weight, bias = (*args, None)[:3]
-            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+            return self.product(*args)
         if function is torch.addmm and not kwargs:  # a linear layer of GPT-2
             bias, x, weight = args
-            return torch.ops.mkldnn._linear_pointwise(x, weight.t(), bias, "none", [], "")
+            return self.product(x, weight.t(), bias)
         return function(*args, **(kwargs or {}))
+
+    def product(self, x, weight, bias=None):
+        if weight.untyped_storage().data_ptr() in self.own:
+            key = weight.data_ptr(), weight.shape, weight.stride()
+            if key not in self.packed:
+                self.packed[key] = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), x.numel() // x.shape[-1])
+            weight = self.packed[key]
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def last_mlp(model):
+    """
+    The feed-forward part of the last layer, which adds to each position by itself what nothing but the head reads. None where
+    the model is of no kind that is known to be built so.
+    """
+    cfg = model.config.get_text_config()
+    lists = [module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
+    layers = next((layers for layers in lists if len(layers) == cfg.num_hidden_layers), None)
+    return getattr(layers[-1], "mlp", None) if layers is not None and cfg.model_type in SHARING_TYPES else None
+
+
+@contextmanager
+def only_at(module, row_P, column_P):
+    """Within it a module that works on each position by itself does so at these alone; at the others it gives zeros."""
+    shapes = []
+
+    def take(_, args):
+        shapes.append(args[0].shape)
+        return args[0][row_P, column_P], *args[1:]
+
+    def put(_, args, result_PD):
+        result_BTD = result_PD.new_zeros(*shapes.pop()[:2], result_PD.shape[-1])
+        result_BTD[row_P, column_P] = result_PD
+        return result_BTD
+
+    hooks = module.register_forward_pre_hook(take), module.register_forward_hook(put)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def ropes(cfg):
@@ -306,8 +358,8 @@ def score_choices(lm, items, label=None):
 
 
 def alone(lm):
-    """The model as the harness asks it at its default batch size: one sequence at a time, multiplied by MKL. The same bits."""
-    return replace(lm, batch_tokens=1, onednn=False)
+    """The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits."""
+    return replace(lm, batch_tokens=1, last_mlp=None, onednn=None)
 
 
 @torch.inference_mode()
@@ -344,7 +396,11 @@ def score_batch(lm, rows):
     else:
         size, logits = (of_kind.get(device.type, of_kind["cpu"]) for of_kind in (HEAD_TOKENS, HEAD_LOGITS))
         work, chunk = functools.partial(log_probabilities_by_slabs, size=size), logits // size
-    with OneDNN() if lm.onednn else nullcontext():
+    with ExitStack() as shortcuts:
+        if lm.onednn:
+            shortcuts.enter_context(lm.onednn)
+        if lm.last_mlp is not None:
+            shortcuts.enter_context(only_at(lm.last_mlp, row_P, column_P))
         if lm.headed:  # most positions only carry context: the head, a fifth of a small model's work, is left out there
             states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
         else:

@@ -246,6 +246,42 @@ def test_choices_are_scored_by_slabs_and_pages_are_not(lm, monkeypatch):
     assert not sizes
 
 
+@pytest.mark.parametrize("kind", ["Phoenix", "Qwen2", "Bloom"])
+def test_the_last_feed_forward_part_works_on_scored_positions_only(lm, kind):
+    if kind != "Phoenix":
+        lm = replace(lm, model=random_model(kind, LLAMAS if kind == "Qwen2" else {}))
+        loglikelihood.check_shortcuts(lm)
+    want, seen = loglikelihoods(replace(lm, last_mlp=None)), []
+    if kind == "Bloom":  # not of a kind that is known to be built so
+        assert lm.last_mlp is None
+        return
+    hook = lm.last_mlp.register_forward_hook(lambda _, args, result: seen.append(args[0].shape[:-1].numel()))
+    assert loglikelihoods(lm) == pytest.approx(want, rel=0, abs=3e-5)
+    assert sum(seen) == sum(scored for _, scored in evaluate.encode_requests(lm, REQUESTS))
+    seen.clear()
+    loglikelihoods(loglikelihood.alone(lm))
+    assert sum(seen) > sum(scored for _, scored in evaluate.encode_requests(lm, REQUESTS))
+    hook.remove()
+
+
+def test_packed_weights_give_the_bits_of_weights_as_they_lie():
+    draw = torch.Generator().manual_seed(0)
+    layer, x_BTI = torch.nn.Linear(48, 70), torch.randn((3, 9, 48), generator=draw)
+    onednn, plain = loglikelihood.OneDNN(layer), torch.ops.mkldnn._linear_pointwise
+    with torch.inference_mode(), onednn:
+        for _ in range(2):  # packed, and taken from where they are kept
+            assert torch.equal(layer(x_BTI), plain(x_BTI, layer.weight, layer.bias, "none", [], ""))
+            part = torch.nn.functional.linear(x_BTI, layer.weight[:30])  # begins where the whole does
+            assert torch.equal(part, plain(x_BTI, layer.weight[:30], None, "none", [], ""))
+            conv = torch.addmm(layer.bias[:48], x_BTI.flatten(0, 1), layer.weight[:48])
+            torch.testing.assert_close(conv, x_BTI.flatten(0, 1) @ layer.weight[:48] + layer.bias[:48])
+        for i in range(5):  # weights of a moment, that may lie where others lay
+            weight_OI = torch.full((70, 48), float(i))
+            assert torch.equal(torch.nn.functional.linear(x_BTI, weight_OI), plain(x_BTI, weight_OI, None, "none", [], ""))
+            del weight_OI
+    assert len(onednn.packed) == 3
+
+
 @pytest.mark.parametrize("coarse", [30, 10_000])
 def test_a_sum_that_float32_rounds_coarsely_is_the_harness_to_the_bit(lm, monkeypatch, coarse):
     monkeypatch.setattr(loglikelihood, "COARSE_NATS", coarse)
@@ -257,7 +293,7 @@ def test_a_sum_that_float32_rounds_coarsely_is_the_harness_to_the_bit(lm, monkey
 
     monkeypatch.setattr(loglikelihood, "score_batch", spy)
     found = loglikelihoods(lm)
-    alone = [row[1][0] for onednn, batch_tokens, (row, *others) in seen if (onednn, batch_tokens, others) == (False, 1, [])]
+    alone = [row[1][0] for onednn, batch_tokens, (row, *others) in seen if (onednn, batch_tokens, others) == (None, 1, [])]
     assert sorted(alone) == sorted(s for s, ll in zip(sequences, found, strict=True) if ll < -coarse)
     assert len(alone) > 3 if coarse == 30 else not alone
     for (tokens, scored), ll in zip(sequences, found, strict=True):
