@@ -2,7 +2,7 @@
 evaluate.py beside lm-evaluation-harness 0.4.13: the same model, items and device in one run; parity item by item, and speed.
 
     make parity                                                   all items of the six tasks, two models; hours on two cores
-    python benchmarks/bench_eval.py --limit=100 --rounds=5        a trial: the first 100 items of each task
+    python benchmarks/bench_eval.py --every=25 --rounds=5         a trial: one item of 25 of each task, so the same mix
     python benchmarks/bench_eval.py --device=cuda                 both on a GPU
 
 The models differ in their tokenizer: an export of ours, and a GPT-2 of random weights with GPT-2's own tokenizer. The harness
@@ -71,7 +71,7 @@ def peer(out, arguments):
     Path(out).write_text(json.dumps(secs))
 
 
-def ours(out, model, data, device, limit, names):
+def ours(out, model, data, device, every, names):
     """evaluate.py's own functions with a stopwatch around `answer`."""
     sys.path.insert(0, str(ROOT))
     import evaluate
@@ -80,7 +80,7 @@ def ours(out, model, data, device, limit, names):
     lm = evaluate.load_model(evaluate.Evaluate(model, device=device))
     found, secs = {}, {}
     for name in names:
-        items = items_of(name, data)[0][:limit]
+        items = items_of(name, data)[0][::every]
         answers = timed(secs, "pages" if name == "wikitext" else "choices", evaluate.answer)(lm, name, items)
         found[name] = {"metrics": evaluate.metrics_of(name, items, answers), "lls": [[ll for ll, _ in a] for a in answers]}
     Path(out).write_text(json.dumps({"secs": secs, "tasks": found}))
@@ -115,8 +115,8 @@ def random_gpt2(folder, bpe):
     GPT2Tokenizer.from_pretrained(folder).save_pretrained(folder)
 
 
-def task_files(scratch, data, python):
-    """The harness's own task files, loc_NAME, reading local data."""
+def task_files(scratch, data, python, every):
+    """The harness's own task files, loc_NAME, reading one item of `every` of the local data."""
     sys.path.insert(0, str(ROOT))
     from eval_tasks import TASKS as known
     from eval_tasks import local_rows
@@ -124,7 +124,7 @@ def task_files(scratch, data, python):
     where = "import lm_eval, pathlib; print(pathlib.Path(lm_eval.__file__).parent / 'tasks')"
     installed = Path(subprocess.run([python, "-P", "-c", where], check=True, capture_output=True, text=True).stdout.strip())
     for name in TASKS:
-        rows = local_rows(data / known[name].file)
+        rows = local_rows(data / known[name].file)[::every]
         if name == "hellaswag":
             rows = [row | {"label": str(row["label"])} for row in rows]
         folder, file = scratch / name, scratch / name / "data.jsonl"
@@ -179,15 +179,14 @@ def run_both(model, scratch, python, args, ours_first):
     env |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(scratch / "cache")}
     out, stopwatch = scratch / "harness", scratch / "harness.json"
     shutil.rmtree(out, ignore_errors=True)
-    limit = [f"--limit={args.limit}"] if args.limit else []
     command = ["run", "--model=hf", f"--model_args=pretrained={model},dtype=float32,trust_remote_code=True"]
     command += [f"--device={args.device}"]
-    command += ["--tasks", *(f"loc_{name}" for name in args.tasks), f"--include_path={scratch / 'tasks'}", *limit]
+    command += ["--tasks", *(f"loc_{name}" for name in args.tasks), f"--include_path={scratch / 'tasks'}"]
     command += [f"--batch_size={args.batch_size}", f"--output_path={out}", "--log_samples"]
     mine = scratch / "ours.json"
     theirs = [python, "-P", HERE / "bench_eval.py", "--peer", stopwatch, *command]
     call = [sys.executable, HERE / "bench_eval.py", "--ours", mine, model, args.data, args.device]
-    call += [str(args.limit or 0), *args.tasks]
+    call += [str(args.every), *args.tasks]
     with (scratch / "harness.log").open("w") as log:
         for one in (call, theirs) if ours_first else (theirs, call):
             subprocess.run(one, cwd=scratch, env=env, stdout=log, stderr=log, check=True)
@@ -209,15 +208,15 @@ def main():
     if sys.argv[1:2] == ["--peer"]:
         return peer(sys.argv[2], sys.argv[3:])
     if sys.argv[1:2] == ["--ours"]:
-        out, model, data, device, limit, *names = sys.argv[2:]
-        return ours(out, model, data, device, int(limit) or None, names)
+        out, model, data, device, every, *names = sys.argv[2:]
+        return ours(out, model, data, device, int(every), names)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", type=Path, default=ROOT / "out" / "parity_model" / "hf", help="an export of ours")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "eval", help="the tasks' files, and gpt2_bpe/")
     parser.add_argument("--models", default="ours,gpt2")
     parser.add_argument("--tasks", type=lambda text: text.split(","), default=TASKS)
     parser.add_argument("--device", default="cpu", help="of both: cpu or cuda")
-    parser.add_argument("--limit", type=int, help="the first so many items of each task; all unless given")
+    parser.add_argument("--every", type=int, default=1, help="one item of so many of each task; all unless given")
     parser.add_argument("--rounds", type=int, default=1, help="of which the median is taken")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both")
     parser.add_argument("--batch-size", default="1", help="the harness's, 1 as it comes")
@@ -229,7 +228,7 @@ def main():
         sys.exit(f"error: {args.data} does not hold the tasks' files: give --data")
     python = python_of_peers(args.venv.absolute())
     shutil.rmtree(scratch, ignore_errors=True)
-    task_files(scratch / "tasks", args.data, python)
+    task_files(scratch / "tasks", args.data, python, args.every)
 
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True, check=False)
     print(f"{date.today()}, commit {commit.stdout.strip()}, {device_name(args.device)}, {args.threads} threads")
