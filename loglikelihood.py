@@ -169,14 +169,15 @@ def check_shortcuts(lm):
     if (logits[0, : len(start)] - logits[1, : len(start)]).abs().max() > 1e-4 * logits.abs().max():
         raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
     item = [(start + end, 8) for end in ends]
+    apart = [[sequence] for sequence in item]
     lm.headed, lm.last_mlp, lm.onednn = False, None, None
-    want = [scored for row in score(lm, [[sequence] for sequence in item], shared=0) for scored in row]
+    want = [scored for row in score(lm, apart, shared=0) for scored in row]
     lm.headed = bare_head(lm.model, tokens, logits)
-    lm.headed = lm.headed and agrees(lm, [[sequence] for sequence in item], 0, want)
+    lm.headed = lm.headed and agrees(lm, apart, 0, want)
     lm.last_mlp = last_mlp(lm.model)
-    lm.last_mlp = lm.last_mlp if agrees(lm, [[sequence] for sequence in item], 0, want) else None
+    lm.last_mlp = lm.last_mlp if agrees(lm, apart, 0, want) else None
     lm.onednn = OneDNN(lm.model) if lm.model.device.type == "cpu" and is_amd() else None
-    lm.onednn = lm.onednn if agrees(lm, [[sequence] for sequence in item], 0, want) else None
+    lm.onednn = lm.onednn if agrees(lm, apart, 0, want) else None
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
 
 
