@@ -120,8 +120,7 @@ def answer(lm, name, items):
         windows = iter(score(alone(lm), [[(context + target, len(target))] for page in pages for context, target in page], name))
         return [[(sum(float(next(windows)[0][0].sum()) for _ in page), False)] for page in pages]
     sequences = iter(encode_requests(lm, [request for item in items for request in item.requests]))
-    found = score_choices(lm, [[next(sequences) for _ in item.requests] for item in items], name)
-    return [[(float(logps.sum()), likeliest) for logps, likeliest in item] for item in found]
+    return score_choices(lm, [[next(sequences) for _ in item.requests] for item in items], name)
 
 
 # ---- metrics: (value, standard error or None) ------------------------------------------------------------------------

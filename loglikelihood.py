@@ -38,7 +38,8 @@ BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, 
 HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored at a time, so that their logits stay in a cache
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
 PAGE_ROWS, SOFTMAX_ROWS = 256, 32  # positions of a product, and of a softmax of it, where each needs the whole vocabulary's logits
-COARSE_NATS = 511  # from 512 on float32, in which the harness sums, steps by 6e-5: its rounding alone may come to more than 1e-4
+TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
+LOGP_NATS, DRAWS = 1e-6, 64  # between two ways to one log-probability, and how often it is drawn what they make of a sum
 
 # Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
 # (windows, chunks, recurrence, a cache of its own) reads one sequence a row: a trial on short inputs does not show a long window.
@@ -345,17 +346,44 @@ def score(lm, items, label=None, shared=None):
 
 def score_choices(lm, items, label=None):
     """
-    `score` as log-likelihoods are to be summed: in float64, which leaves no rounding but the harness's own between the two. What
-    sums to more than COARSE_NATS is scored again as `alone` does it, in float32. Few continuations are so long or so unlikely.
+    `score`, summed: for each item and sequence (log-likelihood, whether each token was the likeliest), within TOLERANCE of the
+    harness. Where its float32 sum cannot be told so closely, as of a third above 512 nats and of all above 1,024, the sequence is
+    scored again as `alone` does it. Few continuations are so long or so unlikely.
     """
-    found = [[(logps.double(), likeliest) for logps, likeliest in item] for item in score(lm, items, label)]
-    coarse = [(i, c) for i, item in enumerate(found) for c, (logps, _) in enumerate(item) if logps.sum() < -COARSE_NATS]
-    if coarse:
-        label = label and f"{label}, sums above {COARSE_NATS} nats"
-        again = score(alone(lm), [[items[i][c]] for i, c in coarse], label, shared=0)
-        for (i, c), (result,) in zip(coarse, again, strict=True):
-            found[i][c] = result
-    return found
+    logps, likeliest = zip(*(scored for item in score(lm, items, label) for scored in item), strict=True)
+    sums, doubts = float32_sums(logps, lm.model.device)
+    sequences = [sequence for item in items for sequence in item]
+    doubtful = [s for s, doubt in enumerate(doubts) if doubt > TOLERANCE]
+    label = label and f"{label}, sums in doubt"
+    again = score(alone(lm), [[sequences[s]] for s in doubtful], label, shared=0) if doubtful else []
+    for s, ((logps_N, _),) in zip(doubtful, again, strict=True):
+        sums[s] = float(logps_N.sum())
+    found = zip(sums, likeliest, strict=True)
+    return [[next(found) for _ in item] for item in items]
+
+
+def float32_sums(logps, device="cpu"):
+    """
+    What the harness's sum of each sequence's log-probabilities is likely to be, and how far it may be from that, in nats.
+
+    It adds them in float32, where log-probabilities that differ in their last bit may come to sums several steps apart. So the sum
+    is drawn: torch's own on the device, in its own order, of log-probabilities moved by up to LOGP_NATS. Taken is the middle of
+    what comes out; the harness's is expected to be among it, or one step of float32 beyond.
+    """
+    sums, doubts, of_length = [0.0] * len(logps), [0.0] * len(logps), {}
+    for s, logps_N in enumerate(logps):
+        of_length.setdefault(len(logps_N), []).append(s)
+    draw = torch.Generator().manual_seed(0)
+    moved_KN = torch.rand((DRAWS // 2, max(of_length, default=0)), generator=draw, dtype=torch.float64) * 2 - 1
+    moved_KN = LOGP_NATS * torch.cat([moved_KN, -moved_KN])
+    for length, members in of_length.items():
+        logps_MN = torch.stack([logps[s] for s in members]).double()
+        drawn_MKN = (logps_MN[:, None] + moved_KN[:, :length]).float()
+        low_M, high_M = (x_M.double().cpu() for x_M in drawn_MKN.to(device).sum(-1).aminmax(dim=-1))
+        step_M = torch.exp2(torch.frexp(low_M).exponent - 24.0)
+        for s, middle, doubt in zip(members, (low_M + high_M) / 2, (high_M - low_M) / 2 + step_M, strict=True):
+            sums[s], doubts[s] = float(middle), float(doubt)
+    return sums, doubts
 
 
 def alone(lm):
