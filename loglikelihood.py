@@ -39,7 +39,7 @@ HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
 PAGE_ROWS, SOFTMAX_ROWS = 256, 32  # positions of a product, and of a softmax of it, where each needs the whole vocabulary's logits
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
-LOGP_NATS, DRAWS = 1e-6, 64  # between two ways to one log-probability, and how often it is drawn what they make of a sum
+DRAWS = 64  # of what float32 makes of a sum
 
 # Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
 # (windows, chunks, recurrence, a cache of its own) reads one sequence a row: a trial on short inputs does not show a long window.
@@ -55,6 +55,7 @@ class LanguageModel:
     batch_tokens: int  # of a forward pass
     about: dict  # what the JSON says of it
     shares: int  # inputs up to which sequences may share their beginning: 0 where the model's positions forbid it
+    rounding: float = 1e-6  # nats by which the shortcuts, which add in other orders, move a log-probability
     headed: bool = True  # the logits are the head's product with the last hidden state, no more
     last_mlp: torch.nn.Module | None = None  # of the last layer, where it may be left out at positions that are not scored
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
@@ -180,6 +181,8 @@ def check_shortcuts(lm):
     lm.onednn = OneDNN(lm.model) if lm.model.device.type == "cpu" and is_amd() else None
     lm.onednn = lm.onednn if agrees(lm, apart, 0, want) else None
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
+    moved = differences(lm, [item], lm.shares, want)
+    lm.rounding = max(lm.rounding, float(moved.square().mean().sqrt()) * 3**0.5)  # uniform within as much has the same spread
 
 
 @torch.inference_mode()
@@ -279,10 +282,15 @@ def shares_exactly(cfg):
 def agrees(lm, items, shared, want):
     """Whether the items get the log-probabilities of `want`; no, too, where the model does not take its inputs."""
     try:
-        got = [scored for item in score(lm, items, shared=shared) for scored in item]
+        return bool((differences(lm, items, shared, want).abs() <= 1e-4).all())
     except (TypeError, ValueError, AttributeError, RuntimeError, UserError):
         return False
-    return all(torch.allclose(a[0], b[0], rtol=0, atol=1e-4) for a, b in zip(got, want, strict=True))
+
+
+def differences(lm, items, shared, want):
+    """By how much the items' log-probabilities are not those of `want`, one after the other."""
+    got = [scored for item in score(lm, items, shared=shared) for scored in item]
+    return torch.cat([a[0] - b[0] for a, b in zip(got, want, strict=True)])
 
 
 # ---- rows: what goes through the model -------------------------------------------------------------------------------
@@ -351,7 +359,7 @@ def score_choices(lm, items, label=None):
     scored again as `alone` does it. Few continuations are so long or so unlikely.
     """
     logps, likeliest = zip(*(scored for item in score(lm, items, label) for scored in item), strict=True)
-    sums, doubts = float32_sums(logps, lm.model.device)
+    sums, doubts = float32_sums(logps, lm.rounding, lm.model.device)
     sequences = [sequence for item in items for sequence in item]
     doubtful = [s for s, doubt in enumerate(doubts) if doubt > TOLERANCE]
     label = label and f"{label}, sums in doubt"
@@ -362,12 +370,12 @@ def score_choices(lm, items, label=None):
     return [[next(found) for _ in item] for item in items]
 
 
-def float32_sums(logps, device="cpu"):
+def float32_sums(logps, rounding, device="cpu"):
     """
     What the harness's sum of each sequence's log-probabilities is likely to be, and how far it may be from that, in nats.
 
     It adds them in float32, where log-probabilities that differ in their last bit may come to sums several steps apart. So the sum
-    is drawn: torch's own on the device, in its own order, of log-probabilities moved by up to LOGP_NATS. Taken is the middle of
+    is drawn: torch's own on the device, in its own order, of log-probabilities moved by up to `rounding`. Taken is the middle of
     what comes out; the harness's is expected to be among it, or one step of float32 beyond.
     """
     sums, doubts, of_length = [0.0] * len(logps), [0.0] * len(logps), {}
@@ -375,7 +383,7 @@ def float32_sums(logps, device="cpu"):
         of_length.setdefault(len(logps_N), []).append(s)
     draw = torch.Generator().manual_seed(0)
     moved_KN = torch.rand((DRAWS // 2, max(of_length, default=0)), generator=draw, dtype=torch.float64) * 2 - 1
-    moved_KN = LOGP_NATS * torch.cat([moved_KN, -moved_KN])
+    moved_KN = rounding * torch.cat([moved_KN, -moved_KN])
     for length, members in of_length.items():
         logps_MN = torch.stack([logps[s] for s in members]).double()
         drawn_MKN = (logps_MN[:, None] + moved_KN[:, :length]).float()

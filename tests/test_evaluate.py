@@ -294,7 +294,9 @@ def test_a_sum_in_doubt_is_the_harness_to_the_bit(lm, monkeypatch, tolerance):
     monkeypatch.setattr(loglikelihood, "score_batch", spy)
     found = loglikelihoods(lm)
     alone = [row[1][0] for onednn, batch_tokens, (row, *others) in seen if (onednn, batch_tokens, others) == (None, 1, [])]
-    _, doubts = loglikelihood.float32_sums([logps for ((logps, _),) in loglikelihood.score(lm, [[s] for s in sequences])])
+    _, doubts = loglikelihood.float32_sums(
+        [logps for ((logps, _),) in loglikelihood.score(lm, [[s] for s in sequences])], lm.rounding
+    )
     assert sorted(alone) == sorted(s for s, doubt in zip(sequences, doubts, strict=True) if doubt > tolerance)
     assert len(alone) > 3 if tolerance < 1e-4 else not alone
     for (tokens, scored), ll in zip(sequences, found, strict=True):
@@ -309,7 +311,7 @@ def test_a_float32_sum_is_foretold_or_in_doubt():
     lengths = [1 + i % 150 for i in range(3000)]
     exact = [-(drawn(10.0 / (1 + i % 3), (n,), generator=draw).abs().double() + 1e-3) for i, n in enumerate(lengths)]
     ours, theirs = ([(x + drawn(3e-7, x.shape, generator=draw)).float() for x in exact] for _ in range(2))
-    sums, doubts = loglikelihood.float32_sums(ours)
+    sums, doubts = loglikelihood.float32_sums(ours, 1e-6)
     want = torch.tensor([float(x.sum()) for x in theirs], dtype=torch.float64)
     off, doubts = (torch.tensor(sums, dtype=torch.float64) - want).abs(), torch.tensor(doubts)
     sure = doubts <= loglikelihood.TOLERANCE
@@ -453,6 +455,22 @@ def test_attention_that_counts_columns_is_scored_as_one_sequence_alone(lm, kind)
     for request, (ll, _) in zip([request for item in items for request in item.requests], answers, strict=True):
         want, _ = one_by_one(lambda tokens: other.model(tokens).logits, lm.tokenizer, 192, *request)
         assert ll == pytest.approx(want, abs=2e-4)
+
+
+def test_a_model_of_coarser_logits_has_its_sums_in_doubt_sooner(lm):
+    roundings, draw = [], torch.Generator().manual_seed(4)
+    sequences = [([7, *torch.randint(150, (n,), generator=draw).tolist()], n) for n in range(20, 100, 2)]
+    for shift in (0, 400):  # of all logits: they change no probability, but their steps are wider, as those of a real GPT-2
+        model = random_model("Qwen2", LLAMAS)
+        model.lm_head.bias = torch.nn.Parameter(torch.full((320,), -float(shift)))
+        other = replace(lm, model=model, context=192, shares=192)
+        loglikelihood.check_shortcuts(other)
+        roundings.append(other.rounding)
+        (found,) = loglikelihood.score_choices(other, [sequences])
+        alone = loglikelihood.score(loglikelihood.alone(other), [[s] for s in sequences], shared=0)
+        want = [float(logps.sum()) for ((logps, _),) in alone]
+        assert [ll for ll, _ in found] == pytest.approx(want, rel=0, abs=1e-4)
+    assert roundings[0] < 3e-6 < 10e-6 < roundings[1]
 
 
 def test_a_model_that_sees_what_comes_later_is_refused(lm):
