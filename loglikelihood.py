@@ -38,6 +38,7 @@ BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, 
 HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored at a time, so that their logits stay in a cache
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
 PAGE_ROWS, SOFTMAX_ROWS = 256, 32  # positions of a product, and of a softmax of it, where each needs the whole vocabulary's logits
+PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
 DRAWS = 64  # of what float32 makes of a sum
 
@@ -207,13 +208,14 @@ class OneDNN(TorchFunctionMode):
     Within it a linear layer is oneDNN's product, of weights packed once for it. torch takes MKL, which leaves half of the vector
     width of an AMD processor unused: 108 GFLOP/s on one core that does 253 (1,024 x 192 x 512). The sums have another order.
 
-    Packed weights are kept, by their address: they take as much memory again as the model. Only what is the model's own stays
-    where it is; weights that a layer makes for one product are taken as they lie.
+    Packed weights are kept, by their address, of a model of up to PACKED_BYTES: they take as much memory again. Only what is the
+    model's own stays where it is; weights that a layer makes for one product are taken as they lie.
     """
 
     def __init__(self, model):
         super().__init__()
-        self.own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        own = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in model.parameters()}
+        self.own = own.keys() if sum(own.values()) <= PACKED_BYTES else set()
         self.packed = {}  # (address, shape, strides) of weights -> packed
 
     def __torch_function__(self, function, types, args=(), kwargs=None):

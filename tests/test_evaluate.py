@@ -264,7 +264,7 @@ def test_the_last_feed_forward_part_works_on_scored_positions_only(lm, kind):
     hook.remove()
 
 
-def test_packed_weights_give_the_bits_of_weights_as_they_lie():
+def test_packed_weights_give_the_bits_of_weights_as_they_lie(monkeypatch):
     draw = torch.Generator().manual_seed(0)
     layer, x_BTI = torch.nn.Linear(48, 70), torch.randn((3, 9, 48), generator=draw)
     onednn, plain = loglikelihood.OneDNN(layer), torch.ops.mkldnn._linear_pointwise
@@ -280,6 +280,10 @@ def test_packed_weights_give_the_bits_of_weights_as_they_lie():
             assert torch.equal(torch.nn.functional.linear(x_BTI, weight_OI), plain(x_BTI, weight_OI, None, "none", [], ""))
             del weight_OI
     assert len(onednn.packed) == 3
+    monkeypatch.setattr(loglikelihood, "PACKED_BYTES", 48 * 70 * 4)  # the layer has a bias besides
+    with torch.inference_mode(), (large := loglikelihood.OneDNN(layer)):
+        assert torch.equal(layer(x_BTI), plain(x_BTI, layer.weight, layer.bias, "none", [], ""))
+    assert not large.packed
 
 
 @pytest.mark.parametrize("tolerance", [1e-5, 1e-4])
