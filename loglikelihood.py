@@ -4,14 +4,13 @@ A language model as a function: token sequences -> the log-probability of their 
     lm = load_model("out/125m/ckpt.pt")
     score(lm, [[(tokens, 3)]])            # the last 3 of the tokens -> [[(log-probabilities (3,), were they all the likeliest?)]]
 
-Four things make it fast, none of them changes a score: the sequences of one item share the forward pass of what they have in
-common at the start, rows of like length share a batch, the head and the last layer's feed-forward part are left out where no
-token is scored, and on an AMD processor oneDNN multiplies in place of MKL.
+Four things make it fast, and change a score by float32's rounding alone: the sequences of one item share the forward pass of what
+they have in common at the start, rows of like length share a batch, the head and the last layer's feed-forward part are left out
+where no token is scored, and on an AMD processor oneDNN multiplies in place of MKL.
 
 Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 """
 
-import functools
 import os
 import sys
 from contextlib import ExitStack, contextmanager
@@ -35,9 +34,9 @@ from model_card import sha256_file
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # at most, to begin with; halved where memory does not take it
 BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, what passes between the layers leaves the cache
-HEAD_TOKENS = {"cuda": 2**15, "cpu": 2**11}  # of the vocabulary that are scored at a time, so that their logits stay in a cache
-HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**20}  # that exist at a time: 128 MB fill a GPU, 4 MB stay in a core's cache
-PAGE_ROWS, SOFTMAX_ROWS = 256, 32  # positions of a product, and of a softmax of it, where each needs the whole vocabulary's logits
+HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**22}  # that exist at a time: 128 MB fill a GPU, 16 MB stay in a processor's cache
+SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # of them go through log_softmax at a time, which reads them twice
+PAGE_ROWS, MKL_ROWS = 256, 4  # positions in the head's product of a sequence by itself; the fewest that have the bits of many
 PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
 DRAWS = 64  # of what float32 makes of a sum
@@ -360,16 +359,19 @@ def score_choices(lm, items, label=None):
     harness. Where its float32 sum cannot be told so closely, as of a third above 512 nats and of all above 1,024, the sequence is
     scored again as `alone` does it. Few continuations are so long or so unlikely.
     """
-    logps, likeliest = zip(*(scored for item in score(lm, items, label) for scored in item), strict=True)
+    distinct = [{(*tokens, scored): (tokens, scored) for tokens, scored in item} for item in items]  # equal choices, equal scores
+    sequences = [sequence for item in distinct for sequence in item.values()]
+    scored = [given for item in score(lm, [list(item.values()) for item in distinct], label) for given in item]
+    logps, likeliest = zip(*scored, strict=True)
     sums, doubts = float32_sums(logps, lm.rounding, lm.model.device)
-    sequences = [sequence for item in items for sequence in item]
     doubtful = [s for s, doubt in enumerate(doubts) if doubt > TOLERANCE]
     label = label and f"{label}, sums in doubt"
     again = score(alone(lm), [[sequences[s]] for s in doubtful], label, shared=0) if doubtful else []
     for s, ((logps_N, _),) in zip(doubtful, again, strict=True):
         sums[s] = float(logps_N.sum())
-    found = zip(sums, likeliest, strict=True)
-    return [[next(found) for _ in item] for item in items]
+    answers = zip(sums, likeliest, strict=True)
+    found = [{key: next(answers) for key in item} for item in distinct]
+    return [[of_item[*tokens, scored] for tokens, scored in item] for item, of_item in zip(items, found, strict=True)]
 
 
 def float32_sums(logps, rounding, device="cpu"):
@@ -430,11 +432,7 @@ def score_batch(lm, rows):
         inputs |= {"attention_mask": mask_BTT[:, None], "position_ids": positions_BT}
 
     row_P, column_P = torch.tensor(places, device=device).T
-    if all(len(sequences) == 1 for _, sequences in rows):  # pages: a sum of thousands of float32 is only equal if all of them are
-        work, chunk = log_probabilities, PAGE_ROWS
-    else:
-        size, logits = (of_kind.get(device.type, of_kind["cpu"]) for of_kind in (HEAD_TOKENS, HEAD_LOGITS))
-        work, chunk = functools.partial(log_probabilities_by_slabs, size=size), logits // size
+    apart = all(len(sequences) == 1 for _, sequences in rows)
     with ExitStack() as shortcuts:
         if lm.onednn:
             shortcuts.enter_context(lm.onednn)
@@ -444,51 +442,31 @@ def score_batch(lm, rows):
             states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
         else:
             states, head = lm.model(**inputs).logits, None
-        chunks = (x_P.split(chunk) for x_P in (states[row_P, column_P], torch.tensor(targets, device=device)))
-        scores = [work(state, target, head) for state, target in zip(*chunks, strict=True)]
+        logps_P, likeliest_P = log_probabilities(states[row_P, column_P], torch.tensor(targets, device=device), head, apart)
     lengths = [scored for _, sequences in rows for _, scored in sequences]
-    logps, likeliest = (torch.cat(column).cpu().split(lengths) for column in zip(*scores, strict=True))
+    logps, likeliest = (x_P.cpu().split(lengths) for x_P in (logps_P, likeliest_P))
     results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
     return [[next(results) for _ in sequences] for _, sequences in rows]
 
 
-def log_probabilities(states_PD, targets_P, head):
+def log_probabilities(states_PD, targets_P, head, apart):
     """
-    (log-probability of each target, whether it is the first of the likeliest tokens), equal to torch.log_softmax to the bit.
-    Without a head the states are the logits.
+    (log-probability of each target, whether it is the first of the likeliest tokens). Without a head the states are the logits.
+    `apart` takes as many positions at a time as give the bits of a product of all of them.
+
+    It is torch.log_softmax of the whole vocabulary, as the harness has it: where a token is nearly certain, float32 loses a part of
+    the other 50,000 in it, up to 3e-5 nats a token, and what adds them more exactly is further off.
     """
-    logits_PV, found = states_PD if head is None else head(states_PD), []
-    for logits_RV, targets_R in zip(logits_PV.split(SOFTMAX_ROWS), targets_P.split(SOFTMAX_ROWS), strict=True):
-        logps_RV = torch.log_softmax(logits_RV.float(), -1)
-        logp_R = logps_RV.gather(-1, targets_R[:, None]).squeeze(-1)
-        first_R = logp_R == logps_RV.amax(-1)
-        first_R[first_R.clone()] = logps_RV[first_R].argmax(-1) == targets_R[first_R]  # argmax is slow, few rows need it
-        found.append((logp_R, first_R))
+    kind, vocabulary = targets_P.device.type, states_PD.shape[1] if head is None else len(head.weight)
+    head_rows, softmax_rows = (max(4, x.get(kind, x["cpu"]) // vocabulary) for x in (HEAD_LOGITS, SOFTMAX_LOGITS))
+    parts, found = max(1, len(targets_P) // (PAGE_ROWS if apart else head_rows)), []
+    for states_RD, targets_R in zip(states_PD.tensor_split(parts), targets_P.tensor_split(parts), strict=True):
+        few = max(0, MKL_ROWS - len(states_RD))
+        logits_RV = states_RD if head is None else head(F.pad(states_RD, (0, 0, 0, few)))[: len(states_RD)]
+        for logits_SV, targets_S in zip(logits_RV.split(softmax_rows), targets_R.split(softmax_rows), strict=True):
+            logps_SV = torch.log_softmax(logits_SV.float(), -1)
+            logp_S = logps_SV.gather(-1, targets_S[:, None]).squeeze(-1)
+            first_S = logp_S == logps_SV.amax(-1)
+            first_S[first_S.clone()] = logps_SV[first_S].argmax(-1) == targets_S[first_S]  # argmax is slow, few rows need it
+            found.append((logp_S, first_S))
     return tuple(torch.cat(column) for column in zip(*found, strict=True))
-
-
-def log_probabilities_by_slabs(states_PD, targets_P, head, size):
-    """
-    The same to 2e-6, and at up to twice the speed: `size` tokens of the vocabulary at a time, whose logits stay in a cache. Most
-    of a softmax' cost is to carry them through memory.
-    """
-    vocabulary = states_PD.shape[1] if head is None else len(head.weight)
-    logit_P, first_P = (torch.zeros_like(targets_P, dtype=dtype) for dtype in (torch.float32, torch.bool))
-    tops_SP, log_sums_SP = [], []
-    for start in range(0, vocabulary, size):
-        end = start + size
-        if head is None:
-            logits_PC = states_PD[:, start:end].to(torch.float32, copy=True)
-        else:
-            logits_PC = F.linear(states_PD, head.weight[start:end], None if head.bias is None else head.bias[start:end])
-        top_P = logits_PC.amax(-1)
-        here = ((targets_P >= start) & (targets_P < end)).nonzero().squeeze(-1)
-        logit_P[here] = logits_PC[here, targets_P[here] - start]
-        best = here[logit_P[here] == top_P[here]]
-        first_P[best] = logits_PC[best].argmax(-1) == targets_P[best] - start
-        tops_SP.append(top_P)
-        shift_P = top_P.clamp(min=torch.finfo(torch.float32).min)  # a slab of nothing but -inf has no share, not NaN
-        log_sums_SP.append(logits_PC.sub_(shift_P[:, None]).exp_().sum(-1).log_().add_(shift_P))
-    tops_SP, slab_S1 = torch.stack(tops_SP), torch.arange(len(tops_SP), device=targets_P.device)[:, None]
-    ahead_SP = torch.where(slab_S1 < targets_P // size, tops_SP >= logit_P, tops_SP > logit_P)
-    return logit_P - torch.stack(log_sums_SP).logsumexp(0), first_P & ~ahead_SP.any(0)

@@ -209,41 +209,72 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
     assert answers[-1][1]
 
 
-@pytest.mark.parametrize("size", [None, 1, 3, 7, 20])
-def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likeliest(size):
-    def work(*given):
-        by_slabs = functools.partial(loglikelihood.log_probabilities_by_slabs, size=size)
-        return by_slabs(*given) if size else loglikelihood.log_probabilities(*given)
-
+@pytest.mark.parametrize("logits", [1, 14 * 7, 14 * 1000])
+@pytest.mark.parametrize("apart", [True, False])
+def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likeliest(monkeypatch, apart, logits):
+    for sizes in (loglikelihood.HEAD_LOGITS, loglikelihood.SOFTMAX_LOGITS):
+        monkeypatch.setitem(sizes, "cpu", logits)
     draw = torch.Generator().manual_seed(0)
-    logits_PV = torch.randint(-3, 3, (200, 14), generator=draw).float()  # many equals
-    logits_PV[:50, :10] = -torch.inf  # whole slabs
-    targets_P = torch.cat([logits_PV[:150].argmax(-1), torch.randint(14, (50,), generator=draw)])
+    logits_PV = torch.randint(-3, 3, (600, 14), generator=draw).float()  # many equals
+    logits_PV[:50, :10] = -torch.inf
+    targets_P = torch.cat([logits_PV[:550].argmax(-1), torch.randint(14, (50,), generator=draw)])
     logps_PV = torch.log_softmax(logits_PV, -1)
-    logp_P, likeliest_P = work(logits_PV.clone(), targets_P, None)
-    torch.testing.assert_close(logp_P, logps_PV.gather(-1, targets_P[:, None]).squeeze(-1))
+    logp_P, likeliest_P = loglikelihood.log_probabilities(logits_PV, targets_P, None, apart)
+    assert torch.equal(logp_P, logps_PV.gather(-1, targets_P[:, None]).squeeze(-1))
     assert likeliest_P.tolist() == (logps_PV.argmax(-1) == targets_P).tolist()
-    head, states_PD = torch.nn.Linear(5, 14), torch.randn(200, 5, generator=draw)
+    head, states_PD = torch.nn.Linear(5, 14), torch.randn(600, 5, generator=draw)
     with torch.no_grad():
-        by_head, by_logits = work(states_PD, targets_P, head), work(head(states_PD), targets_P, None)
-    torch.testing.assert_close(by_head, by_logits)
-    if size is None:
-        assert torch.equal(logp_P, logps_PV.gather(-1, targets_P[:, None]).squeeze(-1))
+        by_head, want = (
+            loglikelihood.log_probabilities(states_PD, targets_P, head, apart)[0],
+            torch.log_softmax(head(states_PD), -1),
+        )
+    torch.testing.assert_close(by_head, want.gather(-1, targets_P[:, None]).squeeze(-1))
 
 
-def test_choices_are_scored_by_slabs_and_pages_are_not(lm, monkeypatch):
-    want, sizes, by_slabs = loglikelihoods(lm), [], loglikelihood.log_probabilities_by_slabs
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 100, 257, 259, 515])
+def test_a_sequence_by_itself_has_the_bits_of_a_product_of_all_its_positions(count):
+    draw = torch.Generator().manual_seed(count)
+    head, states_TD = torch.nn.Linear(192, 8192), torch.randn(600, 192, generator=draw)
+    targets_P = torch.randint(8192, (count,), generator=draw)
+    with torch.no_grad():
+        want_PV = torch.log_softmax(head(states_TD), -1)[-count:]
+        logp_P, _ = loglikelihood.log_probabilities(states_TD[-count:], targets_P, head, apart=True)
+    assert torch.equal(logp_P, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
 
-    def spy(*given, size):
-        sizes.append(size)
-        return by_slabs(*given, size=size)
 
-    monkeypatch.setattr(loglikelihood, "log_probabilities_by_slabs", spy)
-    monkeypatch.setitem(loglikelihood.HEAD_TOKENS, "cpu", 50)  # of a vocabulary of some hundreds
-    assert loglikelihoods(lm) == pytest.approx(want, rel=0, abs=3e-5) and set(sizes) == {50}
-    sizes.clear()
-    loglikelihood.score(lm, [[(list(range(2, 40)), 30)]])
-    assert not sizes
+def test_a_confident_model_of_many_tokens_is_scored_as_the_harness_rounds_it(lm):
+    import transformers
+
+    torch.manual_seed(0)
+    size, width, count = 50257, 64, 100
+    cfg = {"vocab_size": size, "hidden_size": width, "num_hidden_layers": 2, "num_attention_heads": 4, "bos_token_id": 0}
+    model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**cfg, num_key_value_heads=2, intermediate_size=96)).eval()
+    with torch.no_grad():
+        tokens = torch.nn.functional.normalize(torch.randn(size, width), dim=-1)
+        model.model.embed_tokens.weight.copy_(tokens * width**0.5)
+        following = torch.nn.functional.normalize(torch.randn(size, width), dim=-1)
+        following[1000 : 1001 + count] = tokens[999 : 1000 + count]  # sure of 1000 behind 999, and so on
+        model.lm_head.weight.copy_(following * 20 / width**0.5)
+    other = replace(lm, model=model, context=512, shares=512)
+    loglikelihood.check_shortcuts(other)
+    tokens = list(range(990, 1000 + count))
+    ((likely, _), (unlikely, _)), _ = loglikelihood.score_choices(
+        other, [[(tokens, count), ([*tokens[:-1], 7], count)], [(tokens, 1)]]
+    )
+    with torch.no_grad():
+        logps_NV = torch.log_softmax(model(torch.tensor([tokens[:-1]])).logits, -1)[0, -count:]
+    for last, found in ((tokens[-1], likely), (7, unlikely)):
+        want = float(logps_NV.gather(-1, torch.tensor([*tokens[-count:-1], last])[:, None]).sum())
+        assert found == pytest.approx(want, rel=0, abs=1e-4)  # more exact sums are off by 3e-3
+    assert -0.5 < likely < 0
+
+
+def test_equal_choices_get_equal_scores(lm):
+    same, other = ("A man is on a roof. He", " starts pulling up roofing."), ("A man is on a roof. He", " was a surgeon")
+    items = [Item([same, other, same]), Item([other, same, same]), Item([same, same])]
+    answers = evaluate.answer(lm, "piqa", items)
+    assert answers[0][0] == answers[0][2] and answers[1][1] == answers[1][2] and answers[2][0] == answers[2][1]
+    assert answers[0][0] != answers[0][1]
 
 
 @pytest.mark.parametrize("kind", ["Phoenix", "Qwen2", "Bloom"])
