@@ -11,6 +11,7 @@ where no token is scored, and on an AMD processor oneDNN multiplies in place of 
 Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 """
 
+import math
 import os
 import sys
 from contextlib import ExitStack, contextmanager
@@ -459,7 +460,7 @@ def log_probabilities(states_PD, targets_P, head, apart):
     """
     kind, vocabulary = targets_P.device.type, states_PD.shape[1] if head is None else len(head.weight)
     head_rows, softmax_rows = (max(4, x.get(kind, x["cpu"]) // vocabulary) for x in (HEAD_LOGITS, SOFTMAX_LOGITS))
-    parts, found = max(1, len(targets_P) // (PAGE_ROWS if apart else head_rows)), []
+    parts, found = math.ceil(len(targets_P) / (PAGE_ROWS if apart else head_rows)), []
     for states_RD, targets_R in zip(states_PD.tensor_split(parts), targets_P.tensor_split(parts), strict=True):
         few = max(0, MKL_ROWS - len(states_RD))
         logits_RV = states_RD if head is None else head(F.pad(states_RD, (0, 0, 0, few)))[: len(states_RD)]
