@@ -353,7 +353,7 @@ def test_a_float32_sum_is_foretold_or_in_doubt():
     assert off[sure].max() < loglikelihood.TOLERANCE  # a float64 sum is further off, where sums are above 512
     assert sure[want > -400].all() and not sure[want < -1024].any()
     middle = (want < -512) & (want > -1024)
-    assert middle.sum() > 300 and 0.5 < sure[middle].float().mean() < 0.9
+    assert middle.sum() > 300 and 0.3 < sure[middle].float().mean() < 0.9
     assert (off > doubts).sum() < 10
 
 
