@@ -37,7 +37,10 @@ BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # at most, to begin with; halved wh
 BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, what passes between the layers leaves the cache
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**22}  # that exist at a time: 128 MB fill a GPU, 16 MB stay in a processor's cache
 SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # of them go through log_softmax at a time, which reads them twice
-PAGE_ROWS, MKL_ROWS = 256, 4  # positions in the head's product of a sequence by itself; the fewest that have the bits of many
+PAGE_ROWS, MKL_ROWS = (
+    256,
+    16,
+)  # positions in the head's product of a sequence by itself; so few that have the bits of many (1 to 3 have not)
 PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
 DRAWS = 256  # of what float32 makes of a sum: 64 missed by more than a step once in 40,000
