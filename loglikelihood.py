@@ -43,6 +43,8 @@ PAGE_ROWS, MKL_ROWS = (
 )  # positions in the head's product of a sequence by itself; so few that have the bits of many (1 to 3 have not)
 PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
+ROUNDING = 1e-6  # nats by which the shortcuts are taken to move a log-probability at least
+SHOWING = 8  # of the sequences that are scored again, which show by how much it is
 DRAWS = 256  # of what float32 makes of a sum: 64 missed by more than a step once in 40,000
 
 # Whose attention is decided by the mask and the positions given to it alone, so that columns may stand where they like. Any other
@@ -59,7 +61,7 @@ class LanguageModel:
     batch_tokens: int  # of a forward pass
     about: dict  # what the JSON says of it
     shares: int  # inputs up to which sequences may share their beginning: 0 where the model's positions forbid it
-    rounding: float = 1e-6  # nats by which the shortcuts, which add in other orders, move a log-probability
+    rounding: float = ROUNDING  # nats by which the shortcuts, which add in other orders, move a log-probability
     headed: bool = True  # the logits are the head's product with the last hidden state, no more
     last_mlp: torch.nn.Module | None = None  # of the last layer, where it may be left out at positions that are not scored
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
@@ -185,8 +187,7 @@ def check_shortcuts(lm):
     lm.onednn = OneDNN(lm.model) if lm.model.device.type == "cpu" and is_amd() else None
     lm.onednn = lm.onednn if agrees(lm, apart, 0, want) else None
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
-    moved = differences(lm, [item], lm.shares, want)
-    lm.rounding = max(lm.rounding, float(moved.square().mean().sqrt()) * 3**0.5)  # uniform within as much has the same spread
+    lm.rounding = rounding_of(differences(lm, [item], lm.shares, want))
 
 
 @torch.inference_mode()
@@ -360,22 +361,34 @@ def score(lm, items, label=None, shared=None):
 def score_choices(lm, items, label=None):
     """
     `score`, summed: for each item and sequence (log-likelihood, whether each token was the likeliest), within TOLERANCE of the
-    harness. Where its float32 sum cannot be told so closely, as of two fifths above 512 nats and all above 1,024, the sequence is
+    harness. Where its float32 sum cannot be told so closely, as of some above 512 nats and all above 1,024, the sequence is
     scored again as `alone` does it. Few continuations are so long or so unlikely.
+
+    The first of these show how far the shortcuts move the log-probabilities of this text; the trial of random tokens, which no
+    model expects, says two to three times as much, and leaves more in doubt.
     """
     distinct = [{(*tokens, scored): (tokens, scored) for tokens, scored in item} for item in items]  # equal choices, equal scores
     sequences = [sequence for item in distinct for sequence in item.values()]
     scored = [given for item in score(lm, [list(item.values()) for item in distinct], label) for given in item]
     logps, likeliest = zip(*scored, strict=True)
-    sums, doubts = float32_sums(logps, lm.rounding, lm.model.device)
-    doubtful = [s for s, doubt in enumerate(doubts) if doubt > TOLERANCE]
-    label = label and f"{label}, sums in doubt"
-    again = score(alone(lm), [[sequences[s]] for s in doubtful], label, shared=0) if doubtful else []
-    for s, ((logps_N, _),) in zip(doubtful, again, strict=True):
-        sums[s] = float(logps_N.sum())
+    again, rounding = {}, lm.rounding  # log-probabilities of what is scored again
+    for most in (SHOWING, len(sequences)):
+        sums, doubts = float32_sums(logps, rounding, lm.model.device)
+        doubtful = [s for s, doubt in enumerate(doubts) if doubt > TOLERANCE and s not in again][:most]
+        if not doubtful:
+            break
+        rescored = score(alone(lm), [[sequences[s]] for s in doubtful], label and f"{label}, sums in doubt", shared=0)
+        again |= {s: logps_N for s, ((logps_N, _),) in zip(doubtful, rescored, strict=True)}
+        rounding = rounding_of(torch.cat([logps_N - logps[s] for s, logps_N in again.items()]))
+    sums = [float(again[s].sum()) if s in again else drawn for s, drawn in enumerate(sums)]
     answers = zip(sums, likeliest, strict=True)
     found = [{key: next(answers) for key in item} for item in distinct]
     return [[of_item[*tokens, scored] for tokens, scored in item] for item, of_item in zip(items, found, strict=True)]
+
+
+def rounding_of(moved_N):
+    """The bound of a uniform distribution that has the spread of these differences in nats; at least ROUNDING."""
+    return max(ROUNDING, float(moved_N.square().mean().sqrt()) * 3**0.5)
 
 
 def float32_sums(logps, rounding, device="cpu"):
