@@ -20,6 +20,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import os
 import re
 import runpy
 import sys
@@ -104,15 +105,24 @@ def build(cls, values, prefix=""):
 
 
 def main_guard(main):
-    """Runs main(argv) as a script: a UserError becomes one line on stderr and exit code 2, Ctrl-C one line and 130."""
+    """
+    Runs main(argv) as a script: a UserError becomes one line on stderr and exit code 2, Ctrl-C one line and 130, an output that
+    is closed (`| head`) one line and 141, as the shell has it for a program that a closed pipe ends.
+    """
     try:
-        sys.exit(main(sys.argv[1:]))
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails on the rest of it at its exit
+        print("stopped: the output was closed", file=sys.stderr)
+        sys.exit(141)
 
 
 def help_text(cls, positional="config"):

@@ -1,10 +1,16 @@
 """Settings: file and command line, types, and one sentence for every mistake."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from config import UserError, help_text, load
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -90,3 +96,11 @@ def test_a_positional_argument_fills_its_setting():
     assert load(Outer, ["ckpt.pt", "--fast"], positional="out").out == "ckpt.pt"
     with pytest.raises(UserError, match="one out"):
         load(Outer, ["a", "b"], positional="out")
+
+
+def test_an_output_that_is_closed_ends_the_program_with_one_line():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "evaluate.py", "--help"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "stopped: the output was closed\n")
