@@ -96,20 +96,30 @@ def results_path(model):
 
 
 def check_writable(path):
-    """UserError now, and not after an hour of scoring. What is no report of ours is not overwritten."""
-    if path.is_file() and path.stat().st_size:
-        with suppress(ValueError, OSError, AttributeError, RecursionError):
-            if json.loads(path.read_text()).get("format") == FORMAT:
-                path.open("ab").close()
-                return
-        raise UserError(f"{path} is there and is no result of evaluate.py, or cannot be written: give another --json")
+    """
+    UserError now, and not after an hour of scoring. What is no report of ours stays: another file, a folder, a pipe, a device.
+
+    An empty file may be written to, as mktemp makes one; a link stays one, to the file it names.
+    """
     try:
+        there = path.exists()
+        if there and not path.is_file():
+            raise UserError(f"{path} is a folder, a pipe or a device, not a file: give another --json")
+        if there and path.stat().st_size and not is_report(path):
+            raise UserError(f"{path} is there and is no result of evaluate.py: give another --json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()  # an earlier result stays as it is
-        if not path.stat().st_size:
-            path.unlink()
+        if not there:
+            path.resolve().unlink()
     except OSError as error:
         raise UserError(f"the results cannot be written to {path} ({error.strerror}): give another --json") from error
+
+
+def is_report(path):
+    try:
+        return json.loads(path.read_text())["format"] == FORMAT
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def earlier_results(path, about):
@@ -125,6 +135,7 @@ def earlier_results(path, about):
 
 def write_json(path, report):
     """Whole or not at all: a temporary file beside it, renamed. UserError where the disk does not take it."""
+    path = path.resolve()
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w") as stream:

@@ -301,7 +301,7 @@ def main(argv):
         raise UserError(f"unknown format {cfg.format!r}: there are phoenix, llama and gguf")
     if cfg.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", cfg.push):
         raise UserError(f"--push={cfg.push} is not of the form user/repo")
-    path, out = Path(cfg.checkpoint), Path(os.path.abspath(cfg.out))
+    path, out = Path(cfg.checkpoint), Path(cfg.out).resolve()
     if out.exists() and not is_export(out):
         raise UserError(f"{out} exists and is not an earlier export as it was made: give a new folder, nothing else is replaced")
     phoenix, checkpoint = from_checkpoint(path)

@@ -799,6 +799,29 @@ def test_a_file_that_is_no_result_is_not_overwritten(run, five_items, tmp_path, 
     assert out.read_text() == content
 
 
+def test_what_is_no_file_is_not_replaced_by_results(run, five_items, tmp_path):
+    pipe, link, folder = tmp_path / "pipe", tmp_path / "link", tmp_path / "folder"
+    os.mkfifo(pipe)  # stands for /dev/null and other devices, which tests leave alone
+    link.symlink_to(pipe)
+    folder.mkdir()
+    for out in (pipe, link, folder):
+        before = out.lstat()
+        with pytest.raises(UserError, match="is a folder, a pipe or a device, not a file: give another --json"):
+            evaluate.main([str(run), f"--data={five_items}", f"--json={out}", "--tasks=piqa"])
+        assert (out.lstat().st_ino, out.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert pipe.is_fifo() and not list(folder.iterdir())
+
+
+def test_results_go_where_a_link_points_and_into_an_empty_file(run, five_items, tmp_path):
+    link, target, empty = tmp_path / "link.json", tmp_path / "disk.json", tmp_path / "empty.json"
+    link.symlink_to(target)
+    empty.touch()
+    for out in (link, link, empty):  # the target is made, then taken up
+        assert evaluate.main([str(run), f"--data={five_items}", f"--json={out}", "--tasks=piqa"]) == 0
+        assert "piqa" in json.loads(out.read_text())["results"]
+    assert link.is_symlink() and target.is_file()
+
+
 def test_checkpoints_of_one_run_have_a_result_each(run, five_items, tmp_path):
     path = shutil.copytree(run.parent, tmp_path / "run") / "ckpt.pt"
     other = path.with_name("ckpt-00000300.pt")
