@@ -109,6 +109,8 @@ def main_guard(main):
     Runs main(argv) as a script: a UserError becomes one line on stderr and exit code 2, Ctrl-C one line and 130, an output that
     is closed (`| head`) one line and 141, as the shell has it for a program that a closed pipe ends.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # an output in latin-1 has no dash, and is no reason to end
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -108,6 +108,8 @@ def check_writable(path):
         if there and path.stat().st_size and not is_report(path):
             raise UserError(f"{path} is there and is no result of evaluate.py: give another --json")
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(partial_name(path)).open("ab").close()
+        path.with_name(partial_name(path)).unlink()
         path.open("ab").close()  # an earlier result stays as it is
         if not there:
             path.resolve().unlink()
@@ -133,10 +135,19 @@ def earlier_results(path, about):
         return {}
 
 
+def partial_name(path):
+    return f"{path.name}.{os.getpid()}.partial"
+
+
 def write_json(path, report):
-    """Whole or not at all: a temporary file beside it, renamed. UserError where the disk does not take it."""
+    """
+    The report's results and those that the file has of other tasks of the same model, of an earlier run or one beside this.
+
+    Whole or not at all: a temporary file beside it, renamed. UserError where the disk does not take it.
+    """
     path = path.resolve()
-    partial = path.with_name(path.name + ".partial")
+    report = report | {"results": earlier_results(path, report) | report["results"]}
+    partial = path.with_name(partial_name(path))
     try:
         with partial.open("w") as stream:
             json.dump(report, stream)

@@ -248,6 +248,26 @@ def score_task(lm, name, items, count, source, answers=None):
     }
 
 
+def taken_up(name, before, items, count, source):
+    """
+    What an earlier run's entry says of the first `count` items, its metrics made anew from its log-likelihoods. None where it is
+    of fewer or other items, or is damaged.
+    """
+    if name == "bits_per_byte":
+        same = {"items": count, "of": items.count, "shards": source["shards"]}
+        return before if all(before.get(key) == value for key, value in same.items()) else None
+    if any(before.get(key) != getattr(TASKS[name], key) for key in ("requests_sha256", "gold_sha256")):
+        return None
+    try:
+        both = zip(before["loglikelihoods"][:count], before["likeliest"][:count], strict=True)
+        answers = [list(zip(*pair, strict=True)) for pair in both]
+    except (KeyError, TypeError, ValueError):
+        return None
+    numbers = all(type(ll) is float and type(likeliest) is bool for given in answers for ll, likeliest in given)
+    whole = [len(given) for given in answers] == [len(item.requests) for item in items[:count]]
+    return score_task(None, name, items, count, source, answers) if numbers and whole else None
+
+
 def check(cfg):
     """The names of what is to be scored; UserError for a mistake in the settings."""
     default = DEFAULT_TASKS if Path(cfg.model).is_dir() and not cfg.shards else ("bits_per_byte", *DEFAULT_TASKS)
@@ -287,7 +307,7 @@ def main(argv):
         except Unavailable as error:
             missing["bits_per_byte"] = str(error)
 
-    results = earlier_results(path, lm.about)
+    before, results = earlier_results(path, lm.about), {}
     report = {"format": FORMAT, "version": FORMAT_VERSION, **lm.about, "settings": asdict(cfg), "versions": versions()}
     shortcuts = {"context": lm.shares > 0, "head": lm.headed, "onednn": bool(lm.onednn)}
     report |= {"device": str(lm.model.device), "dtype": "float32", "shortcuts": shortcuts, "results": results, "missing": missing}
@@ -295,20 +315,13 @@ def main(argv):
     done = {}  # task: what the table shows of it
     try:
         for name in [name for name in names if name in data]:
-            start, (items, source), before = time.monotonic(), data[name], results.get(name, {})
-            if name == "bits_per_byte":
-                taken = items.count if cfg.windows is None else min(cfg.windows, items.count)
-                same = {"items": taken, "of": items.count, "shards": source["shards"]}
-            else:
-                taken = len(items[: cfg.limit])
-                same = {key: getattr(TASKS[name], key) for key in ("requests_sha256", "gold_sha256")}
-                same["items"] = max(taken, before.get("items", 0))
-            if all(before.get(key) == value for key, value in same.items()):
+            start, (items, source) = time.monotonic(), data[name]
+            count, most = (items.count, cfg.windows) if name == "bits_per_byte" else (len(items), cfg.limit)
+            taken = count if most is None else min(most, count)
+            known = taken_up(name, before.get(name, {}), items, taken, source)
+            if known:  # where it has more items, the longer result stays in the JSON
                 print(f"{name}: {taken:,} items, scored before")
-                if taken < before["items"]:  # the longer result stays in the JSON
-                    both = zip(before["loglikelihoods"][:taken], before["likeliest"][:taken], strict=True)
-                    before = score_task(lm, name, items, taken, source, [list(zip(*pair, strict=True)) for pair in both])
-                done[name] = before
+                done[name] = known
             else:
                 try:
                     result = score_task(lm, name, items, taken, source)

@@ -156,11 +156,14 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
     else:
         weights = {name: p.contiguous() for name, p in phoenix.state_dict().items()}
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        os.umask(umask := os.umask(0))
+        (folder / "model.safetensors").chmod(0o666 & ~umask)  # safetensors makes it readable for its owner alone
         GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
         write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
-    made = {file.name: sha256_file(file) for file in [*folder.glob("*.safetensors"), *folder.glob("*.gguf")]}
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, place))
+    made = {file.name: sha256_file(file) for file in folder.iterdir() if file.suffix in (".md", ".safetensors", ".gguf")}
     config = hf_config(phoenix.cfg, format, eot)
-    config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"], "weights": made}
+    config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"], "files": made}
     config.save_pretrained(folder)
     described = json.loads((folder / "config.json").read_text())
     described["rope_theta"] = phoenix.cfg.rope_theta  # where transformers before 5 looks for it
@@ -169,18 +172,17 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
         shutil.copyfile(HERE / "modeling_phoenix.py", folder / "modeling_phoenix.py")
     if (path.parent / "loss.png").is_file():
         shutil.copyfile(path.parent / "loss.png", folder / "loss.png")
-    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, place))
 
 
 def is_export(folder):
     """
     Whether a folder may be replaced: empty, or an export of this script as it was made. Neither one with other files beside it nor
-    one whose weights have changed since, which a fine-tuned model saved there has.
+    one whose weights have changed since, which a fine-tuned model saved there has, or whose card somebody has edited.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder.is_dir()
     try:
-        made = json.loads((folder / "config.json").read_text())["phoenix"]["weights"]
+        made = json.loads((folder / "config.json").read_text())["phoenix"]["files"]
         same = all(sha256_file(folder / name) == value for name, value in made.items())
         return same and {file.name for file in folder.iterdir()} <= {*FILES, *made}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -230,7 +232,8 @@ def reload(folder, phoenix, tokenizer, format):
             [sys.executable, "-P", "-c", RELOAD, *arguments], cwd=scratch, env=env, capture_output=True, text=True, check=False
         )
     if child.returncode:
-        raise RuntimeError(f"the exported folder does not load:\n{child.stderr}")
+        lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+        raise RuntimeError(f"the exported folder does not load: {lines[-1]}")
     found = json.loads(child.stdout.splitlines()[-1])
     if not found["difference"] <= MOST_LOGIT_DIFFERENCE:  # so that NaN is refused, too
         raise RuntimeError(
@@ -278,7 +281,7 @@ def push(folder, repo):
     api = HfApi()
     files = [file for file in folder.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files) / 1e6
-    print(f"upload {len(files)} files, {size:,.1f} MB, to {api.endpoint}/{repo}? [y/N] ", end="", flush=True)
+    print(f"upload {len(files)} files, {size:,.1f} MB, to {api.endpoint}/{repo}, public if new? [y/N] ", end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         print("not uploaded")
         return False
@@ -302,12 +305,14 @@ def main(argv):
     if cfg.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", cfg.push):
         raise UserError(f"--push={cfg.push} is not of the form user/repo")
     path, out = Path(cfg.checkpoint), Path(cfg.out).resolve()
+    partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
+    if old.exists() and not out.exists():  # stopped between the two renames at the end
+        old.rename(out)
     if out.exists() and not is_export(out):
         raise UserError(f"{out} exists and is not an earlier export as it was made: give a new folder, nothing else is replaced")
     phoenix, checkpoint = from_checkpoint(path)
     tokenizer, eot = read_tokenizer(path.parent / "tokenizer", checkpoint)
 
-    partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
@@ -316,17 +321,23 @@ def main(argv):
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"the export cannot be written to {partial}: {error}") from error
     print(f"{out}: {phoenix.parameter_count() / 1e6:.1f} M parameters, {cfg.format}")
+    mix = Path(checkpoint["settings"]["data"], "shards", "sources.json")
+    if not mix.is_file():
+        print(f"note: README.md says nothing of the training data: {mix} is not here", file=sys.stderr)
     try:
         for line in prove(partial, phoenix, tokenizer, cfg.format):
             print(line)
     except RuntimeError as error:
         print(f"error: {error}\nnot exported; what was written is in {partial}", file=sys.stderr)
         return 1
-    if out.exists():
-        out.rename(old)
-        if (old / "eval.json").is_file():
-            shutil.copyfile(old / "eval.json", partial / "eval.json")
-    partial.rename(out)
+    try:
+        if (out / "eval.json").is_file():
+            shutil.copyfile(out / "eval.json", partial / "eval.json")
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
+    except OSError as error:  # a folder that is a mount, or that somebody else wrote to meanwhile
+        raise UserError(f"{out} cannot be replaced ({error.strerror}): the export is in {partial}") from error
     shutil.rmtree(old, ignore_errors=True)
     if cfg.push and not push(out, cfg.push):
         return 1

@@ -24,7 +24,6 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch.overrides import TorchFunctionMode
 
 from config import UserError
@@ -37,10 +36,8 @@ BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # at most, to begin with; halved wh
 BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, what passes between the layers leaves the cache
 HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**22}  # that exist at a time: 128 MB fill a GPU, 16 MB stay in a processor's cache
 SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # of them go through log_softmax at a time, which reads them twice
-PAGE_ROWS, MKL_ROWS = (
-    256,
-    16,
-)  # positions in the head's product of a sequence by itself; so few that have the bits of many (1 to 3 have not)
+PAGE_ROWS = 256  # positions in the head's product of a sequence by itself
+MKL_ROWS = 16  # so few rows have the bits of many in MKL's products (1 to 3 have not)
 PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
 ROUNDING = 1e-6  # nats by which the shortcuts are taken to move a log-probability at least
@@ -101,6 +98,7 @@ def load_model(path, device=None, batch_tokens=None):
     }
     context = context_of(model.config.get_text_config(), tokenizer)
     try:
+        torch.zeros(1, device=device).item()  # whether it computes: "meta" does not
         batch_tokens = batch_tokens or tokens_that_pay(torch.device(device).type, model.get_input_embeddings().weight.shape[1])
         lm = LanguageModel(model.eval().to(device), tokenizer, context, batch_tokens, about, shares=context)
     except (RuntimeError, AssertionError) as error:
@@ -146,8 +144,9 @@ def load_folder(path):
         closed = {"trust_remote_code": False, "local_files_only": True}
         model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **closed)
         tokenizer = AutoTokenizer.from_pretrained(path, **closed)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # damaged files make transformers and tokenizers raise what they like
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"{path} cannot be loaded by transformers: {reason}") from error
     if report["missing_keys"]:  # transformers only warns, and draws them at random
         raise UserError(f"{path} lacks weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}")
     unused = sorted(report["unexpected_keys"])
@@ -158,6 +157,8 @@ def load_folder(path):
         raise UserError(
             f"the tokenizer in {path} has a token with the id {last:,}, the model knows {size:,} tokens: not its tokenizer"
         )
+    if len(set(tokenizer("The quick brown fox jumps over 13 lazy dogs.", add_special_tokens=False)["input_ids"])) < 2:
+        raise UserError(f"the tokenizer in {path} knows no text: its files (tokenizer.json or a vocabulary) are missing or empty")
     return model, tokenizer, unused
 
 
@@ -170,13 +171,14 @@ def check_shortcuts(lm):
     if ropes(lm.model.config.get_text_config()) & set(BY_LENGTH):
         lm.batch_tokens = 1
     draw = torch.Generator().manual_seed(0)
-    start, *ends = torch.randint(lm.model.config.get_text_config().vocab_size, (4, 8), generator=draw).tolist()
+    size = max(1, min(8, lm.context // 2))
+    start, *ends = torch.randint(lm.model.config.get_text_config().vocab_size, (4, size), generator=draw).tolist()
     tokens = torch.tensor([start + end for end in ends[:2]], device=lm.model.device)
     with torch.inference_mode():
         logits = lm.model(tokens, use_cache=False).logits
     if (logits[0, : len(start)] - logits[1, : len(start)]).abs().max() > 1e-4 * logits.abs().max():
         raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
-    item = [(start + end, 8) for end in ends]
+    item = [(start + end, size) for end in ends]
     apart = [[sequence] for sequence in item]
     lm.headed, lm.last_mlp, lm.onednn = False, None, None
     want = [scored for row in score(lm, apart, shared=0) for scored in row]

@@ -241,7 +241,14 @@ class Phoenix(nn.Module):
 def from_checkpoint(path, map_location="cpu"):
     """(model with the checkpoint's weights, in eval mode; the checkpoint, a dict). UserError where it is none: checkpoint.py."""
     saved = load_checkpoint(path, map_location)
-    with torch.device(map_location):
-        model = Phoenix(ModelConfig(**saved["model_config"]))
-    model.load_state_dict(saved["model"])
+    lacks = {"model", "model_config", "settings", "step", "tokens", "tokenizer_sha256"} - saved.keys()
+    if lacks:
+        raise UserError(f"checkpoint {path} lacks {', '.join(sorted(lacks))}")
+    try:
+        with torch.device(map_location):
+            model = Phoenix(ModelConfig(**saved["model_config"]))
+        model.load_state_dict(saved["model"])
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError lists the weights over several lines
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"checkpoint {path} does not hold a whole model: {reason}") from error
     return model.eval(), saved

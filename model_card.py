@@ -203,7 +203,8 @@ def training(checkpoint, about):
 def scores(report):
     rows = [row for task, result in report["results"].items() for row in score_rows(task, result)]
     made = evaluator(report["versions"])
-    return f"Zero-shot, fp32, by {made} with the tasks and rules of lm-evaluation-harness.\n\n{markdown_table(rows)}"
+    own = "; bits_per_byte is of the run's own validation text" if "bits_per_byte" in report["results"] else ""
+    return f"Zero-shot, fp32, by {made} with the tasks and rules of lm-evaluation-harness{own}.\n\n{markdown_table(rows)}"
 
 
 def score_rows(task, result):
@@ -215,7 +216,11 @@ def score_rows(task, result):
 
 
 def reproduce(checkpoint, about, path, data, report, name, format):
-    """The commands from the sources to this folder, and the hashes by which one knows that the same came out."""
+    """
+    The commands from the sources to this folder, and the hashes by which one knows that the same came out. Folders are those that
+    the run was given, not where they lay on the machine that exported.
+    """
+    run = Path(checkpoint["settings"].get("out") or "")
     commit = about.get("commit", "unknown")
     hashes = [("tokenizer.json", checkpoint.get("tokenizer_sha256")), ("shards.json", checkpoint.get("shards_sha256"))]
     hashes.append(("checkpoint", sha256_file(path)))
@@ -227,8 +232,8 @@ def reproduce(checkpoint, about, path, data, report, name, format):
         scored.setdefault(f" --{option}={part}" if part or option == "windows" else "", []).append(task)
     commands = [f"python -m data_engine.run {corpus}"] if corpus else []
     commands.append(f"python train.py {about.get('arguments', '')}".strip())
-    commands += [f"python evaluate.py {path} --tasks={','.join(tasks)}{option}" for option, tasks in scored.items()]
-    commands.append(f"python export_hf.py {path} --out={path.parent / name} --format={format}")
+    commands += [f"python evaluate.py {run / path.name} --tasks={','.join(tasks)}{option}" for option, tasks in scored.items()]
+    commands.append(f"python export_hf.py {run / path.name} --out={run / name} --format={format}")
     table = markdown_table([{"file": name, "sha256": value} for name, value in hashes if value])
     versions = f", {about['versions']}" if about.get("versions") else ""
     return f"Phoenix at commit {commit}{versions}:\n\n```bash\n{chr(10).join(commands)}\n```\n\n{table}"

@@ -158,19 +158,25 @@ def compare(mine, theirs, their_lls):
         pairs = [(a, b) for x, y in zip(mine[name]["lls"], their_lls[name], strict=True) for a, b in zip(x, y, strict=True)]
         worst = max(abs(a - b) for a, b in pairs)
         above = sum(abs(a - b) > TOLERANCE for a, b in pairs)
-        unequal = []
+        unequal, same = [], True
         for metric, (value, stderr) in mine[name]["metrics"].items():
             printed = [(value, theirs[name][f"{metric},none"]), (stderr, theirs[name][f"{metric}_stderr,none"])]
-            unequal += [f"{metric} {a:.4f} for {b:.4f}" for a, b in printed if a is not None and not same_digits(a, b)]
+            for a, b in printed:
+                if a is not None and f"{a:.4f}" != f"{b:.4f}":
+                    unequal.append(f"{metric} {a:.4f} for {b:.4f} ({abs(a / b - 1):.0e})")
+                    same &= beyond_digits(a, b)
         items = f"{len(mine[name]['lls']):,}"
         rows.append((name, items, f"{len(pairs):,}", f"{worst:.1e}", f"{above:,}", ", ".join(unequal) or "equal"))
-        equal &= not above and not unequal
+        equal &= not above and same
     return rows, equal
 
 
-def same_digits(a, b):
-    """Whether two numbers are equal in four decimals or, above 1,000, their logarithms to one step of float32."""
-    return f"{a:.4f}" == f"{b:.4f}" or (min(a, b) > 1000 and abs(math.log(a / b)) <= math.log(b) * 2**-23)
+def beyond_digits(a, b):
+    """
+    Whether two perplexities are so large that four decimals are more than float32 gives, and equal as far as it goes: above 1,000,
+    and their logarithms, which are what is summed, within one step of float32.
+    """
+    return min(a, b) > 1000 and abs(math.log(a / b)) <= math.log(b) * 2**-23
 
 
 def run_both(model, scratch, python, args, ours_first):

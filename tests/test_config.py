@@ -104,3 +104,10 @@ def test_an_output_that_is_closed_ends_the_program_with_one_line():
     done = subprocess.run([sys.executable, "evaluate.py", "--help"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "stopped: the output was closed\n")
+
+
+def test_an_output_that_has_no_such_character_does_not_end_the_program():
+    code = "import sys; from config import main_guard; main_guard(lambda _: print('2 – 3 ± 1'))"
+    env = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 ? 3 ± 1\n".encode("latin-1"), b"")

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 
+import eval_report
 import eval_tasks
 import evaluate
 import export_hf
@@ -559,15 +560,15 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(lm, tmp_path):
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_scores_before(tmp_path, monkeypatch):
     path = tmp_path / "eval.json"
-    write_json(path, {"old": 1})
+    write_json(path, {"results": {"old": 1}})
 
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"cannot be written to .*eval.json \(No space left on device\)"):
-        write_json(path, {"new": 2})
-    assert json.loads(path.read_text()) == {"old": 1} and list(tmp_path.iterdir()) == [path]
+        write_json(path, {"results": {"new": 2}})
+    assert json.loads(path.read_text()) == {"results": {"old": 1}} and list(tmp_path.iterdir()) == [path]
 
 
 def test_scores_that_are_no_numbers_are_refused(lm):
@@ -651,6 +652,58 @@ def test_weights_that_the_config_has_no_place_for_are_told(lm, tmp_path, capsys)
     assert "config.json has no place for" in capsys.readouterr().err
 
 
+def a_folder(lm, folder):
+    random_model("Qwen2", LLAMAS).save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_folder_whose_tokenizer_knows_no_text_is_refused(lm, tmp_path):
+    for file in a_folder(lm, tmp_path).glob("*token*"):
+        file.unlink()  # transformers makes an empty one then, and every page of WikiText has no tokens: a perplexity of 1
+    with pytest.raises(UserError, match=r"knows no text: its files .* are missing or empty"):
+        loglikelihood.load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("tokenizer_config.json", "[1]"), ("config.json", '{"model_type": "qwen2", "hidden_size": "x"}')]
+)
+def test_a_folder_with_damaged_files_is_one_sentence(lm, tmp_path, file, content):
+    (a_folder(lm, tmp_path) / file).write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path} cannot be loaded by transformers: [A-Z]\\w+: [^\n]+$"):
+        loglikelihood.load_model(tmp_path)
+
+
+def test_code_in_a_folder_is_not_run(lm, tmp_path):
+    config = json.loads((a_folder(lm, tmp_path) / "config.json").read_text())
+    auto = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
+    for model_type in ("qwen2", "evil"):  # one that transformers knows is loaded as it knows it
+        (tmp_path / "config.json").write_text(json.dumps(config | {"auto_map": auto, "model_type": model_type}))
+        if model_type == "qwen2":
+            assert type(loglikelihood.load_model(tmp_path).model).__module__.startswith("transformers.")
+        else:
+            with pytest.raises(UserError, match="cannot be loaded by transformers"):
+                loglikelihood.load_model(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_reads_less_than_the_trial_is_scored(lm):
+    model = random_model("Qwen2", LLAMAS | {"max_position_embeddings": 6})
+    short = replace(lm, model=model, context=6)
+    loglikelihood.check_shortcuts(short)
+    sequence = ([5, 6, 7, 8, 9], 2)
+    (((logps_N, _),),) = loglikelihood.score(short, [[sequence]])
+    with torch.no_grad():
+        want_TV = model(torch.tensor([sequence[0]])).logits[0].log_softmax(-1)
+    assert logps_N.tolist() == pytest.approx([want_TV[2, 8].item(), want_TV[3, 9].item()], abs=1e-5)
+
+
+def test_a_device_that_does_not_compute_is_refused(run):
+    with pytest.raises(UserError, match="device 'meta' cannot be used"):
+        loglikelihood.load_model(run, "meta")
+
+
 @genuine
 @pytest.mark.slow
 def test_the_harness_gives_the_same_to_every_request(tmp_path):
@@ -668,6 +721,21 @@ def test_the_harness_gives_the_same_to_every_request(tmp_path):
     for model in ("ours", "gpt2"):
         assert f"{model}: equal" in done.stdout
     assert all(done.stdout.count(f"| {name} | {len(range(0, TASKS[name].items, 1200))} |") == 2 for name in SIX)
+
+
+def test_a_perplexity_beyond_four_decimals_is_told_and_a_wrong_one_is_not_equal(monkeypatch):
+    monkeypatch.syspath_prepend(Path(evaluate.__file__).parent / "benchmarks")
+    import bench_eval
+
+    def compared(ours):
+        mine = {"lambada_openai": {"lls": [[-1.0]], "metrics": {"perplexity": (ours, None)}}}
+        theirs = {"lambada_openai": {"perplexity,none": 675765.3801, "perplexity_stderr,none": "N/A"}}
+        ((*_, cell),), equal = bench_eval.compare(mine, theirs, {"lambada_openai": [[-1.0]]})
+        return cell, equal
+
+    assert compared(675765.3801) == ("equal", True)
+    assert compared(675765.1818) == ("perplexity 675765.1818 for 675765.3801 (3e-07)", True)
+    assert compared(675700.0)[1] is False
 
 
 # ---- bits per byte ---------------------------------------------------------------------------------------------------
@@ -691,6 +759,33 @@ def test_bits_per_byte_is_what_training_validates(lm, run, windows):
     assert found["bits_per_byte"][0] == pytest.approx(want["val_bpb"], rel=1e-6)
     assert found["loss"][0] == pytest.approx(want["val_loss"], rel=1e-6)
     assert (counts["items"], counts["of"], counts["tokens"]) == (count, cut.count, count * lm.context)
+
+
+# ---- the table ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_each_value_in_its_column(capsys):
+    lambada = {"metrics": {"acc": (0.25, 0.0123), "perplexity": (38.5, 1.5)}, "items": 1000, "of": 5153, "chance": 0.0}
+    eval_report.print_table({"lambada_openai": lambada, "piqa": lambada | {"metrics": {"acc_norm": (0.5, None)}, "chance": 0.5}})
+    heads, acc, perplexity, piqa = ([cell for cell in line.split() if cell != "±"] for line in said(capsys))
+    assert heads == ["task", "metric", "value", "stderr", "items", "chance", "GPT-2", "124M", "Pythia-160M", "Cerebras-GPT-111M"]
+    assert acc == ["lambada_openai", "acc", "0.2500", "0.0123", "1,000", "of", "5,153", "0", "0.326", "0.328", "0.194"]
+    assert perplexity == ["lambada_openai", "perplexity", "38.5000", "1.5000", "1,000", "of", "5,153", "–", "40.06", "–", "–"]
+    assert piqa == ["piqa", "acc_norm", "0.5000", "1,000", "of", "5,153", "0.5", "0.625", "0.616", "–"]
+
+
+@genuine
+def test_the_anchors_are_those_of_the_notes():
+    lines = (SHARED / "field_notes" / "trainer.md").read_text().splitlines()
+    published = ("| GPT-2 124M | WebText |", "| Pythia-160M final |", "| **Cerebras-GPT-111M** |")
+    rows = [next(line for line in lines if line.startswith(start)) for start in published]
+    for scores in eval_report.ANCHOR_SCORES.values():
+        for score, row in zip(scores, rows, strict=True):
+            assert score is None or (f"{score:.3f}"[1:] if score < 1 else f"{score}") in row
+
+
+def said(capsys):
+    return capsys.readouterr().out.strip().splitlines()
 
 
 # ---- data and arguments ----------------------------------------------------------------------------------------------
@@ -739,6 +834,47 @@ def test_a_run_writes_every_items_loglikelihoods_and_names_what_is_missing(run, 
     assert evaluate.main([*argv, "--tasks=piqa,winogrande"]) == 1  # asked for by name, and not scored
     assert evaluate.main([*argv, "--tasks=bits_per_byte"]) == 0
     assert set(json.loads(out.read_text())["results"]) == {"bits_per_byte", "piqa"}  # what the file had stays
+
+
+def test_two_runs_that_share_a_file_keep_each_others_results(run, five_items, tmp_path, monkeypatch):
+    shutil.copytree(five_items / "piqa", tmp_path / "eval" / "arc_easy")
+    monkeypatch.setitem(TASKS, "arc_easy", replace(TASKS["piqa"], file="arc_easy/valid.jsonl"))
+    out, plain = tmp_path / "scores.json", evaluate.answer
+    argv = [str(run), f"--data={five_items}", f"--json={out}"]
+
+    def another_run_meanwhile(lm, name, items):
+        monkeypatch.setattr(evaluate, "answer", plain)
+        assert evaluate.main([*argv, "--tasks=arc_easy"]) == 0
+        return plain(lm, name, items)
+
+    monkeypatch.setattr(evaluate, "answer", another_run_meanwhile)
+    assert evaluate.main([*argv, "--tasks=piqa"]) == 0
+    assert set(json.loads(out.read_text())["results"]) == {"piqa", "arc_easy"}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["eval", "scores.json"]
+
+
+def test_what_an_earlier_run_says_is_reckoned_again_and_what_is_damaged_scored_again(run, five_items, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    argv = [str(run), f"--data={five_items}", f"--json={out}", "--tasks=piqa"]
+    assert evaluate.main(argv) == 0
+    report = json.loads(out.read_text())
+    first = report["results"]["piqa"]
+    lls, known = first["loglikelihoods"], {key: first[key] for key in first if key != "secs"}
+    for change, said in (
+        ({"metrics": {"acc": [9.0, None]}}, "scored before"),
+        ({"loglikelihoods": lls[:3]}, "5 items in"),
+        ({"loglikelihoods": [given[:1] for given in lls]}, "5 items in"),
+        ({"loglikelihoods": [["-1.5", "-2"]] * 5}, "5 items in"),
+        ({"likeliest": None}, "5 items in"),
+    ):
+        out.write_text(json.dumps(report | {"results": {"piqa": first | change}}))
+        capsys.readouterr()
+        assert evaluate.main(argv) == 0
+        printed = capsys.readouterr().out
+        assert f"piqa: {'5 items, ' if said == 'scored before' else ''}{said}" in printed and "9.0000" not in printed
+        if "metrics" not in change:
+            found = json.loads(out.read_text())["results"]["piqa"]
+            assert {key: found[key] for key in known} == known
 
 
 def test_a_run_that_scores_nothing_fails_and_leaves_the_scores_before_it(run, no_network, tmp_path, capsys):

@@ -162,25 +162,65 @@ def test_an_export_replaces_an_earlier_one_whole_and_nothing_else(run, tmp_path,
     out = tmp_path / "deep" / "hf"
     assert export_hf.main([str(run), f"--out={out}"]) == 0
     first = {file.name: sha256(file) for file in out.iterdir()}
-    (out / "README.md").write_text("changed")
+    assert {file.stat().st_mode & 0o777 for file in out.iterdir()} == {0o666 & ~umask()}  # a server of another user reads them
     (out / "eval.json").write_text("its scores")
     assert export_hf.main([str(run), f"--out={out}"]) == 0
     assert (out / "eval.json").read_text() == "its scores"
     (out / "eval.json").unlink()
     assert {file.name: sha256(file) for file in out.iterdir()} == first
     assert list(out.parent.iterdir()) == [out]
-    noted, tuned = (shutil.copytree(out, tmp_path / name) for name in ("noted", "tuned"))
+    noted, edited, tuned = (shutil.copytree(out, tmp_path / name) for name in ("noted", "edited", "tuned"))
     (noted / "notes.txt").write_text("mine")
+    (edited / "README.md").write_text("my card")
     weights = load_file(tuned / "model.safetensors")
     weights["model.norm.weight"] += 1
     save_file(weights, tuned / "model.safetensors", {"format": "pt"})
     other_model = tmp_path / "other"
     other_model.mkdir()
     (other_model / "config.json").write_text('{"model_type": "gpt2"}')
-    for other in (other_model, run.parent, run, noted, tuned):  # another model, a folder of something else, a file, ...
+    for other in (other_model, run.parent, run, noted, edited, tuned):  # another model, a folder of something else, a file, ...
         with pytest.raises(UserError, match="exists and is not an earlier export"):
             export_hf.main([str(run), f"--out={other}"])
     assert run.is_file()
+
+
+def umask():
+    os.umask(mask := os.umask(0))
+    return mask
+
+
+def test_an_export_that_was_stopped_between_its_renames_is_found_again(run, tmp_path, not_reloaded, monkeypatch):
+    out, old = tmp_path / "hf", tmp_path / ".hf.old"
+    assert export_hf.main([str(run), f"--out={out}"]) == 0
+    (out / "eval.json").write_text("its scores")
+    first = {file.name: sha256(file) for file in out.iterdir()}
+    out.rename(old)  # as a kill leaves it
+    right = export_hf.write_export
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_hf, "write_export", full)
+    with pytest.raises(UserError, match="cannot be written"):
+        export_hf.main([str(run), f"--out={out}"])
+    assert {file.name: sha256(file) for file in out.iterdir()} == first
+    monkeypatch.setattr(export_hf, "write_export", right)
+    out.rename(old)
+    assert export_hf.main([str(run), f"--out={out}"]) == 0
+    assert {file.name: sha256(file) for file in out.iterdir()} == first and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_that_cannot_be_replaced_is_one_sentence_and_the_export_stays_beside(run, tmp_path, not_reloaded, monkeypatch):
+    out = tmp_path / "mount"
+    out.mkdir()
+
+    def busy(*_):
+        raise OSError(16, "Device or resource busy")  # what the kernel says of a folder on which a disk is mounted
+
+    monkeypatch.setattr(type(tmp_path), "rename", busy)
+    with pytest.raises(UserError, match=rf"{out} cannot be replaced \(Device or resource busy\): the export is in .*partial"):
+        export_hf.main([str(run), f"--out={out}"])
+    assert (tmp_path / ".mount.partial" / "model.safetensors").is_file() and out.is_dir()
 
 
 def test_weights_that_the_config_asks_for_and_the_file_lacks_are_not_drawn_at_random(run, tmp_path, not_reloaded):
@@ -193,14 +233,16 @@ def test_weights_that_the_config_asks_for_and_the_file_lacks_are_not_drawn_at_ra
         evaluate.main([str(out), "--tasks=bits_per_byte", f"--shards={run.parents[1] / 'data' / 'shards'}"])
 
 
-def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
+def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded, capsys):
     folder = tmp_path / "run"
     shutil.copytree(run.parents[1], folder)
     path, out, data = folder / "run" / "ckpt.pt", tmp_path / "hf", folder / "data"
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint["settings"]["data"] = str(data)
+    checkpoint["settings"] |= {"data": str(data), "out": "out/tiny"}
     torch.save(checkpoint, path)
     assert export_hf.main([str(path), f"--out={out}"]) == 0
+    mix = data / "shards" / "sources.json"
+    assert f"README.md says nothing of the training data: {mix} is not here" in capsys.readouterr().err
     card = (out / "README.md").read_text()
     parameters = sum(p.numel() for p in from_checkpoint(path)[0].parameters())
     assert f"{parameters / 1e6:.1f} M parameters, trained from scratch with Phoenix on 1,234 tokens in 7 steps" in card
@@ -234,17 +276,19 @@ def test_the_card_says_the_numbers_of_the_files(run, tmp_path, not_reloaded):
         "| hours | 1.50 |",
         "| energy | 0.525 kWh |",
         "| validation loss | 3.2500 nats per token |",
-        f"""```bash
+        """```bash
 python -m data_engine.run configs/mine.py --tokens=128
 python train.py configs/tiny.py --lr=1e-3
-python evaluate.py {path} --tasks=bits_per_byte --windows=None
-python evaluate.py {path} --tasks=piqa
-python export_hf.py {path} --out={path.parent}/hf --format=phoenix
+python evaluate.py out/tiny/ckpt.pt --tasks=bits_per_byte --windows=None
+python evaluate.py out/tiny/ckpt.pt --tasks=piqa
+python export_hf.py out/tiny/ckpt.pt --out=out/tiny/hf --format=phoenix
 ```""",
         f"| shards.json | {'5' * 64} |",
         "![Loss over the tokens of the run](loss.png)",
     ):
         assert row in card
+    assert str(tmp_path) not in card  # whose machine it was is nobody's business
+    assert "says nothing" not in capsys.readouterr().err
     assert (out / "loss.png").read_bytes() == b"a picture"
     described = ModelCard(card).data
     assert (described.license, described.language, described.datasets) == ("apache-2.0", ["en"], ["someone/web"])
@@ -495,6 +539,16 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path):
     tokens.unlink()
     with pytest.raises(UserError, match="does not exist: the tokenizer is copied beside"):
         export_hf.main([str(path), f"--out={out}"])
+    saved = torch.load(path, weights_only=True)
+    broken = {name: w for name, w in saved["model"].items() if "layers.1.mlp" not in name}
+    for change, sentence in (
+        ({"model": broken}, "does not hold a whole model: RuntimeError: .*layers.1.mlp"),
+        ({"model_config": saved["model_config"] | {"wings": 2}}, "does not hold a whole model: TypeError: .*wings"),
+        ({"settings": None}, "lacks settings"),
+    ):
+        torch.save({key: value for key, value in (saved | change).items() if value is not None}, path)
+        with pytest.raises(UserError, match=sentence):
+            export_hf.main([str(path), f"--out={out}"])
     assert not out.exists()
 
 

@@ -231,6 +231,8 @@ def saved(folder, **more):
         "step": 3,
         "tokens": 9,
         "model": tiny().state_dict(),
+        "settings": {"data": "data"},
+        "tokenizer_sha256": "0" * 64,
     }
     checkpoint.save_checkpoint(folder, state | {"model_config": vars(TINY)} | more)
     return folder / "ckpt.pt"
