@@ -14,6 +14,9 @@ Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 import math
 import os
 import sys
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -60,8 +63,9 @@ class LanguageModel:
     shares: int  # inputs up to which sequences may share their beginning: 0 where the model's positions forbid it
     rounding: float = ROUNDING  # nats by which the shortcuts, which add in other orders, move a log-probability
     headed: bool = True  # the logits are the head's product with the last hidden state, no more
-    last_mlp: torch.nn.Module | None = None  # of the last layer, where it may be left out at positions that are not scored
+    last_mlp: "OnlyAt | None" = None  # of the last layer, where it may be left out at positions that are not scored
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
+    workers: int = 1  # threads that score a batch each, on one core each; 1: one batch at a time, on all cores
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
@@ -190,6 +194,7 @@ def check_shortcuts(lm):
     lm.onednn = lm.onednn if agrees(lm, apart, 0, want) else None
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
     lm.rounding = rounding_of(differences(lm, [item], lm.shares, want))
+    lm.workers = torch.get_num_threads() if lm.shares and lm.model.device.type == "cpu" else 1  # whose layers keep nothing
 
 
 @torch.inference_mode()
@@ -243,35 +248,47 @@ class OneDNN(TorchFunctionMode):
 
 def last_mlp(model):
     """
-    The feed-forward part of the last layer, which adds to each position by itself what nothing but the head reads. None where
-    the model is of no kind that is known to be built so.
+    OnlyAt of the feed-forward part of the last layer, which adds to each position by itself what nothing but the head reads. None
+    where the model is of no kind that is known to be built so.
     """
     cfg = model.config.get_text_config()
     lists = [module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
     layers = next((layers for layers in lists if len(layers) == cfg.num_hidden_layers), None)
-    return getattr(layers[-1], "mlp", None) if layers is not None and cfg.model_type in SHARING_TYPES else None
+    mlp = getattr(layers[-1], "mlp", None) if layers is not None and cfg.model_type in SHARING_TYPES else None
+    return OnlyAt(mlp) if mlp is not None else None
 
 
-@contextmanager
-def only_at(module, row_P, column_P):
-    """Within it a module that works on each position by itself does so at these alone; at the others it gives zeros."""
-    shapes = []
+class OnlyAt:
+    """
+    A module that works on each position by itself, and within `with only_at(row_P, column_P)` at these alone; at the others it
+    gives zeros. What one thread asks for is nothing to the others.
+    """
 
-    def take(_, args):
-        shapes.append(args[0].shape)
-        return args[0][row_P, column_P], *args[1:]
+    def __init__(self, module):
+        self.module, self.asked = module, threading.local()
+        module.register_forward_pre_hook(self.take)
+        module.register_forward_hook(self.put)
 
-    def put(_, args, result_PD):
-        result_BTD = result_PD.new_zeros(*shapes.pop()[:2], result_PD.shape[-1])
-        result_BTD[row_P, column_P] = result_PD
-        return result_BTD
+    @contextmanager
+    def __call__(self, row_P, column_P):
+        self.asked.places = row_P, column_P
+        try:
+            yield
+        finally:
+            del self.asked.places
 
-    hooks = module.register_forward_pre_hook(take), module.register_forward_hook(put)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def take(self, _, args):
+        if places := getattr(self.asked, "places", None):
+            self.asked.shape = args[0].shape
+            args = args[0][places], *args[1:]
+        return args
+
+    def put(self, _, args, result):
+        if places := getattr(self.asked, "places", None):
+            result_BTD = result.new_zeros(*self.asked.shape[:2], result.shape[-1])
+            result_BTD[places] = result
+            return result_BTD
+        return result
 
 
 def ropes(cfg):
@@ -329,35 +346,70 @@ def score(lm, items, label=None, shared=None):
     Items of sequences (tokens, how many at the end are scored) -> for each item and sequence (log-probability of each scored
     token, an fp32 tensor on the CPU; whether each was the likeliest). `shared` is lm.shares unless given.
 
-    Rows of like length share a batch, so little is padded; the longest go first, so that a batch too large fails at once.
+    Rows of like length share a batch, so little is padded; the longest go first, so that a batch too large fails at once. On a CPU
+    each core has a batch of its own: the small products and sums of a batch do not keep several busy.
     """
     rows = [(i, row) for i, item in enumerate(items) for row in rows_of(item, lm.shares if shared is None else shared)]
     order = sorted(range(len(rows)), key=lambda r: -inputs_of(rows[r][1]))
     advance = progress(label, sum(inputs_of(row) for _, row in rows))
-    scored = [None] * len(rows)
-    while order:
-        count = max(1, lm.batch_tokens // max(1, inputs_of(rows[order[0]][1])))
-        batch = [rows[r][1] for r in order[:count]]
-        try:
-            results = score_batch(lm, batch)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises it bare
-            if not ("out of memory" in str(error) or "can't allocate" in str(error)):
-                said = f"{inputs_of(batch[0]):,} tokens: {str(error).splitlines()[0]}"
-                raise UserError(f"the model fails on {len(batch)} rows of up to {said}") from error
-            if count == 1:
-                raise
-            lm.batch_tokens = max(1, sum(map(inputs_of, batch)) // 2)
-            continue
-        for r, result in zip(order[:count], results, strict=True):
-            if not all(logps.isfinite().all() for logps, _ in result):
-                raise UserError("the model gives log-likelihoods that are not finite (NaN or infinite): its weights are damaged")
-            scored[r] = result
-        order = order[count:]
-        advance(sum(map(inputs_of, batch)))
+    scored, running = [None] * len(rows), deque()  # batches of rows' numbers with their futures, the oldest first
+    workers = lm.workers if sum(inputs_of(row) for _, row in rows) >= 4 * lm.workers * lm.batch_tokens else 1
+    with executor(workers) as pool:
+        while order or running:
+            while order and len(running) < 2 * workers - 1:
+                count = max(1, lm.batch_tokens // max(1, inputs_of(rows[order[0]][1])))
+                batch, order = order[:count], order[count:]
+                running.append((batch, pool.submit(score_batch, lm, [rows[r][1] for r in batch])))
+            batch, future = running.popleft()
+            sizes = [inputs_of(rows[r][1]) for r in batch]
+            try:
+                results = future.result()
+            except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises it bare
+                if not ("out of memory" in str(error) or "can't allocate" in str(error)):
+                    said = f"{sizes[0]:,} tokens: {str(error).splitlines()[0]}"
+                    raise UserError(f"the model fails on {len(batch)} rows of up to {said}") from error
+                if len(batch) == 1:
+                    raise
+                lm.batch_tokens = max(1, min(lm.batch_tokens, sum(sizes) // 2))
+                order = batch + order
+                continue
+            for r, result in zip(batch, results, strict=True):
+                if not all(logps.isfinite().all() for logps, _ in result):
+                    raise UserError(
+                        "the model gives log-likelihoods that are not finite (NaN or infinite): its weights are damaged"
+                    )
+                scored[r] = result
+            advance(sum(sizes))
     found = [[] for _ in items]
     for (i, _), result in zip(rows, scored, strict=True):
         found[i] += result
     return found
+
+
+@contextmanager
+def executor(workers):
+    """What runs batches in so many threads of one core each; where that is one, in this thread, at once, on all cores."""
+    if workers == 1:
+        yield InThisThread()
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # with which threads begin
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+class InThisThread:
+    def submit(self, function, *args):
+        future = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def score_choices(lm, items, label=None):
@@ -418,7 +470,7 @@ def float32_sums(logps, rounding, device="cpu"):
 
 def alone(lm):
     """The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits."""
-    return replace(lm, batch_tokens=1, last_mlp=None, onednn=None)
+    return replace(lm, batch_tokens=1, last_mlp=None, onednn=None, workers=1)
 
 
 @torch.inference_mode()
@@ -455,7 +507,7 @@ def score_batch(lm, rows):
         if lm.onednn:
             shortcuts.enter_context(lm.onednn)
         if lm.last_mlp is not None:
-            shortcuts.enter_context(only_at(lm.last_mlp, row_P, column_P))
+            shortcuts.enter_context(lm.last_mlp(row_P, column_P))
         if lm.headed:  # most positions only carry context: the head, a fifth of a small model's work, is left out there
             states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
         else:

@@ -290,7 +290,7 @@ def test_the_last_feed_forward_part_works_on_scored_positions_only(lm, kind):
     if kind == "Bloom":  # not of a kind that is known to be built so
         assert lm.last_mlp is None
         return
-    hook = lm.last_mlp.register_forward_hook(lambda _, args, result: seen.append(args[0].shape[:-1].numel()))
+    hook = lm.last_mlp.module.register_forward_hook(lambda _, args, result: seen.append(args[0].shape[:-1].numel()))
     assert loglikelihoods(lm) == pytest.approx(want, rel=0, abs=3e-5)
     assert sum(seen) == sum(scored for _, scored in evaluate.encode_requests(lm, REQUESTS))
     seen.clear()
@@ -413,6 +413,54 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits(lm, monkeypatch):
     monkeypatch.setattr(loglikelihood, "inputs_of", lambda row: 61)
     with pytest.raises(torch.OutOfMemoryError):  # one row alone is too much
         loglikelihoods(small)
+
+
+def test_a_thread_a_core_gives_the_scores_of_one_thread(lm, monkeypatch):
+    assert lm.workers == torch.get_num_threads() == 1
+    one, many, plain, seen = replace(lm, batch_tokens=30), replace(lm, batch_tokens=30, workers=3), loglikelihood.score_batch, []
+
+    def noted(lm, rows):
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        return plain(lm, rows)
+
+    want = evaluate.answer(one, "piqa", ITEMS * 20)
+    monkeypatch.setattr(loglikelihood, "score_batch", noted)
+    torch.set_num_threads(2)
+    try:
+        assert evaluate.answer(many, "piqa", ITEMS * 20) == want
+        assert threading.get_ident() not in {thread for thread, _ in seen} and {cores for _, cores in seen} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+    def small_memory(lm, rows):
+        if len(rows) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes")
+        return plain(lm, rows)
+
+    monkeypatch.setattr(loglikelihood, "score_batch", small_memory)
+    found = evaluate.answer(many, "piqa", ITEMS * 20)
+    assert [ll for item in found for ll, _ in item] == pytest.approx([ll for item in want for ll, _ in item], rel=0, abs=3e-5)
+
+    def fail(*_):
+        raise ValueError("an error of the code itself")
+
+    monkeypatch.setattr(loglikelihood, "score_batch", fail)
+    with pytest.raises(ValueError, match="of the code itself"):
+        evaluate.answer(many, "piqa", ITEMS * 20)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
+def test_one_thread_asks_for_positions_and_another_has_all():
+    double, here, found = loglikelihood.OnlyAt(torch.nn.Linear(3, 2)), torch.ones(2, 4, 3), []
+    with torch.no_grad(), double(torch.tensor([1]), torch.tensor([2])):
+        some = double.module(here)
+        other = threading.Thread(target=lambda: found.append(double.module(here).detach()))
+        other.start()
+        other.join()
+    assert [tuple(at) for at in some.any(-1).nonzero().tolist()] == [(1, 2)]
+    assert found[0].any(-1).all() and torch.allclose(found[0][1, 2], some[1, 2])
+    assert torch.equal(double.module(here), found[0])
 
 
 def test_what_an_items_sequences_begin_with_goes_through_the_model_once(lm):
