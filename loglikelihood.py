@@ -4,9 +4,9 @@ A language model as a function: token sequences -> the log-probability of their 
     lm = load_model("out/125m/ckpt.pt")
     score(lm, [[(tokens, 3)]])            # the last 3 of the tokens -> [[(log-probabilities (3,), were they all the likeliest?)]]
 
-Four things make it fast, and change a score by float32's rounding alone: the sequences of one item share the forward pass of what
+Five things make it fast, and change a score by float32's rounding alone: the sequences of one item share the forward pass of what
 they have in common at the start, rows of like length share a batch, the head and the last layer's feed-forward part are left out
-where no token is scored, and on an AMD processor oneDNN multiplies in place of MKL.
+where no token is scored, on a CPU each core has a batch of its own, and on an AMD processor oneDNN multiplies in place of MKL.
 
 Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 """
