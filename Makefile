@@ -56,8 +56,9 @@ peers: .venv-lm-eval/pins.txt .venv-transformers-4/pins.txt .venv-llama-cpp/pins
 .venv-lm-eval/pins.txt: benchmarks/peers_eval.txt
 .venv-transformers-4/pins.txt: benchmarks/peers_transformers4.txt
 .venv-llama-cpp/pins.txt: benchmarks/peers_llama_cpp.txt
-# not for this processor: where that has AMX, llama.cpp's q8_0 ends with an illegal instruction (0.3.36, Xeon model 207)
+# built, not taken from pip's cache, and not for this processor: with AMX llama.cpp's q8_0 ends with an illegal instruction (0.3.36, Xeon)
 .venv-llama-cpp/pins.txt: export CMAKE_ARGS = -DGGML_NATIVE=OFF
+.venv-llama-cpp/pins.txt: export PIP_NO_CACHE_DIR = 1
 
 .venv-%/pins.txt:
 	$(PYTHON) -m venv .venv-$*

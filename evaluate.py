@@ -253,6 +253,8 @@ def taken_up(name, before, items, count, source):
     What an earlier run's entry says of the first `count` items, its metrics made anew from its log-likelihoods. None where it is
     of fewer or other items, or is damaged.
     """
+    if not isinstance(before, dict):
+        return None
     if name == "bits_per_byte":
         same = {"items": count, "of": items.count, "shards": source["shards"]}
         return before if all(before.get(key) == value for key, value in same.items()) else None
@@ -318,20 +320,19 @@ def main(argv):
             start, (items, source) = time.monotonic(), data[name]
             count, most = (items.count, cfg.windows) if name == "bits_per_byte" else (len(items), cfg.limit)
             taken = count if most is None else min(most, count)
-            known = taken_up(name, before.get(name, {}), items, taken, source)
+            try:
+                known = taken_up(name, before.get(name), items, taken, source)
+                done[name] = known or score_task(lm, name, items, taken, source)
+            except Unavailable as error:
+                missing[name] = str(error)
+                continue
             if known:  # where it has more items, the longer result stays in the JSON
                 print(f"{name}: {taken:,} items, scored before")
-                done[name] = known
-            else:
-                try:
-                    result = score_task(lm, name, items, taken, source)
-                except Unavailable as error:
-                    missing[name] = str(error)
-                    continue
-                results[name] = result | {"secs": time.monotonic() - start, "versions": report["versions"]}
-                write_json(path, report)
-                print(f"{name}: {taken:,} items in {results[name]['secs']:.1f} s", flush=True)
-                done[name] = results[name]
+                continue
+            secs = time.monotonic() - start
+            results[name] = done[name] | {"secs": secs, "versions": report["versions"]}
+            write_json(path, report)
+            print(f"{name}: {taken:,} items in {secs:.1f} s", flush=True)
     except KeyboardInterrupt:
         print(f"\nstopped; the scores of {', '.join(done) or 'no task'} are in {path}, and are taken up there", file=sys.stderr)
         return 130

@@ -914,8 +914,9 @@ def test_what_an_earlier_run_says_is_reckoned_again_and_what_is_damaged_scored_a
         ({"loglikelihoods": [given[:1] for given in lls]}, "5 items in"),
         ({"loglikelihoods": [["-1.5", "-2"]] * 5}, "5 items in"),
         ({"likeliest": None}, "5 items in"),
+        ([], "5 items in"),
     ):
-        out.write_text(json.dumps(report | {"results": {"piqa": first | change}}))
+        out.write_text(json.dumps(report | {"results": {"piqa": first | change if change else change}}))
         capsys.readouterr()
         assert evaluate.main(argv) == 0
         printed = capsys.readouterr().out
