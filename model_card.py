@@ -195,7 +195,7 @@ def training(checkpoint, about):
         rows.append(("validation loss", f"{checkpoint['val_loss']:.4f} nats per token"))
     if checkpoint.get("val_bpb"):
         rows.append(("validation bits per byte", f"{checkpoint['val_bpb']:.4f}"))
-    elsewhere = {"data", "out", "device", "steps", "nas", "verify", "sample_tokens"}
+    elsewhere = {"data", "out", "device", "steps", "nas", "verify", "sample_tokens", "plan"}
     rows += [(k, f"{v}") for k, v in settings.items() if k not in elsewhere and not k.endswith("_every") and v is not None]
     return [{"": key, "value": value} for key, value in rows if value]
 
