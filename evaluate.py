@@ -120,6 +120,9 @@ def answer(lm, name, items):
         windows = iter(score(alone(lm), [[(context + target, len(target))] for page in pages for context, target in page], name))
         return [[(sum(float(next(windows)[0][0].sum()) for _ in page), False)] for page in pages]
     sequences = iter(encode_requests(lm, [request for item in items for request in item.requests]))
+    if TASKS[name].build is lambada_openai:  # nothing to share, and its perplexity is printed in more digits than 1e-4 gives
+        words = score(alone(lm), [[sequence] for sequence in sequences], name, shared=0)
+        return [[(float(logps.sum()), likeliest)] for ((logps, likeliest),) in words]
     return score_choices(lm, [[next(sequences) for _ in item.requests] for item in items], name)
 
 
@@ -134,8 +137,9 @@ def metrics_of(name, items, answers, draws=100_000):
         values = {"word_perplexity": exponential(nats / words), "byte_perplexity": exponential(nats / size)}
         return {metric: (value, None) for metric, value in (values | {"bits_per_byte": nats / size / math.log(2)}).items()}
     if task.build is lambada_openai:
-        words = np.array(lls)[:, 0]
-        perplexity = (exponential(-words.mean()), bootstrap_stderr(words, draws))
+        words = [ll for (ll,) in lls]
+        mean = sum(words) / len(words)  # added one after the other, as there, or the last digits differ
+        perplexity = exponential(-mean), bootstrap_stderr(np.array(words), draws)
         return {"acc": mean_stderr([likeliest for ((_, likeliest),) in answers]), "perplexity": perplexity}
     golds = np.array([item.gold for item in items])
     sizes = [[len(continuation) - 1 for _, continuation in item.requests] for item in items]  # characters without the delimiter

@@ -66,6 +66,7 @@ class LanguageModel:
     last_mlp: "OnlyAt | None" = None  # of the last layer, where it may be left out at positions that are not scored
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
     workers: int = 1  # threads that score a batch each, on one core each; 1: one batch at a time, on all cores
+    steady: bool | None = None  # whether one core gives the bits of all; None: not tried yet
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
@@ -469,8 +470,28 @@ def float32_sums(logps, rounding, device="cpu"):
 
 
 def alone(lm):
-    """The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits."""
-    return replace(lm, batch_tokens=1, last_mlp=None, onednn=None, workers=1)
+    """
+    The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits. Each core
+    has a sequence of its own where a trial, as long as the model reads, shows that its products are those of all cores.
+    """
+    plain = replace(lm, batch_tokens=1, last_mlp=None, onednn=None, workers=1)
+    if lm.workers > 1 and lm.steady is None:
+        lm.steady = one_core_is_as_all(plain, lm.workers)
+    return replace(plain, workers=lm.workers if lm.steady else 1)
+
+
+def one_core_is_as_all(lm, workers):
+    """Whether random sequences, a short one and one as long as the model reads, have the same bits on one core as on all."""
+    draw = torch.Generator().manual_seed(0)
+    for length in (min(64, lm.context), min(1024, lm.context)):
+        tokens = torch.randint(lm.model.config.get_text_config().vocab_size, (length + 1,), generator=draw).tolist()
+        row = (length, [(tokens, length)])
+        (((all_T, _),),) = score_batch(lm, [row])
+        with executor(workers) as pool:
+            (((one_T, _),),) = pool.submit(score_batch, lm, [row]).result()
+        if not torch.equal(all_T, one_T):
+            return False
+    return True
 
 
 @torch.inference_mode()

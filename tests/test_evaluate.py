@@ -451,6 +451,42 @@ def test_a_thread_a_core_gives_the_scores_of_one_thread(lm, monkeypatch):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
+def test_cores_share_what_must_have_the_harnesss_bits_only_where_one_core_gives_them(lm, monkeypatch):
+    plain, many = loglikelihood.score_batch, replace(lm, workers=2)
+    assert loglikelihood.alone(lm).workers == 1 and lm.steady is None  # nothing to try with one core
+    assert loglikelihood.one_core_is_as_all(loglikelihood.alone(lm), 2)
+
+    def other_bits_on_one_core(lm, rows):
+        moved = 1e-6 * (threading.current_thread() is not threading.main_thread())
+        return [[(logps + moved, likeliest) for logps, likeliest in row] for row in plain(lm, rows)]
+
+    monkeypatch.setattr(loglikelihood, "score_batch", other_bits_on_one_core)
+    assert loglikelihood.alone(many).workers == 1 and many.steady is False
+    monkeypatch.setattr(loglikelihood, "score_batch", plain)
+    assert loglikelihood.alone(many).workers == 1, "tried once"
+    many.steady = None
+    assert loglikelihood.alone(many).workers == 2 and many.steady
+
+
+def test_a_word_of_lambada_has_the_bits_of_one_sequence_alone(lm, monkeypatch):
+    seen, plain = [], loglikelihood.score_batch
+
+    def noted(lm, rows):
+        seen.append((lm.onednn, lm.last_mlp, len(rows), len(rows[0][1])))
+        return plain(lm, rows)
+
+    monkeypatch.setattr(loglikelihood, "score_batch", noted)
+    items = [Item([request], 0) for request in REQUESTS]
+    found = evaluate.answer(lm, "lambada_openai", items)
+    assert seen == [(None, None, 1, 1)] * len(items)
+    with torch.no_grad():
+        for (tokens, scored), ((ll, likeliest),) in zip(evaluate.encode_requests(lm, REQUESTS), found, strict=True):
+            logps_TV = torch.log_softmax(lm.model(torch.tensor([tokens[:-1]])).logits[0], -1)[-scored:]
+            logps_T = logps_TV[range(scored), tokens[-scored:]]
+            assert ll == pytest.approx(float(logps_T.sum()), rel=0, abs=2e-6 * scored)
+            assert likeliest == (logps_TV.argmax(-1).tolist() == tokens[-scored:])
+
+
 def test_one_thread_asks_for_positions_and_another_has_all():
     double, here, found = loglikelihood.OnlyAt(torch.nn.Linear(3, 2)), torch.ones(2, 4, 3), []
     with torch.no_grad(), double(torch.tensor([1]), torch.tensor([2])):
