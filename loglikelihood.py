@@ -66,7 +66,7 @@ class LanguageModel:
     last_mlp: "OnlyAt | None" = None  # of the last layer, where it may be left out at positions that are not scored
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
     workers: int = 1  # threads that score a batch each, on one core each; 1: one batch at a time, on all cores
-    steady: bool | None = None  # whether one core gives the bits of all; None: not tried yet
+    steady: bool = False  # whether one core gives the bits of all
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
@@ -196,6 +196,7 @@ def check_shortcuts(lm):
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
     lm.rounding = rounding_of(differences(lm, [item], lm.shares, want))
     lm.workers = torch.get_num_threads() if lm.shares and lm.model.device.type == "cpu" else 1  # whose layers keep nothing
+    lm.steady = lm.workers > 1 and one_core_is_as_all(replace(alone(lm), workers=1), lm.workers)
 
 
 @torch.inference_mode()
@@ -474,10 +475,7 @@ def alone(lm):
     The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits. Each core
     has a sequence of its own where a trial, as long as the model reads, shows that its products are those of all cores.
     """
-    plain = replace(lm, batch_tokens=1, last_mlp=None, onednn=None, workers=1)
-    if lm.workers > 1 and lm.steady is None:
-        lm.steady = one_core_is_as_all(plain, lm.workers)
-    return replace(plain, workers=lm.workers if lm.steady else 1)
+    return replace(lm, batch_tokens=1, last_mlp=None, onednn=None, workers=lm.workers if lm.steady else 1)
 
 
 def one_core_is_as_all(lm, workers):
@@ -485,7 +483,7 @@ def one_core_is_as_all(lm, workers):
     draw = torch.Generator().manual_seed(0)
     for length in (min(64, lm.context), min(1024, lm.context)):
         tokens = torch.randint(lm.model.config.get_text_config().vocab_size, (length + 1,), generator=draw).tolist()
-        row = (length, [(tokens, length)])
+        row = (length, [(tokens, min(length, PAGE_ROWS))])
         (((all_T, _),),) = score_batch(lm, [row])
         with executor(workers) as pool:
             (((one_T, _),),) = pool.submit(score_batch, lm, [row]).result()

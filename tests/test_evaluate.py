@@ -453,7 +453,8 @@ def test_a_thread_a_core_gives_the_scores_of_one_thread(lm, monkeypatch):
 
 def test_cores_share_what_must_have_the_harnesss_bits_only_where_one_core_gives_them(lm, monkeypatch):
     plain, many = loglikelihood.score_batch, replace(lm, workers=2)
-    assert loglikelihood.alone(lm).workers == 1 and lm.steady is None  # nothing to try with one core
+    assert loglikelihood.alone(many).workers == 1 and not lm.steady  # nothing to try with one core
+    assert loglikelihood.alone(replace(many, steady=True)).workers == 2
     assert loglikelihood.one_core_is_as_all(loglikelihood.alone(lm), 2)
 
     def other_bits_on_one_core(lm, rows):
@@ -461,11 +462,7 @@ def test_cores_share_what_must_have_the_harnesss_bits_only_where_one_core_gives_
         return [[(logps + moved, likeliest) for logps, likeliest in row] for row in plain(lm, rows)]
 
     monkeypatch.setattr(loglikelihood, "score_batch", other_bits_on_one_core)
-    assert loglikelihood.alone(many).workers == 1 and many.steady is False
-    monkeypatch.setattr(loglikelihood, "score_batch", plain)
-    assert loglikelihood.alone(many).workers == 1, "tried once"
-    many.steady = None
-    assert loglikelihood.alone(many).workers == 2 and many.steady
+    assert not loglikelihood.one_core_is_as_all(loglikelihood.alone(lm), 2)
 
 
 def test_a_word_of_lambada_has_the_bits_of_one_sequence_alone(lm, monkeypatch):
