@@ -107,12 +107,12 @@ def check_writable(path):
             raise UserError(f"{path} is a folder, a pipe or a device, not a file: give another --json")
         if there and path.stat().st_size and not is_report(path):
             raise UserError(f"{path} is there and is no result of evaluate.py: give another --json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(partial_name(path)).open("ab").close()
-        path.with_name(partial_name(path)).unlink()
-        path.open("ab").close()  # an earlier result stays as it is
-        if not there:
-            path.resolve().unlink()
+        if there:
+            path.open("ab").close()  # an earlier result stays as it is
+        partial = partial_of(path)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.open("ab").close()
+        partial.unlink()
     except OSError as error:
         raise UserError(f"the results cannot be written to {path} ({error.strerror}): give another --json") from error
 
@@ -135,8 +135,10 @@ def earlier_results(path, about):
         return {}
 
 
-def partial_name(path):
-    return f"{path.name}.{os.getpid()}.partial"
+def partial_of(path):
+    """The temporary file beside that which `path` names or links to, of this process alone."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
 
 
 def write_json(path, report):
@@ -145,15 +147,14 @@ def write_json(path, report):
 
     Whole or not at all: a temporary file beside it, renamed. UserError where the disk does not take it.
     """
-    path = path.resolve()
     report = report | {"results": earlier_results(path, report) | report["results"]}
-    partial = path.with_name(partial_name(path))
+    partial = partial_of(path)
     try:
         with partial.open("w") as stream:
             json.dump(report, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(partial, path)
+        os.replace(partial, path.resolve())
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
