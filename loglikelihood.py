@@ -4,9 +4,10 @@ A language model as a function: token sequences -> the log-probability of their 
     lm = load_model("out/125m/ckpt.pt")
     score(lm, [[(tokens, 3)]])            # the last 3 of the tokens -> [[(log-probabilities (3,), were they all the likeliest?)]]
 
-Five things make it fast, and change a score by float32's rounding alone: the sequences of one item share the forward pass of what
+Six things make it fast, and change a score by float32's rounding alone: the sequences of one item share the forward pass of what
 they have in common at the start, rows of like length share a batch, the head and the last layer's feed-forward part are left out
-where no token is scored, on a CPU each core has a batch of its own, and on an AMD processor oneDNN multiplies in place of MKL.
+where no token is scored, the logits have one place in memory, on a CPU each core has a batch of its own, and on an AMD processor
+oneDNN multiplies in place of MKL.
 
 Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
 """
@@ -17,9 +18,9 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 # Threads that wait for each other spin for milliseconds by default, which on busy cores costs several times the work itself. Read
@@ -37,9 +38,9 @@ from model_card import sha256_file
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # at most, to begin with; halved where memory does not take it
 BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, what passes between the layers leaves the cache
-HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**22}  # that exist at a time: 128 MB fill a GPU, 16 MB stay in a processor's cache
-SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # of them go through log_softmax at a time, which reads them twice
-PAGE_ROWS = 256  # positions in the head's product of a sequence by itself
+HEAD_ROWS = 256  # positions in a product of the head: with 80 a core does 108 GFLOP/s of GPT-2's, with 256 it does 131
+FRESH_LOGITS = 2**22  # in a product that is not made in memory of the thread's own: malloc gives more than 32 MB back each time
+SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # go through log_softmax at a time, in their place, and stay in the cache
 MKL_ROWS = 16  # so few rows have the bits of many in MKL's products (1 to 3 have not)
 PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
@@ -67,6 +68,8 @@ class LanguageModel:
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
     workers: int = 1  # threads that score a batch each, on one core each; 1: one batch at a time, on all cores
     steady: bool = False  # whether one core gives the bits of all
+    one_by_one: bool = False  # whether the rows of a batch share the head's product alone
+    kept: threading.local = field(default_factory=threading.local)  # the memory of each thread's logits
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
@@ -353,9 +356,12 @@ def score(lm, items, label=None, shared=None):
     """
     rows = [(i, row) for i, item in enumerate(items) for row in rows_of(item, lm.shares if shared is None else shared)]
     order = sorted(range(len(rows)), key=lambda r: -inputs_of(rows[r][1]))
-    advance = progress(label, sum(inputs_of(row) for _, row in rows))
+    total = sum(inputs_of(row) for _, row in rows)
+    advance = progress(label, total)
     scored, running = [None] * len(rows), deque()  # batches of rows' numbers with their futures, the oldest first
-    workers = lm.workers if sum(inputs_of(row) for _, row in rows) >= 4 * lm.workers * lm.batch_tokens else 1
+    if lm.one_by_one:  # batches that are smaller cost next to nothing and change no bit: some for each core
+        lm = replace(lm, batch_tokens=max(1, min(lm.batch_tokens, total // (4 * lm.workers))))
+    workers = lm.workers if total >= 4 * lm.workers * lm.batch_tokens else 1
     with executor(workers) as pool:
         while order or running:
             while order and len(running) < 2 * workers - 1:
@@ -472,10 +478,11 @@ def float32_sums(logps, rounding, device="cpu"):
 
 def alone(lm):
     """
-    The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits. Each core
-    has a sequence of its own where a trial, as long as the model reads, shows that its products are those of all cores.
+    The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits, also of
+    the head, whose product gives each of MKL_ROWS positions and more the same, whatever the others are. Each core has sequences of
+    its own where a trial, as long as the model reads, shows that its products are those of all cores.
     """
-    return replace(lm, batch_tokens=1, last_mlp=None, onednn=None, workers=lm.workers if lm.steady else 1)
+    return replace(lm, one_by_one=True, last_mlp=None, onednn=None, workers=lm.workers if lm.steady else 1)
 
 
 def one_core_is_as_all(lm, workers):
@@ -483,7 +490,7 @@ def one_core_is_as_all(lm, workers):
     draw = torch.Generator().manual_seed(0)
     for length in (min(64, lm.context), min(1024, lm.context)):
         tokens = torch.randint(lm.model.config.get_text_config().vocab_size, (length + 1,), generator=draw).tolist()
-        row = (length, [(tokens, min(length, PAGE_ROWS))])
+        row = (length, [(tokens, min(length, HEAD_ROWS))])
         (((all_T, _),),) = score_batch(lm, [row])
         with executor(workers) as pool:
             (((one_T, _),),) = pool.submit(score_batch, lm, [row]).result()
@@ -494,19 +501,36 @@ def one_core_is_as_all(lm, workers):
 
 @torch.inference_mode()
 def score_batch(lm, rows):
+    """What `score` says of these rows, in one forward pass, or in one a row where they go one by one; one product of the head."""
+    passes = [[row] for row in rows] if lm.one_by_one else [rows]
+    sequences = [sequence for _, sequences in rows for sequence in sequences]
+    targets_P = torch.tensor([token for tokens, scored in sequences for token in tokens[-scored:]], device=lm.model.device)
+    with lm.onednn or nullcontext():
+        states, where = zip(*(scored_states(lm, part) for part in passes), strict=True)
+        before = accumulate(map(len, states), initial=0)
+        where_P = torch.cat([where_P + count for where_P, count in zip(where, before, strict=False)])
+        head = lm.model.get_output_embeddings() if lm.headed else None
+        logps_P, likeliest_P = log_probabilities(torch.cat(states), where_P, targets_P, head, None if lm.onednn else lm.kept)
+    lengths = [scored for _, scored in sequences]
+    logps, likeliest = (x_P.cpu().split(lengths) for x_P in (logps_P, likeliest_P))
+    results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
+    return [[next(results) for _ in sequences] for _, sequences in rows]
+
+
+def scored_states(lm, rows):
     """
-    What `score` says of these rows, in one forward pass.
+    (states (S, D), which of them predicts each scored token of the rows (P,)): the last hidden states, or the logits (S, V) of a
+    model whose head is not bare. One forward pass. The first tokens of several choices are predicted at one place.
 
     A row's inputs are the common beginning (branch 0) and behind it the rest of every sequence (branch 1, 2, ...). Each sees the
     beginning and its own branch, and its position is counted as if the other branches were not there.
     """
-    columns, places, targets = [], [], []  # (token, position, branch) of each input; (row, column) that predicts each target
+    columns, places = [], []  # (token, position, branch) of each input; (row, column) that predicts each scored token
     for b, (common, sequences) in enumerate(rows):
         row = [(token, t, 0) for t, token in enumerate(sequences[0][0][:common])]
         for branch, (tokens, scored) in enumerate(sequences, 1):
             moved = len(row) - common  # columns that earlier branches take
             places += [(b, t if t < common else t + moved) for t in range(len(tokens) - 1 - scored, len(tokens) - 1)]
-            targets += tokens[-scored:]
             row += [(token, t, branch) for t, token in enumerate(tokens[common:-1], common)]
         columns.append(row)
     longest = max(map(len, columns))
@@ -519,43 +543,47 @@ def score_batch(lm, rows):
         sees_BTT = (same_BTT | (branch_BT[:, None, :] == 0)).tril()
         mask_BTT = torch.zeros(sees_BTT.shape, device=device).masked_fill(~sees_BTT, torch.finfo(torch.float32).min)
         inputs |= {"attention_mask": mask_BTT[:, None], "position_ids": positions_BT}
-
-    row_P, column_P = torch.tensor(places, device=device).T
-    apart = all(len(sequences) == 1 for _, sequences in rows)
-    with ExitStack() as shortcuts:
-        if lm.onednn:
-            shortcuts.enter_context(lm.onednn)
-        if lm.last_mlp is not None:
-            shortcuts.enter_context(lm.last_mlp(row_P, column_P))
-        if lm.headed:  # most positions only carry context: the head, a fifth of a small model's work, is left out there
-            states, head = lm.model.base_model(**inputs).last_hidden_state, lm.model.get_output_embeddings()
-        else:
-            states, head = lm.model(**inputs).logits, None
-        logps_P, likeliest_P = log_probabilities(states[row_P, column_P], torch.tensor(targets, device=device), head, apart)
-    lengths = [scored for _, sequences in rows for _, scored in sequences]
-    logps, likeliest = (x_P.cpu().split(lengths) for x_P in (logps_P, likeliest_P))
-    results = zip(logps, (bool(tokens.all()) for tokens in likeliest), strict=True)
-    return [[next(results) for _ in sequences] for _, sequences in rows]
+    number = {place: s for s, place in enumerate(dict.fromkeys(places))}
+    row_S, column_S = torch.tensor(list(number), device=device).T
+    with lm.last_mlp(row_S, column_S) if lm.last_mlp is not None else nullcontext():
+        # most positions only carry context: the head, a fifth of a small model's work, is left out there
+        states_BTD = lm.model.base_model(**inputs).last_hidden_state if lm.headed else lm.model(**inputs).logits
+    return states_BTD[row_S, column_S], torch.tensor([number[place] for place in places], device=device)
 
 
-def log_probabilities(states_PD, targets_P, head, apart):
+def log_probabilities(states_SD, where_P, targets_P, head=None, kept=None):
     """
-    (log-probability of each target, whether it is the first of the likeliest tokens). Without a head the states are the logits.
-    `apart` takes as many positions at a time as give the bits of a product of all of them.
+    (log-probability of each target, whether it is the first of the likeliest tokens), of the states with the numbers where_P.
+    Without a head the states are the logits, and are overwritten. The logits are made in the memory `kept`, where it is given.
 
     It is torch.log_softmax of the whole vocabulary, as the harness has it: where a token is nearly certain, float32 loses a part of
     the other 50,000 in it, up to 3e-5 nats a token, and what adds them more exactly is further off.
     """
-    kind, vocabulary = targets_P.device.type, states_PD.shape[1] if head is None else len(head.weight)
-    head_rows, softmax_rows = (max(4, x.get(kind, x["cpu"]) // vocabulary) for x in (HEAD_LOGITS, SOFTMAX_LOGITS))
-    parts, found = math.ceil(len(targets_P) / (PAGE_ROWS if apart else head_rows)), []
-    for states_RD, targets_R in zip(states_PD.tensor_split(parts), targets_P.tensor_split(parts), strict=True):
-        few = max(0, MKL_ROWS - len(states_RD))
-        logits_RV = states_RD if head is None else head(F.pad(states_RD, (0, 0, 0, few)))[: len(states_RD)]
-        for logits_SV, targets_S in zip(logits_RV.split(softmax_rows), targets_R.split(softmax_rows), strict=True):
-            logps_SV = torch.log_softmax(logits_SV.float(), -1)
-            logp_S = logps_SV.gather(-1, targets_S[:, None]).squeeze(-1)
-            first_S = logp_S == logps_SV.amax(-1)
-            first_S[first_S.clone()] = logps_SV[first_S].argmax(-1) == targets_S[first_S]  # argmax is slow, few rows need it
-            found.append((logp_S, first_S))
-    return tuple(torch.cat(column) for column in zip(*found, strict=True))
+    kind, vocabulary = targets_P.device.type, states_SD.shape[1] if head is None else len(head.weight)
+    kept = kept if type(head) is torch.nn.Linear and head.bias is None else None
+    head_rows = HEAD_ROWS if kept else max(MKL_ROWS, min(HEAD_ROWS, FRESH_LOGITS // vocabulary))
+    softmax_rows = max(1, SOFTMAX_LOGITS.get(kind, SOFTMAX_LOGITS["cpu"]) // vocabulary)
+    logp_P, first_P = torch.empty(len(targets_P), device=targets_P.device), torch.empty_like(targets_P, dtype=torch.bool)
+    start = 0
+    for states_RD in states_SD.tensor_split(math.ceil(len(states_SD) / head_rows)):
+        logits_RV = (states_RD if head is None else product(head, states_RD, kept)).float()
+        likeliest_R = torch.cat([torch.log_softmax(x_CV, -1, out=x_CV).amax(-1) for x_CV in logits_RV.split(softmax_rows)])
+        here_Q = ((where_P >= start) & (where_P < start + len(states_RD))).nonzero().squeeze(1)
+        row_Q, targets_Q = where_P[here_Q] - start, targets_P[here_Q]
+        logp_Q = logits_RV[row_Q, targets_Q]
+        first_Q = logp_Q == likeliest_R[row_Q]
+        first_Q[first_Q.clone()] = logits_RV[row_Q[first_Q]].argmax(-1) == targets_Q[first_Q]  # argmax is slow, few rows need it
+        logp_P[here_Q], first_P[here_Q] = logp_Q, first_Q
+        start += len(states_RD)
+    return logp_P, first_P
+
+
+def product(head, states_RD, kept):
+    """The head's logits (R, V), of MKL_ROWS rows at least; in memory that the thread keeps, or fresh where `kept` is None."""
+    rows = len(states_RD)
+    states_RD = F.pad(states_RD, (0, 0, 0, max(0, MKL_ROWS - rows)))
+    if kept is None:
+        return head(states_RD)[:rows]
+    if not hasattr(kept, "logits") or kept.logits.shape[1] != len(head.weight):
+        kept.logits = states_RD.new_empty(HEAD_ROWS, len(head.weight))
+    return torch.mm(states_RD, head.weight.t(), out=kept.logits[: len(states_RD)])[:rows]

@@ -211,39 +211,41 @@ def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
 
 
 @pytest.mark.parametrize("logits", [1, 14 * 7, 14 * 1000])
-@pytest.mark.parametrize("apart", [True, False])
-def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likeliest(monkeypatch, apart, logits):
-    for sizes in (loglikelihood.HEAD_LOGITS, loglikelihood.SOFTMAX_LOGITS):
-        monkeypatch.setitem(sizes, "cpu", logits)
+@pytest.mark.parametrize("kept", [None, threading.local()])
+def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likeliest(monkeypatch, kept, logits):
+    monkeypatch.setattr(loglikelihood, "FRESH_LOGITS", logits)
+    monkeypatch.setitem(loglikelihood.SOFTMAX_LOGITS, "cpu", logits)
     draw = torch.Generator().manual_seed(0)
-    logits_PV = torch.randint(-3, 3, (600, 14), generator=draw).float()  # many equals
-    logits_PV[:50, :10] = -torch.inf
-    targets_P = torch.cat([logits_PV[:550].argmax(-1), torch.randint(14, (50,), generator=draw)])
-    logps_PV = torch.log_softmax(logits_PV, -1)
-    logp_P, likeliest_P = loglikelihood.log_probabilities(logits_PV, targets_P, None, apart)
+    logits_SV = torch.randint(-3, 3, (600, 14), generator=draw).float()  # many equals
+    logits_SV[:50, :10] = -torch.inf
+    where_P = torch.cat([torch.arange(600), torch.randint(600, (300,), generator=draw)])[torch.randperm(900, generator=draw)]
+    logps_PV = torch.log_softmax(logits_SV, -1)[where_P]
+    targets_P = torch.where(torch.rand(900, generator=draw) < 0.9, logps_PV.argmax(-1), torch.randint(14, (900,), generator=draw))
+    logp_P, likeliest_P = loglikelihood.log_probabilities(logits_SV, where_P, targets_P)
     assert torch.equal(logp_P, logps_PV.gather(-1, targets_P[:, None]).squeeze(-1))
     assert likeliest_P.tolist() == (logps_PV.argmax(-1) == targets_P).tolist()
-    head, states_PD = torch.nn.Linear(5, 14), torch.randn(600, 5, generator=draw)
-    with torch.no_grad():
-        by_head, want = (
-            loglikelihood.log_probabilities(states_PD, targets_P, head, apart)[0],
-            torch.log_softmax(head(states_PD), -1),
-        )
-    torch.testing.assert_close(by_head, want.gather(-1, targets_P[:, None]).squeeze(-1))
+    assert 0 < likeliest_P.sum() < 900
+    for head in (torch.nn.Linear(5, 14), torch.nn.Linear(5, 14, bias=False), torch.nn.Linear(5, 15, bias=False)):
+        states_SD = torch.randn(600, 5, generator=draw)
+        with torch.no_grad():
+            by_head, _ = loglikelihood.log_probabilities(states_SD, where_P, targets_P, head, kept)
+            want_PV = torch.log_softmax(head(states_SD), -1)[where_P]
+        torch.testing.assert_close(by_head, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 100, 257, 259, 515])
 def test_a_sequence_by_itself_has_the_bits_of_a_product_of_all_its_positions(count):
     draw = torch.Generator().manual_seed(count)
-    head, states_TD = torch.nn.Linear(192, 8192), torch.randn(600, 192, generator=draw)
+    head, states_TD = torch.nn.Linear(192, 8192, bias=False), torch.randn(600, 192, generator=draw)
     targets_P = torch.randint(8192, (count,), generator=draw)
     with torch.no_grad():
         logits_TV = head(states_TD)
         if not all(torch.equal(head(states_TD[-rows:]), logits_TV[-rows:]) for rows in (16, 100, 128, 256)):
             pytest.skip("this processor's products have other bits for other numbers of rows")
         want_PV = torch.log_softmax(logits_TV, -1)[-count:]
-        logp_P, _ = loglikelihood.log_probabilities(states_TD[-count:], targets_P, head, apart=True)
-    assert torch.equal(logp_P, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
+        for kept in (None, threading.local()):
+            logp_P, _ = loglikelihood.log_probabilities(states_TD[-count:], torch.arange(count), targets_P, head, kept)
+            assert torch.equal(logp_P, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
 
 
 def test_a_confident_model_of_many_tokens_is_scored_as_the_harness_rounds_it(lm):
@@ -292,7 +294,8 @@ def test_the_last_feed_forward_part_works_on_scored_positions_only(lm, kind):
         return
     hook = lm.last_mlp.module.register_forward_hook(lambda _, args, result: seen.append(args[0].shape[:-1].numel()))
     assert loglikelihoods(lm) == pytest.approx(want, rel=0, abs=3e-5)
-    assert sum(seen) == sum(scored for _, scored in evaluate.encode_requests(lm, REQUESTS))
+    scored = sum(scored for _, scored in evaluate.encode_requests(lm, REQUESTS))
+    assert sum(seen) == scored - 3  # the four choices of the first item begin behind one place
     seen.clear()
     loglikelihoods(loglikelihood.alone(lm))
     assert sum(seen) > sum(scored for _, scored in evaluate.encode_requests(lm, REQUESTS))
@@ -327,12 +330,14 @@ def test_a_sum_in_doubt_is_the_harness_to_the_bit(lm, monkeypatch, tolerance):
     sequences, plain, seen = evaluate.encode_requests(lm, REQUESTS), loglikelihood.score_batch, []
 
     def spy(lm, rows):
-        seen.append((lm.onednn, lm.batch_tokens, rows))
+        seen.append((lm.onednn, lm.one_by_one, rows))
         return plain(lm, rows)
 
     monkeypatch.setattr(loglikelihood, "score_batch", spy)
     found = loglikelihoods(lm)
-    alone = [row[1][0] for onednn, batch_tokens, (row, *others) in seen if (onednn, batch_tokens, others) == (None, 1, [])]
+    rows = [row for onednn, one_by_one, rows in seen for row in rows if one_by_one and onednn is None]
+    assert all(len(sequences) == 1 for _, sequences in rows)
+    alone = [sequences[0] for _, sequences in rows]
     _, doubts = loglikelihood.float32_sums(
         [logps for ((logps, _),) in loglikelihood.score(lm, [[s] for s in sequences])], lm.rounding
     )
@@ -466,16 +471,23 @@ def test_cores_share_what_must_have_the_harnesss_bits_only_where_one_core_gives_
 
 
 def test_a_word_of_lambada_has_the_bits_of_one_sequence_alone(lm, monkeypatch):
-    seen, plain = [], loglikelihood.score_batch
+    batches, passes, scored_states = [], [], loglikelihood.scored_states
+    score_batch = loglikelihood.score_batch
 
     def noted(lm, rows):
-        seen.append((lm.onednn, lm.last_mlp, len(rows), len(rows[0][1])))
-        return plain(lm, rows)
+        assert lm.onednn is None and lm.last_mlp is None
+        passes.append(len(rows))
+        return scored_states(lm, rows)
 
-    monkeypatch.setattr(loglikelihood, "score_batch", noted)
+    def noted_batch(lm, rows):
+        batches.append(len(rows))
+        return score_batch(lm, rows)
+
+    monkeypatch.setattr(loglikelihood, "scored_states", noted)
+    monkeypatch.setattr(loglikelihood, "score_batch", noted_batch)
     items = [Item([request], 0) for request in REQUESTS]
     found = evaluate.answer(lm, "lambada_openai", items)
-    assert seen == [(None, None, 1, 1)] * len(items)
+    assert passes == [1] * len(items) and sum(batches) == len(items) > len(batches)  # the head's product is of several
     with torch.no_grad():
         for (tokens, scored), ((ll, likeliest),) in zip(evaluate.encode_requests(lm, REQUESTS), found, strict=True):
             logps_TV = torch.log_softmax(lm.model(torch.tensor([tokens[:-1]])).logits[0], -1)[-scored:]
