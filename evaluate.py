@@ -121,7 +121,7 @@ def answer(lm, name, items):
         return [[(sum(float(next(windows)[0][0].sum()) for _ in page), False)] for page in pages]
     sequences = iter(encode_requests(lm, [request for item in items for request in item.requests]))
     if TASKS[name].build is lambada_openai:  # nothing to share, and its perplexity is printed in more digits than 1e-4 gives
-        words = score(alone(lm), [[sequence] for sequence in sequences], name, shared=0)
+        words = score(alone(lm), [[sequence] for sequence in sequences], name)
         return [[(float(logps.sum()), likeliest)] for ((logps, likeliest),) in words]
     return score_choices(lm, [[next(sequences) for _ in item.requests] for item in items], name)
 

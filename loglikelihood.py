@@ -6,10 +6,11 @@ A language model as a function: token sequences -> the log-probability of their 
 
 Six things make it fast, and change a score by float32's rounding alone: the sequences of one item share the forward pass of what
 they have in common at the start, rows of like length share a batch, the head and the last layer's feed-forward part are left out
-where no token is scored, the logits have one place in memory, on a CPU each core has a batch of its own, and on an AMD processor
-oneDNN multiplies in place of MKL.
+where no token is scored, the logits are made in one place of memory again and again, on a CPU each core has a batch of its own,
+and on an AMD processor oneDNN multiplies in place of MKL.
 
-Shapes: B rows of a batch, T positions, P scored positions, V vocabulary.
+Shapes: B rows of a batch, T positions, P scored tokens, S places that predict them (fewer, where choices begin alike), D width
+of the states, V vocabulary; R and C are some of the places at a time, Q the tokens that those predict.
 """
 
 import math
@@ -38,9 +39,10 @@ from model_card import sha256_file
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # at most, to begin with; halved where memory does not take it
 BATCH_STATE = 400_000  # floats of a batch's hidden states on a CPU: with more, what passes between the layers leaves the cache
-HEAD_ROWS = 256  # positions in a product of the head: with 80 a core does 108 GFLOP/s of GPT-2's, with 256 it does 131
-FRESH_LOGITS = 2**22  # in a product that is not made in memory of the thread's own: malloc gives more than 32 MB back each time
-SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # go through log_softmax at a time, in their place, and stay in the cache
+HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**24}  # in a product of the head; a CPU makes them in memory that each thread keeps
+HEAD_ROWS = 256  # positions in it on a CPU: with 80 a core does 108 GFLOP/s of 128 x 50,257 (Xeon), with 256 it does 131
+FRESH_LOGITS = 2**22  # in it where it cannot be made in memory that is kept: of more than 32 MB malloc gives the pages back
+SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # that go through log_softmax at a time and stay in the cache
 MKL_ROWS = 16  # so few rows have the bits of many in MKL's products (1 to 3 have not)
 PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
@@ -67,8 +69,8 @@ class LanguageModel:
     last_mlp: "OnlyAt | None" = None  # of the last layer, where it may be left out at positions that are not scored
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
     workers: int = 1  # threads that score a batch each, on one core each; 1: one batch at a time, on all cores
-    steady: bool = False  # whether one core gives the bits of all
-    one_by_one: bool = False  # whether the rows of a batch share the head's product alone
+    steady: bool = False  # whether one core, and a product of the head that several rows share, give the bits of all and of one
+    one_by_one: bool = False  # whether each row has a forward pass of its own, and a batch shares products of the head only
     kept: threading.local = field(default_factory=threading.local)  # the memory of each thread's logits
 
 
@@ -199,7 +201,7 @@ def check_shortcuts(lm):
     lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
     lm.rounding = rounding_of(differences(lm, [item], lm.shares, want))
     lm.workers = torch.get_num_threads() if lm.shares and lm.model.device.type == "cpu" else 1  # whose layers keep nothing
-    lm.steady = lm.workers > 1 and one_core_is_as_all(replace(alone(lm), workers=1), lm.workers)
+    lm.steady = bool(lm.shares) and lm.headed and lm.model.device.type == "cpu" and is_steady(lm)
 
 
 @torch.inference_mode()
@@ -359,7 +361,7 @@ def score(lm, items, label=None, shared=None):
     total = sum(inputs_of(row) for _, row in rows)
     advance = progress(label, total)
     scored, running = [None] * len(rows), deque()  # batches of rows' numbers with their futures, the oldest first
-    if lm.one_by_one:  # batches that are smaller cost next to nothing and change no bit: some for each core
+    if lm.one_by_one:  # the size of a batch changes no bit: small enough that each core has four
         lm = replace(lm, batch_tokens=max(1, min(lm.batch_tokens, total // (4 * lm.workers))))
     workers = lm.workers if total >= 4 * lm.workers * lm.batch_tokens else 1
     with executor(workers) as pool:
@@ -379,7 +381,7 @@ def score(lm, items, label=None, shared=None):
                 if len(batch) == 1:
                     raise
                 lm.batch_tokens = max(1, min(lm.batch_tokens, sum(sizes) // 2))
-                order = batch + order
+                order, future = batch + order, None  # whose traceback holds all that the batch had in memory
                 continue
             for r, result in zip(batch, results, strict=True):
                 if not all(logps.isfinite().all() for logps, _ in result):
@@ -415,9 +417,12 @@ class InThisThread:
         future = Future()
         try:
             future.set_result(function(*args))
+            return future
         except Exception as error:
             future.set_exception(error)
-        return future
+            return future
+        finally:
+            del future  # else it holds the error, whose traceback holds it, and all that the batch had in memory
 
 
 def score_choices(lm, items, label=None):
@@ -439,7 +444,7 @@ def score_choices(lm, items, label=None):
         doubtful = [s for s, doubt in enumerate(doubts) if doubt > TOLERANCE and s not in again][:most]
         if not doubtful:
             break
-        rescored = score(alone(lm), [[sequences[s]] for s in doubtful], label and f"{label}, sums in doubt", shared=0)
+        rescored = score(alone(lm), [[sequences[s]] for s in doubtful], label and f"{label}, sums in doubt")
         again |= {s: logps_N for s, ((logps_N, _),) in zip(doubtful, rescored, strict=True)}
         rounding = rounding_of(torch.cat([logps_N - logps[s] for s, logps_N in again.items()]))
     sums = [float(again[s].sum()) if s in again else drawn for s, drawn in enumerate(sums)]
@@ -478,30 +483,34 @@ def float32_sums(logps, rounding, device="cpu"):
 
 def alone(lm):
     """
-    The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits, also of
-    the head, whose product gives each of MKL_ROWS positions and more the same, whatever the others are. Each core has sequences of
-    its own where a trial, as long as the model reads, shows that its products are those of all cores.
+    The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits, on a CPU
+    and of sequences of 4 inputs and more. Each core has sequences of its own, and they share products of the head, where a trial
+    shows that this changes no bit.
     """
-    return replace(lm, one_by_one=True, last_mlp=None, onednn=None, workers=lm.workers if lm.steady else 1)
+    batch = {"workers": lm.workers, "batch_tokens": BATCH_TOKENS["cpu"]} if lm.steady else {"workers": 1, "batch_tokens": 1}
+    return replace(lm, one_by_one=True, shares=0, last_mlp=None, onednn=None, **batch)
 
 
-def one_core_is_as_all(lm, workers):
-    """Whether random sequences, a short one and one as long as the model reads, have the same bits on one core as on all."""
-    draw = torch.Generator().manual_seed(0)
-    for length in (min(64, lm.context), min(1024, lm.context)):
+def is_steady(lm):
+    """
+    Whether random sequences, short ones and one as long as the model reads, have the same bits by themselves on all cores, and
+    together on one.
+    """
+    lm, draw = replace(alone(lm), batch_tokens=1), torch.Generator().manual_seed(0)
+    rows = []
+    for length, scored in ((20, 1), (1024, HEAD_ROWS), (64, 2)):
+        length = min(length, lm.context)
         tokens = torch.randint(lm.model.config.get_text_config().vocab_size, (length + 1,), generator=draw).tolist()
-        row = (length, [(tokens, min(length, HEAD_ROWS))])
-        (((all_T, _),),) = score_batch(lm, [row])
-        with executor(workers) as pool:
-            (((one_T, _),),) = pool.submit(score_batch, lm, [row]).result()
-        if not torch.equal(all_T, one_T):
-            return False
-    return True
+        rows.append((length, [(tokens, min(length, scored))]))
+    apart = [scored for row in rows for scored in score_batch(lm, [row])]
+    with executor(torch.get_num_threads()) as pool:
+        together = pool.submit(score_batch, lm, rows).result()
+    return all(torch.equal(a, b) for ((a, _),), ((b, _),) in zip(apart, together, strict=True))
 
 
 @torch.inference_mode()
 def score_batch(lm, rows):
-    """What `score` says of these rows, in one forward pass, or in one a row where they go one by one; one product of the head."""
+    """What `score` says of these rows: one forward pass, or one a row where they go one by one, and products of the head."""
     passes = [[row] for row in rows] if lm.one_by_one else [rows]
     sequences = [sequence for _, sequences in rows for sequence in sequences]
     targets_P = torch.tensor([token for tokens, scored in sequences for token in tokens[-scored:]], device=lm.model.device)
@@ -554,36 +563,44 @@ def scored_states(lm, rows):
 def log_probabilities(states_SD, where_P, targets_P, head=None, kept=None):
     """
     (log-probability of each target, whether it is the first of the likeliest tokens), of the states with the numbers where_P.
-    Without a head the states are the logits, and are overwritten. The logits are made in the memory `kept`, where it is given.
+    Without a head the states are the logits, and are overwritten. `kept` is where a thread keeps the memory of its logits.
 
     It is torch.log_softmax of the whole vocabulary, as the harness has it: where a token is nearly certain, float32 loses a part of
     the other 50,000 in it, up to 3e-5 nats a token, and what adds them more exactly is further off.
     """
-    kind, vocabulary = targets_P.device.type, states_SD.shape[1] if head is None else len(head.weight)
-    kept = kept if type(head) is torch.nn.Linear and head.bias is None else None
-    head_rows = HEAD_ROWS if kept else max(MKL_ROWS, min(HEAD_ROWS, FRESH_LOGITS // vocabulary))
-    softmax_rows = max(1, SOFTMAX_LOGITS.get(kind, SOFTMAX_LOGITS["cpu"]) // vocabulary)
-    logp_P, first_P = torch.empty(len(targets_P), device=targets_P.device), torch.empty_like(targets_P, dtype=torch.bool)
+    kind, vocabulary = states_SD.device.type, states_SD.shape[1] if head is None else len(head.weight)
+    kept = kept if kind == "cpu" and type(head) is torch.nn.Linear and head.bias is None else None
+    head_rows, softmax_rows = (x.get(kind, x["cpu"]) // vocabulary for x in (HEAD_LOGITS, SOFTMAX_LOGITS))
+    if kind == "cpu":
+        head_rows = min(HEAD_ROWS, head_rows if kept else FRESH_LOGITS // vocabulary)
+    head_rows, softmax_rows = max(MKL_ROWS, head_rows), max(1, softmax_rows)
+    logp_P, first_P = torch.empty(len(targets_P), device=states_SD.device), torch.empty_like(targets_P, dtype=torch.bool)
     start = 0
     for states_RD in states_SD.tensor_split(math.ceil(len(states_SD) / head_rows)):
-        logits_RV = (states_RD if head is None else product(head, states_RD, kept)).float()
-        likeliest_R = torch.cat([torch.log_softmax(x_CV, -1, out=x_CV).amax(-1) for x_CV in logits_RV.split(softmax_rows)])
+        logps_RV, likeliest = (states_RD if head is None else product(head, states_RD, kept, head_rows)).float(), []
+        for logps_CV in logps_RV.split(softmax_rows):
+            torch.log_softmax(logps_CV, -1, out=logps_CV)
+            likeliest.append(logps_CV.amax(-1))
         here_Q = ((where_P >= start) & (where_P < start + len(states_RD))).nonzero().squeeze(1)
         row_Q, targets_Q = where_P[here_Q] - start, targets_P[here_Q]
-        logp_Q = logits_RV[row_Q, targets_Q]
-        first_Q = logp_Q == likeliest_R[row_Q]
-        first_Q[first_Q.clone()] = logits_RV[row_Q[first_Q]].argmax(-1) == targets_Q[first_Q]  # argmax is slow, few rows need it
+        logp_Q = logps_RV[row_Q, targets_Q]
+        first_Q = logp_Q == torch.cat(likeliest)[row_Q]
+        firsts = [logps_RV[some].argmax(-1) for some in row_Q[first_Q].split(softmax_rows)]  # slow, and few rows need it
+        first_Q[first_Q.clone()] = torch.cat(firsts) == targets_Q[first_Q]
         logp_P[here_Q], first_P[here_Q] = logp_Q, first_Q
         start += len(states_RD)
     return logp_P, first_P
 
 
-def product(head, states_RD, kept):
-    """The head's logits (R, V), of MKL_ROWS rows at least; in memory that the thread keeps, or fresh where `kept` is None."""
+def product(head, states_RD, kept, most):
+    """
+    The head's logits (R, V), from a product of MKL_ROWS rows at least; in memory for `most` rows that the thread keeps, or fresh
+    where `kept` is None.
+    """
     rows = len(states_RD)
     states_RD = F.pad(states_RD, (0, 0, 0, max(0, MKL_ROWS - rows)))
     if kept is None:
         return head(states_RD)[:rows]
-    if not hasattr(kept, "logits") or kept.logits.shape[1] != len(head.weight):
-        kept.logits = states_RD.new_empty(HEAD_ROWS, len(head.weight))
+    if not hasattr(kept, "logits") or kept.logits.shape != (most, len(head.weight)):
+        kept.logits = states_RD.new_empty(most, len(head.weight))
     return torch.mm(states_RD, head.weight.t(), out=kept.logits[: len(states_RD)])[:rows]

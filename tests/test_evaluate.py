@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import gc
 import hashlib
 import json
 import math
@@ -12,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -228,23 +231,26 @@ def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likelies
     for head in (torch.nn.Linear(5, 14), torch.nn.Linear(5, 14, bias=False), torch.nn.Linear(5, 15, bias=False)):
         states_SD = torch.randn(600, 5, generator=draw)
         with torch.no_grad():
-            by_head, _ = loglikelihood.log_probabilities(states_SD, where_P, targets_P, head, kept)
             want_PV = torch.log_softmax(head(states_SD), -1)[where_P]
-        torch.testing.assert_close(by_head, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
+            targets_P[:700] = want_PV[:700].argmax(-1)
+            logp_P, likeliest_P = loglikelihood.log_probabilities(states_SD, where_P, targets_P, head, kept)
+        torch.testing.assert_close(logp_P, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
+        assert likeliest_P[:700].all() and likeliest_P.tolist() == (want_PV.argmax(-1) == targets_P).tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 100, 257, 259, 515])
 def test_a_sequence_by_itself_has_the_bits_of_a_product_of_all_its_positions(count):
     draw = torch.Generator().manual_seed(count)
     head, states_TD = torch.nn.Linear(192, 8192, bias=False), torch.randn(600, 192, generator=draw)
-    targets_P = torch.randint(8192, (count,), generator=draw)
+    targets_P, where_P = torch.randint(8192, (count,), generator=draw), torch.randint(count, (count,), generator=draw)
+    picked_S = torch.randperm(600, generator=draw)[:count]  # as of several sequences
     with torch.no_grad():
         logits_TV = head(states_TD)
         if not all(torch.equal(head(states_TD[-rows:]), logits_TV[-rows:]) for rows in (16, 100, 128, 256)):
             pytest.skip("this processor's products have other bits for other numbers of rows")
-        want_PV = torch.log_softmax(logits_TV, -1)[-count:]
+        want_PV = torch.log_softmax(logits_TV, -1)[picked_S][where_P]
         for kept in (None, threading.local()):
-            logp_P, _ = loglikelihood.log_probabilities(states_TD[-count:], torch.arange(count), targets_P, head, kept)
+            logp_P, _ = loglikelihood.log_probabilities(states_TD[picked_S], where_P, targets_P, head, kept)
             assert torch.equal(logp_P, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
 
 
@@ -420,6 +426,32 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits(lm, monkeypatch):
         loglikelihoods(small)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_batch_too_large_had_in_memory_is_gone_before_a_smaller_one(lm, monkeypatch, workers):
+    class Activations:
+        pass
+
+    plain, held, seen = loglikelihood.score_batch, [], []
+
+    def small_memory(lm, rows):
+        seen.append([activations() is not None for activations in held])
+        if len(rows) > 1:
+            here = Activations()  # of this frame, as a batch's are of score_batch's
+            held.append(weakref.ref(here))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(lm, rows)
+
+    monkeypatch.setattr(loglikelihood, "score_batch", small_memory)
+    items = [[sequence] for sequence in evaluate.encode_requests(lm, REQUESTS * 20)]
+    gc.disable()
+    try:
+        loglikelihood.score(replace(lm, batch_tokens=60, workers=workers), items)
+        assert held and not any(activations() for activations in held)
+    finally:
+        gc.enable()
+    assert workers > 1 or not any(alive for there in seen for alive in there)
+
+
 def test_a_thread_a_core_gives_the_scores_of_one_thread(lm, monkeypatch):
     assert lm.workers == torch.get_num_threads() == 1
     one, many, plain, seen = replace(lm, batch_tokens=30), replace(lm, batch_tokens=30, workers=3), loglikelihood.score_batch, []
@@ -456,23 +488,50 @@ def test_a_thread_a_core_gives_the_scores_of_one_thread(lm, monkeypatch):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
-def test_cores_share_what_must_have_the_harnesss_bits_only_where_one_core_gives_them(lm, monkeypatch):
-    plain, many = loglikelihood.score_batch, replace(lm, workers=2)
-    assert loglikelihood.alone(many).workers == 1 and not lm.steady  # nothing to try with one core
-    assert loglikelihood.alone(replace(many, steady=True)).workers == 2
-    assert loglikelihood.one_core_is_as_all(loglikelihood.alone(lm), 2)
+def test_what_must_have_the_harnesss_bits_shares_cores_and_products_only_where_a_trial_shows_them(lm, monkeypatch):
+    together, plain = [], loglikelihood.score_batch
+    assert (loglikelihood.alone(lm).batch_tokens > 1) == lm.steady
+    for workers, steady, want in ((2, True, (2, 1024)), (2, False, (1, 1))):
+        alone = loglikelihood.alone(replace(lm, workers=workers, steady=steady))
+        assert (alone.workers, alone.batch_tokens) == want
+        assert alone.one_by_one and not (alone.shares or alone.last_mlp or alone.onednn)
 
-    def other_bits_on_one_core(lm, rows):
-        moved = 1e-6 * (threading.current_thread() is not threading.main_thread())
-        return [[(logps + moved, likeliest) for logps, likeliest in row] for row in plain(lm, rows)]
+    def noted(lm, rows):
+        together.append(len(rows))
+        return plain(lm, rows)
 
-    monkeypatch.setattr(loglikelihood, "score_batch", other_bits_on_one_core)
-    assert not loglikelihood.one_core_is_as_all(loglikelihood.alone(lm), 2)
+    def other_bits_together(lm, rows):
+        return [[(logps + 1e-6 * (len(rows) > 1), likeliest) for logps, likeliest in row] for row in plain(lm, rows)]
+
+    monkeypatch.setattr(loglikelihood, "score_batch", noted)
+    assert loglikelihood.is_steady(lm) == lm.steady
+    assert together == [1, 1, 1, 3]
+    monkeypatch.setattr(loglikelihood, "score_batch", other_bits_together)
+    assert not loglikelihood.is_steady(lm)
 
 
-def test_a_word_of_lambada_has_the_bits_of_one_sequence_alone(lm, monkeypatch):
-    batches, passes, scored_states = [], [], loglikelihood.scored_states
-    score_batch = loglikelihood.score_batch
+def test_a_threads_logits_lie_in_memory_of_its_own_that_is_kept(lm):
+    head, states_RD, kept, start = torch.nn.Linear(8, 50, bias=False), torch.randn(20, 8), lm.kept, threading.Barrier(2)
+
+    def in_a_thread(_):
+        start.wait()
+        with torch.inference_mode():
+            logits = [loglikelihood.product(head, states_RD[:rows], kept, 32) for rows in (20, 3, 20)]
+            assert torch.equal(logits[2], head(states_RD)) and logits[1].shape == (3, 50)
+            return [x.data_ptr() for x in logits]
+
+    with ThreadPoolExecutor(2) as pool:
+        (one, *others), (another, *more) = pool.map(in_a_thread, range(2))
+    assert one != another and set(others) == {one} and set(more) == {another}
+    with torch.inference_mode():
+        for size in (50, 60):
+            assert loglikelihood.product(torch.nn.Linear(8, size, bias=False), states_RD, kept, 32).shape == (20, size)
+            assert kept.logits.shape == (32, size)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_word_of_lambada_is_that_of_one_sequence_alone(lm, monkeypatch, workers):
+    batches, passes, scored_states, score_batch = [], [], loglikelihood.scored_states, loglikelihood.score_batch
 
     def noted(lm, rows):
         assert lm.onednn is None and lm.last_mlp is None
@@ -483,11 +542,16 @@ def test_a_word_of_lambada_has_the_bits_of_one_sequence_alone(lm, monkeypatch):
         batches.append(len(rows))
         return score_batch(lm, rows)
 
+    items = [Item([request], 0) for request in REQUESTS]
+    by_themselves = evaluate.answer(replace(lm, steady=False), "lambada_openai", items)
     monkeypatch.setattr(loglikelihood, "scored_states", noted)
     monkeypatch.setattr(loglikelihood, "score_batch", noted_batch)
-    items = [Item([request], 0) for request in REQUESTS]
-    found = evaluate.answer(lm, "lambada_openai", items)
+    many = replace(lm, steady=True, workers=workers, kept=threading.local())
+    found = evaluate.answer(many, "lambada_openai", items)
+    assert hasattr(many.kept, "logits") == (workers == 1)  # else each of the other threads had its own
     assert passes == [1] * len(items) and sum(batches) == len(items) > len(batches)  # the head's product is of several
+    if lm.steady:
+        assert found == by_themselves
     with torch.no_grad():
         for (tokens, scored), ((ll, likeliest),) in zip(evaluate.encode_requests(lm, REQUESTS), found, strict=True):
             logps_TV = torch.log_softmax(lm.model(torch.tensor([tokens[:-1]])).logits[0], -1)[-scored:]
@@ -623,7 +687,7 @@ def test_a_model_of_coarser_logits_has_its_sums_in_doubt_sooner(lm):
         loglikelihood.check_shortcuts(other)
         roundings.append(other.rounding)
         (found,) = loglikelihood.score_choices(other, [sequences])
-        alone = loglikelihood.score(loglikelihood.alone(other), [[s] for s in sequences], shared=0)
+        alone = loglikelihood.score(loglikelihood.alone(other), [[s] for s in sequences])
         want = [float(logps.sum()) for ((logps, _),) in alone]
         assert [ll for ll, _ in found] == pytest.approx(want, rel=0, abs=1e-4)
     assert roundings[0] < 2e-6 < 4e-6 < roundings[1]
