@@ -69,7 +69,7 @@ class LanguageModel:
     last_mlp: "OnlyAt | None" = None  # of the last layer, where it may be left out at positions that are not scored
     onednn: "OneDNN | None" = None  # what multiplies in place of torch's own
     workers: int = 1  # threads that score a batch each, on one core each; 1: one batch at a time, on all cores
-    steady: bool = False  # whether one core, and a product of the head that several rows share, give the bits of all and of one
+    steady: bool = False  # whether one core, and the head's product with some of the places, give the bits of all
     one_by_one: bool = False  # whether each row has a forward pass of its own, and a batch shares products of the head only
     kept: threading.local = field(default_factory=threading.local)  # the memory of each thread's logits
 
@@ -483,29 +483,41 @@ def float32_sums(logps, rounding, device="cpu"):
 
 def alone(lm):
     """
-    The model as the harness asks it at its default batch size: one sequence at a time, the same products. The same bits, on a CPU
-    and of sequences of 4 inputs and more. Each core has sequences of its own, and they share products of the head, where a trial
-    shows that this changes no bit.
+    The model as the harness asks it at its default batch size, for the same bits: one sequence at a time, logits of all positions.
+
+    Where a trial shows that it changes no bit, each core has sequences of its own, and the head's products are of the scored
+    places of several. (Of sequences of 1 to 3 inputs it may: MKL gives so few rows other bits.)
     """
-    batch = {"workers": lm.workers, "batch_tokens": BATCH_TOKENS["cpu"]} if lm.steady else {"workers": 1, "batch_tokens": 1}
-    return replace(lm, one_by_one=True, shares=0, last_mlp=None, onednn=None, **batch)
+    fast = {"workers": lm.workers, "batch_tokens": BATCH_TOKENS["cpu"]}
+    slow = {"workers": 1, "batch_tokens": 1, "headed": False}
+    return replace(lm, one_by_one=True, shares=0, last_mlp=None, onednn=None, **(fast if lm.steady else slow))
 
 
 def is_steady(lm):
     """
-    Whether random sequences, short ones and one as long as the model reads, have the same bits by themselves on all cores, and
-    together on one.
+    Whether random sequences, up to the longest that the model reads, have the same hidden states on one core as on all, to the
+    bit, and some of these the same logits as all of them. Log-probabilities would not do: they round much of it away.
     """
-    lm, draw = replace(alone(lm), batch_tokens=1), torch.Generator().manual_seed(0)
-    rows = []
-    for length, scored in ((20, 1), (1024, HEAD_ROWS), (64, 2)):
-        length = min(length, lm.context)
+    lm, draw, head = replace(alone(lm), headed=True), torch.Generator().manual_seed(0), lm.model.get_output_embeddings()
+
+    @torch.inference_mode()
+    def logits_of(few):
+        return product(head, torch.cat(few), None, HEAD_ROWS)
+
+    states_of, found, cores = torch.inference_mode()(scored_states), [], torch.get_num_threads()
+    for length in sorted({min(length, lm.context) for length in (20, 64, 150, 1024)}):
         tokens = torch.randint(lm.model.config.get_text_config().vocab_size, (length + 1,), generator=draw).tolist()
-        rows.append((length, [(tokens, min(length, scored))]))
-    apart = [scored for row in rows for scored in score_batch(lm, [row])]
-    with executor(torch.get_num_threads()) as pool:
-        together = pool.submit(score_batch, lm, rows).result()
-    return all(torch.equal(a, b) for ((a, _),), ((b, _),) in zip(apart, together, strict=True))
+        states_TD, _ = states_of(lm, [(length, [(tokens, length)])])
+        with executor(cores) as pool:
+            if not torch.equal(states_TD, pool.submit(states_of, lm, [(length, [(tokens, length)])]).result()[0]):
+                return False
+        found.append((states_TD, logits_of([states_TD])))
+    for rows in (1, 2, HEAD_ROWS // len(found)):  # of each sequence
+        with executor(cores) as pool:
+            few_RV = pool.submit(logits_of, [states_TD[-rows:] for states_TD, _ in found]).result()
+        if not torch.equal(few_RV, torch.cat([logits_TV[-rows:] for _, logits_TV in found])):
+            return False
+    return True
 
 
 @torch.inference_mode()

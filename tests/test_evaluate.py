@@ -488,26 +488,34 @@ def test_a_thread_a_core_gives_the_scores_of_one_thread(lm, monkeypatch):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
-def test_what_must_have_the_harnesss_bits_shares_cores_and_products_only_where_a_trial_shows_them(lm, monkeypatch):
-    together, plain = [], loglikelihood.score_batch
-    assert (loglikelihood.alone(lm).batch_tokens > 1) == lm.steady
-    for workers, steady, want in ((2, True, (2, 1024)), (2, False, (1, 1))):
+def test_what_must_have_the_harnesss_bits_shares_cores_and_products_only_where_a_trial_shows_them(lm):
+    for workers, steady, want in ((2, True, (2, 1024, True)), (2, False, (1, 1, False))):
         alone = loglikelihood.alone(replace(lm, workers=workers, steady=steady))
-        assert (alone.workers, alone.batch_tokens) == want
+        assert (alone.workers, alone.batch_tokens, alone.headed) == want
         assert alone.one_by_one and not (alone.shares or alone.last_mlp or alone.onednn)
 
-    def noted(lm, rows):
-        together.append(len(rows))
-        return plain(lm, rows)
 
-    def other_bits_together(lm, rows):
-        return [[(logps + 1e-6 * (len(rows) > 1), likeliest) for logps, likeliest in row] for row in plain(lm, rows)]
+@pytest.mark.parametrize("what", ["nothing", "states", "logits"])
+def test_the_trial_sees_the_last_bit_of_one_state_and_of_one_logit(lm, monkeypatch, what):
+    scored_states, product, asked = loglikelihood.scored_states, loglikelihood.product, []
 
-    monkeypatch.setattr(loglikelihood, "score_batch", noted)
-    assert loglikelihood.is_steady(lm) == lm.steady
-    assert together == [1, 1, 1, 3]
-    monkeypatch.setattr(loglikelihood, "score_batch", other_bits_together)
-    assert not loglikelihood.is_steady(lm)
+    def states(lm, rows):
+        states_SD, where_P = scored_states(lm, rows)
+        asked.append(len(states_SD))
+        if what == "states" and asked == [20, 20, 48, 48]:  # of the second sequence, as long as the model reads
+            states_SD[30, 5] = torch.nextafter(states_SD[30, 5], torch.tensor(torch.inf))
+        return states_SD, where_P
+
+    def logits(head, states_RD, *others):
+        logits_RV = product(head, states_RD, *others)
+        if what == "logits" and len(states_RD) == 4:  # two places of each
+            logits_RV[3, 7] = torch.nextafter(logits_RV[3, 7], torch.tensor(torch.inf))
+        return logits_RV
+
+    assert lm.context == 48
+    monkeypatch.setattr(loglikelihood, "scored_states", states)
+    monkeypatch.setattr(loglikelihood, "product", logits)
+    assert loglikelihood.is_steady(lm) == (lm.steady and what == "nothing")
 
 
 def test_a_threads_logits_lie_in_memory_of_its_own_that_is_kept(lm):
