@@ -16,7 +16,7 @@ from pathlib import Path
 
 from config import UserError
 
-VERSION = 7  # raise when a score changes for the same model and data
+VERSION = 8  # raise when a score changes for the same model and data
 FORMAT, FORMAT_VERSION = "phoenix-eval", 1
 
 ANCHORS = ("GPT-2 124M", "Pythia-160M", "Cerebras-GPT-111M")  # 0-shot, all items, lm-eval's conventions; as published

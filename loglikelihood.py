@@ -43,7 +43,7 @@ HEAD_LOGITS = {"cuda": 2**25, "cpu": 2**24}  # in a product of the head; a CPU m
 HEAD_ROWS = 256  # positions in it on a CPU: with 80 a core does 108 GFLOP/s of 128 x 50,257 (Xeon), with 256 it does 131
 FRESH_LOGITS = 2**22  # in it where it cannot be made in memory that is kept: of more than 32 MB malloc gives the pages back
 SOFTMAX_LOGITS = {"cuda": 2**25, "cpu": 2**19}  # that go through log_softmax at a time and stay in the cache
-MKL_ROWS = 16  # so few rows have the bits of many in MKL's products (1 to 3 have not)
+MKL_ROWS = 16  # of fewer MKL's products may have other bits than of many
 PACKED_BYTES = 2**31  # of a model whose weights are kept a second time, packed
 TOLERANCE = 1e-4  # nats between a log-likelihood and the harness's
 ROUNDING = 1e-6  # nats by which the shortcuts are taken to move a log-probability at least
@@ -175,30 +175,35 @@ def load_folder(path):
 def check_shortcuts(lm):
     """
     Tries on random tokens whether the shortcuts are exact for this model, and leaves them off where not: a softcap forbids the
-    bare head, positions or attention that count columns forbid a shared beginning. UserError where the scores are no numbers, or
-    where a token sees later ones, which is no language model that can be scored.
+    bare head, positions or attention that count columns forbid a shared beginning, and a model that makes much of the last bit of
+    a number is asked one sequence at a time. UserError where the scores are no numbers, or where a token sees later ones, which is
+    no language model that can be scored.
     """
     if ropes(lm.model.config.get_text_config()) & set(BY_LENGTH):
         lm.batch_tokens = 1
     draw = torch.Generator().manual_seed(0)
-    size = max(1, min(8, lm.context // 2))
+    size = max(1, min(64, lm.context // 2))
     start, *ends = torch.randint(lm.model.config.get_text_config().vocab_size, (4, size), generator=draw).tolist()
     tokens = torch.tensor([start + end for end in ends[:2]], device=lm.model.device)
     with torch.inference_mode():
         logits = lm.model(tokens, use_cache=False).logits
     if (logits[0, : len(start)] - logits[1, : len(start)]).abs().max() > 1e-4 * logits.abs().max():
         raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
-    item = [(start + end, size) for end in ends]
+    item = [(start + end, len(end)) for end in (ends[0], ends[1][: size // 2 + 1], ends[2][: size // 4 + 1])]
     apart = [[sequence] for sequence in item]
     lm.headed, lm.last_mlp, lm.onednn = False, None, None
-    want = [scored for row in score(lm, apart, shared=0) for scored in row]
+    want = [scored for row in score(alone(lm), apart) for scored in row]
+    lm.batch_tokens = lm.batch_tokens if agrees(lm, apart, 0, want) else 1
     lm.headed = bare_head(lm.model, tokens, logits)
     lm.headed = lm.headed and agrees(lm, apart, 0, want)
     lm.last_mlp = last_mlp(lm.model)
     lm.last_mlp = lm.last_mlp if agrees(lm, apart, 0, want) else None
     lm.onednn = OneDNN(lm.model) if lm.model.device.type == "cpu" and is_amd() else None
     lm.onednn = lm.onednn if agrees(lm, apart, 0, want) else None
-    lm.shares = lm.shares if shares_exactly(lm.model.config.get_text_config()) and agrees(lm, [item], lm.shares, want) else 0
+    may_share = shares_exactly(lm.model.config.get_text_config())
+    lm.shares = lm.shares if may_share and agrees(lm, [item], lm.shares, want) else 0
+    if may_share and not lm.shares:  # what it differs by are last bits, then, as of attention with huge weights
+        lm.batch_tokens, lm.last_mlp, lm.onednn = 1, None, None
     lm.rounding = rounding_of(differences(lm, [item], lm.shares, want))
     lm.workers = torch.get_num_threads() if lm.shares and lm.model.device.type == "cpu" else 1  # whose layers keep nothing
     lm.steady = bool(lm.shares) and lm.headed and lm.model.device.type == "cpu" and is_steady(lm)
@@ -486,7 +491,7 @@ def alone(lm):
     The model as the harness asks it at its default batch size, for the same bits: one sequence at a time, logits of all positions.
 
     Where a trial shows that it changes no bit, each core has sequences of its own, and the head's products are of the scored
-    places of several. (Of sequences of 1 to 3 inputs it may: MKL gives so few rows other bits.)
+    places of several. (Of sequences of fewer than MKL_ROWS inputs it may, beside a long context.)
     """
     fast = {"workers": lm.workers, "batch_tokens": BATCH_TOKENS["cpu"]}
     slow = {"workers": 1, "batch_tokens": 1, "headed": False}
@@ -511,7 +516,7 @@ def is_steady(lm):
         with executor(cores) as pool:
             if not torch.equal(states_TD, pool.submit(states_of, lm, [(length, [(tokens, length)])]).result()[0]):
                 return False
-        found.append((states_TD, logits_of([states_TD])))
+        found.append((states_TD, torch.inference_mode()(head)(states_TD)))
     for rows in (1, 2, HEAD_ROWS // len(found)):  # of each sequence
         with executor(cores) as pool:
             few_RV = pool.submit(logits_of, [states_TD[-rows:] for states_TD, _ in found]).result()

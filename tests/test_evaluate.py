@@ -684,12 +684,54 @@ def test_attention_that_counts_columns_is_scored_as_one_sequence_alone(lm, kind)
         assert ll == pytest.approx(want, abs=2e-4)
 
 
+def test_a_model_that_makes_much_of_a_last_bit_is_asked_one_sequence_at_a_time(lm):
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 96,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 128,
+    }
+    cfg = transformers.LlamaConfig(vocab_size=320, max_position_embeddings=192, **sizes)
+    model = transformers.LlamaForCausalLM(cfg).eval()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            for weights in (layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight):
+                weights.mul_(30)  # attention to hardly more than one place, and which is a matter of rounding
+        model.lm_head.weight.mul_(30)
+    other = replace(lm, model=model, context=192, shares=192)
+    loglikelihood.check_shortcuts(other)
+    assert (other.shares, other.batch_tokens, other.last_mlp, other.onednn) == (0, 1, None, None)
+    for item, answers in zip(ITEMS, evaluate.answer(other, "piqa", ITEMS), strict=True):
+        for request, (ll, _) in zip(item.requests, answers, strict=True):
+            assert ll == pytest.approx(one_by_one(lambda tokens: model(tokens).logits, lm.tokenizer, 192, *request)[0], abs=1e-4)
+
+
+def test_a_context_too_short_for_a_product_of_many_rows_is_not_steady(lm):
+    import transformers
+
+    cfg = {"n_layer": 1, "n_head": 4, "n_embd": 512, "n_positions": 8, "vocab_size": 8192}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**cfg)).eval()
+    states_TD = torch.randn(8, 512, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        few, many = model.lm_head(states_TD), model.lm_head(torch.nn.functional.pad(states_TD, (0, 0, 0, 8)))[:8]
+    if torch.equal(few, many):
+        pytest.skip("this processor's products of 8 rows have the bits of 16")
+    other = replace(lm, model=model, context=8, shares=8)
+    loglikelihood.check_shortcuts(other)
+    assert not other.steady
+
+
 def test_a_model_of_coarser_logits_has_its_sums_in_doubt_sooner(lm):
     roundings, draw = [], torch.Generator().manual_seed(4)
     sequences = [([7, *torch.randint(150, (n,), generator=draw).tolist()], n) for n in range(20, 100, 2)]
     for common in (0.0, 400.0):  # in all logits: it changes no probability, but their steps are wider, as those of a real GPT-2
         model = random_model("Qwen2", LLAMAS)
         with torch.no_grad():
+            model.lm_head.weight.mul_(2)  # else hardly any of them is rounded to another step
             model.model.norm.weight[0], model.lm_head.weight[:, 0] = common, -1.0
         other = replace(lm, model=model, context=192, shares=192)
         loglikelihood.check_shortcuts(other)
@@ -698,7 +740,7 @@ def test_a_model_of_coarser_logits_has_its_sums_in_doubt_sooner(lm):
         alone = loglikelihood.score(loglikelihood.alone(other), [[s] for s in sequences])
         want = [float(logps.sum()) for ((logps, _),) in alone]
         assert [ll for ll, _ in found] == pytest.approx(want, rel=0, abs=1e-4)
-    assert roundings[0] < 2e-6 < 4e-6 < roundings[1]
+    assert 3 * roundings[0] < roundings[1]
 
 
 def test_a_model_that_sees_what_comes_later_is_refused(lm):
