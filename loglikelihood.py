@@ -491,7 +491,8 @@ def alone(lm):
     The model as the harness asks it at its default batch size, for the same bits: one sequence at a time, logits of all positions.
 
     Where a trial shows that it changes no bit, each core has sequences of its own, and the head's products are of the scored
-    places of several. (Of sequences of fewer than MKL_ROWS inputs it may, beside a long context.)
+    places of several. The trial is of 20 tokens and more, or of the whole context where that is shorter: of a sequence of fewer
+    than MKL_ROWS tokens the last bit may differ.
     """
     fast = {"workers": lm.workers, "batch_tokens": BATCH_TOKENS["cpu"]}
     slow = {"workers": 1, "batch_tokens": 1, "headed": False}
@@ -512,15 +513,17 @@ def is_steady(lm):
     states_of, found, cores = torch.inference_mode()(scored_states), [], torch.get_num_threads()
     for length in sorted({min(length, lm.context) for length in (20, 64, 150, 1024)}):
         tokens = torch.randint(lm.model.config.get_text_config().vocab_size, (length + 1,), generator=draw).tolist()
-        states_TD, _ = states_of(lm, [(length, [(tokens, length)])])
+        rows = [(length, [(tokens, length)])]
+        states_TD, _ = states_of(lm, rows)
         with executor(cores) as pool:
-            if not torch.equal(states_TD, pool.submit(states_of, lm, [(length, [(tokens, length)])]).result()[0]):
-                return False
+            on_one_TD, _ = pool.submit(states_of, lm, rows).result()
+        if not torch.equal(states_TD, on_one_TD):
+            return False
         found.append((states_TD, torch.inference_mode()(head)(states_TD)))
-    for rows in (1, 2, HEAD_ROWS // len(found)):  # of each sequence
+    for places in (1, 2, HEAD_ROWS // len(found)):  # of each sequence
         with executor(cores) as pool:
-            few_RV = pool.submit(logits_of, [states_TD[-rows:] for states_TD, _ in found]).result()
-        if not torch.equal(few_RV, torch.cat([logits_TV[-rows:] for _, logits_TV in found])):
+            few_RV = pool.submit(logits_of, [states_TD[-places:] for states_TD, _ in found]).result()
+        if not torch.equal(few_RV, torch.cat([logits_TV[-places:] for _, logits_TV in found])):
             return False
     return True
 
