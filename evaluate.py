@@ -28,13 +28,12 @@ from pathlib import Path
 
 import numpy as np
 
-import loglikelihood
-from config import UserError, load, main_guard
-from data_engine import shards
-from eval_report import FORMAT, FORMAT_VERSION, check_writable, earlier_results, print_table, results_path, versions, write_json
-from eval_tasks import DEFAULT_TASKS, TASKS, Unavailable, items_of, lambada_openai, wikitext
-from loglikelihood import alone, score, score_choices
-from windows import Windows
+from phoenix import loglikelihood, shards
+from phoenix.batches import Windows
+from phoenix.config import UserError, load, main_guard
+from phoenix.loglikelihood import alone, score, score_choices
+from phoenix.results import FORMAT, FORMAT_VERSION, check_writable, earlier_results, print_table, results_path, versions, write_json
+from phoenix.tasks import DEFAULT_TASKS, TASKS, Unavailable, items_of, lambada_openai, wikitext
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from config import UserError, load, main_guard
 from model import from_checkpoint
-from model_card import model_card, sha256_file
+from phoenix.config import UserError, load, main_guard
+from phoenix.model_card import model_card, sha256_file
 
 HERE = Path(__file__).parent
 MOST_LOGIT_DIFFERENCE = 1e-4  # fp32; another order of the same sums gives about 1e-5
@@ -59,7 +59,7 @@ def hf_classes(qk_norm, format):
     """(config class, model class)"""
     import transformers
 
-    import modeling_phoenix
+    from phoenix import modeling_phoenix
 
     if format == "phoenix":
         name, module = "PhoenixQKNorm" if qk_norm else "Phoenix", modeling_phoenix
@@ -91,7 +91,7 @@ def hf_config(cfg, format="llama", eot=None):
     )
     if format == "phoenix":
         names = {"AutoConfig": config_class, "AutoModelForCausalLM": model_class}
-        config.auto_map = {auto: f"{c.__module__}.{c.__name__}" for auto, c in names.items()}
+        config.auto_map = {auto: f"modeling_phoenix.{c.__name__}" for auto, c in names.items()}
     return config
 
 
@@ -148,7 +148,7 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
     folder.mkdir(parents=True)
     files = []
     if format == "gguf":
-        import export_gguf
+        from phoenix import gguf_files as export_gguf
 
         for kind in export_gguf.KINDS:
             files.append(f"{name}-{kind}.gguf")
@@ -169,7 +169,7 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
     described["rope_theta"] = phoenix.cfg.rope_theta  # where transformers before 5 looks for it
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     if format == "phoenix":
-        shutil.copyfile(HERE / "modeling_phoenix.py", folder / "modeling_phoenix.py")
+        shutil.copyfile(HERE / "phoenix" / "modeling_phoenix.py", folder / "modeling_phoenix.py")
     if (path.parent / "loss.png").is_file():
         shutil.copyfile(path.parent / "loss.png", folder / "loss.png")
 
@@ -192,7 +192,9 @@ def is_export(folder):
 # ---- the proof -------------------------------------------------------------------------------------------------------
 
 RELOAD = """
-import json, sys, torch
+import json
+import sys
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 folder, reference, trust = sys.argv[1], torch.load(sys.argv[2], weights_only=True), sys.argv[3] == "phoenix"
@@ -250,7 +252,7 @@ def reload(folder, phoenix, tokenizer, format):
 def prove(folder, phoenix, tokenizer, format):
     """Reloads the export and says what was found; RuntimeError where it is not the model."""
     if format == "gguf":
-        import export_gguf
+        from phoenix import gguf_files as export_gguf
 
         for kind in export_gguf.KINDS:
             (file,) = folder.glob(f"*-{kind}.gguf")

@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from checkpoint import load_checkpoint
-from config import UserError
-from cross_entropy import IGNORED, ChunkedCrossEntropy, nats_of_each
-from fused import Normalize, Rotate
+from phoenix.checkpoint import load_checkpoint
+from phoenix.config import UserError
+from phoenix.cross_entropy import IGNORED, ChunkedCrossEntropy, nats_of_each
+from phoenix.fused import Normalize, Rotate
 
 
 @dataclass(frozen=True)

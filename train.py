@@ -30,20 +30,15 @@ import numpy as np
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import torch
 
-import checkpoint
-import guards
-import machine
-import nas
-import plan
-import settings
-import zero_shot
-from config import UserError, load, main_guard
 from model import ModelConfig, Phoenix
-from optimizers import lr_at, make_optimizer
-from run_log import Progress, RunLog, commit, duration, say
-from stopping import signals_noted
-from validation import sample, token_bytes, validate
-from windows import data_step, open_data, windows_of_step
+from phoenix import checkpoint, guards, nas, plan, settings, zero_shot
+from phoenix import device as machine
+from phoenix.batches import data_step, open_data, windows_of_step
+from phoenix.config import UserError, load, main_guard
+from phoenix.optimizers import lr_at, make_optimizer
+from phoenix.run_log import Progress, RunLog, commit, duration, say
+from phoenix.signals import signals_noted
+from phoenix.validation import sample, token_bytes, validate
 
 
 @dataclass(frozen=True)

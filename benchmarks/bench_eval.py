@@ -75,7 +75,7 @@ def ours(out, model, data, device, every, names):
     """evaluate.py's own functions with a stopwatch around `answer`."""
     sys.path.insert(0, str(ROOT))
     import evaluate
-    from eval_tasks import items_of
+    from phoenix.tasks import items_of
 
     lm = evaluate.load_model(evaluate.Evaluate(model, device=device))
     found, secs = {}, {}
@@ -118,8 +118,8 @@ def random_gpt2(folder, bpe):
 def task_files(scratch, data, python, every):
     """The harness's own task files, loc_NAME, reading one item of `every` of the local data."""
     sys.path.insert(0, str(ROOT))
-    from eval_tasks import TASKS as known
-    from eval_tasks import local_rows
+    from phoenix.tasks import TASKS as known
+    from phoenix.tasks import local_rows
 
     where = "import lm_eval, pathlib; print(pathlib.Path(lm_eval.__file__).parent / 'tasks')"
     installed = Path(subprocess.run([python, "-P", "-c", where], check=True, capture_output=True, text=True).stdout.strip())

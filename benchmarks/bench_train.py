@@ -42,14 +42,13 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
-import machine  # noqa: E402
-import plan  # noqa: E402
 import train  # noqa: E402
-from data_engine import shards  # noqa: E402
 from model import ModelConfig, Phoenix  # noqa: E402
-from optimizers import make_optimizer  # noqa: E402
-from run_log import commit  # noqa: E402
-from windows import Windows, windows_of_step  # noqa: E402
+from phoenix import device as machine  # noqa: E402
+from phoenix import plan, shards  # noqa: E402
+from phoenix.batches import Windows, windows_of_step  # noqa: E402
+from phoenix.optimizers import make_optimizer  # noqa: E402
+from phoenix.run_log import commit  # noqa: E402
 
 SHAPES = {
     "cuda": dict(

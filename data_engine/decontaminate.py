@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-import eval_tasks
-from config import UserError
+from data_engine.kernels.shingles import fold_table, shingle, shingle_sets
 from data_engine.records import drop, text_buffers
-from data_engine.shingles import fold_table, shingle, shingle_sets
+from phoenix import tasks as eval_tasks
+from phoenix.config import UserError
 
 VERSION = 2
 LONG, SHORT = 13, 8  # words in a row

@@ -28,9 +28,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from config import UserError
+from data_engine.kernels.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 from data_engine.records import drop, nothing_dropped, one_array, text_buffers
-from data_engine.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
+from phoenix.config import UserError
 
 VERSION = 4
 ID = pa.binary(16)

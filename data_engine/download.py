@@ -14,15 +14,15 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from config import UserError
-from data_engine.aikosh import AIKosh
-from data_engine.budget import tokens_per_byte
-from data_engine.fetch import Place
-from data_engine.hub import HuggingFace
-from data_engine.local import Local
-from data_engine.python_docs import PythonDocs
-from data_engine.source import digest
-from data_engine.web import ASKED, Web
+from data_engine.sources.aikosh import AIKosh
+from data_engine.sources.budget import tokens_per_byte
+from data_engine.sources.fetch import Place
+from data_engine.sources.hub import HuggingFace
+from data_engine.sources.local import Local
+from data_engine.sources.python_docs import PythonDocs
+from data_engine.sources.source import digest
+from data_engine.sources.web import ASKED, Web
+from phoenix.config import UserError
 
 __all__ = ["AIKosh", "HuggingFace", "Local", "PythonDocs", "Web"]
 

@@ -46,11 +46,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from config import UserError
-from data_engine.fetch import readable, watching
-from data_engine.progress import Progress
 from data_engine.records import LEDGER, RAW, drop, one_array
+from data_engine.sources.fetch import readable, watching
 from data_engine.storage import sha256, storage
+from phoenix.config import UserError
+from phoenix.progress import Progress
 
 VERSION = 1  # raise when the engine itself would write other rows for the same steps
 SEAL = "shards/shards.json"  # vouches for the whole run: it goes as soon as anything is remade, and comes last
@@ -238,7 +238,7 @@ class Engine:
                 names.append(part)
             self._remove_strangers(folder, names)
             self.storage.write(index, json.dumps({"key": key, "parts": names}).encode())
-            progress.step()
+            progress.update()
         return [self._done(folder, part, digest(key, part)) for part in names]
 
     def once(self, folder, key, make):
@@ -256,7 +256,7 @@ class Engine:
                 for name in names:
                     self.storage.write(f"{folder}/{name}", Path(temporary, name).read_bytes())
             self.storage.write(receipt, json.dumps(self._made_once(folder, key, names)).encode())
-            progress.step()
+            progress.update()
 
     def _made_once(self, folder, key, names):
         return {"key": key, "files": {name: self.sha256(f"{folder}/{name}") for name in names}}
@@ -349,10 +349,12 @@ class Engine:
                 dataset = dataset.map_batches(Apply, fn_constructor_args=(function.step,), **how, **self._actors())
             else:
                 dataset = dataset.map_batches(function, **how)
+        made = Counter()
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for text in batch["job"].to_pylist():
-                    progress.step(json.loads(text))
+                    made.update({key: value for key, value in json.loads(text).items() if key in ("rows", "bytes")})
+                    progress.update(1, made=f"{made['rows']:,} rows  {made['bytes'] / 1e6:,.1f} MB")
         except self.ray.exceptions.RayError as error:
             raise EngineError(_cause(name, error)) from None
 

@@ -31,13 +31,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from data_engine.gutenberg import HEAD, decode_book, read_book
-from data_engine.html_text import read_html
-from data_engine.latex_text import read_latex
-from data_engine.pdf_text import read_pdf
-from data_engine.qa_text import read_question
 from data_engine.records import drop, text_buffers
-from data_engine.wiki_text import read_wikitext
+from data_engine.text.gutenberg import HEAD, decode_book, read_book
+from data_engine.text.html_text import read_html
+from data_engine.text.latex_text import read_latex
+from data_engine.text.pdf_text import read_pdf
+from data_engine.text.qa_text import read_question
+from data_engine.text.wiki_text import read_wikitext
 
 VERSION = 2  # raise when the text of the same record changes
 OUT = pa.schema(

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from config import UserError, load, main_guard
-from data_engine import shards
 from data_engine.storage import storage
+from phoenix import shards
+from phoenix.config import UserError, load, main_guard
 
 LISTED = 20  # records that --why tells of; more are counted
 AROUND = 40  # tokens printed on either side of the one asked for

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from config import UserError
 from data_engine.dedup import pack_ids
+from data_engine.kernels.shingles import mix64
 from data_engine.records import drop, one_array
-from data_engine.shingles import mix64
+from phoenix.config import UserError
 
 VERSION = 2
 FULL = 1 << 64  # hashes are below this

@@ -9,11 +9,12 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from data_engine import budget, download, fetch
+from data_engine import download
 from data_engine.engine import CPUS_PER_ACTOR, STORE_BYTES_PER_CPU
 from data_engine.mix import plan_mix
-from data_engine.progress import clock
+from data_engine.sources import budget, fetch
 from data_engine.storage import storage
+from phoenix.progress import duration
 
 # Bytes on the disk for a byte of content and a record (raw), a byte of clean text and a document (documents, work), a token
 RAW_BYTE, RAW_RECORD, TEXT_BYTE, TEXT_DOCUMENT = 0.41, 150, 0.42, 150
@@ -68,11 +69,11 @@ def text(cfg, out, cores):
     budget_said = f"{cfg.tokens:,} tokens" if cfg.tokens else "all that keeps the shares"
     lines += [
         f"budget  {budget_said}; the corpus would have about {sum(targets.values()) / 1e6:,.2f} M",
-        f"fetch   {fetched / 1e6:,.1f} MB, {clock(fetched / LINE)} at 100 Mbit/s; {content / 1e6:,.1f} MB of records",
+        f"fetch   {fetched / 1e6:,.1f} MB, {duration(fetched / LINE)} at 100 Mbit/s; {content / 1e6:,.1f} MB of records",
         f"disk    {total / 1e6:,.1f} MB in {out} ({parts}){room}",
         f"memory  about {ram / 1e9:.1f} GB with {cores} cores; {available_ram() / 1e9:.1f} GB are available",
         f"shm     {store / 1e9:.2f} GB for Ray's object store; /dev/shm has {shm / 1e9:.2f} GB free",
-        f"time    about {clock(work_secs(cfg, found, cores))} of work on {cores} cores; the first run compiles for a minute more",
+        f"time    about {duration(work_secs(cfg, found, cores))} of work on {cores} cores; the first run compiles a minute more",
     ]
     lines += warnings(cfg, found, targets)
     if total > free:

@@ -14,7 +14,7 @@ from data_engine import dedup_report
 from data_engine.decontaminate import named, tasks_at_hand
 from data_engine.dedup_report import found_duplicates
 from data_engine.engine import SEAL, EngineError, plain
-from data_engine.progress import clock
+from phoenix.progress import duration
 
 LEDGERS = {"tokens": "tokens", "shards-split": "order"}  # stages with a ledger behind documents -> their place in `made`
 ORDER = (
@@ -208,7 +208,7 @@ def page(data):
         tokens = data["shards"]["tokens"]
         tiles += [(f"{tokens['train']:,}", "train tokens"), (f"{tokens['val']:,}", "validation tokens")]
     secs = sum(stage["secs"] for stage in data["stages"].values())
-    tiles.append((clock(secs), "minutes in all stages"))
+    tiles.append((duration(secs), "in all stages"))
     parts = [f'<div class="tile"><b>{value}</b><span>{label}</span></div>' for value, label in tiles]
     body = [f'<div class="tiles">{"".join(parts)}</div>', "<h2>From records to documents</h2>", _funnel_table(data["sources"])]
     if data["shards"]:

@@ -19,7 +19,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from config import UserError, load, main_guard
 from data_engine import download, plan, report
 from data_engine.decontaminate import DecontaminateConfig, decontaminate, item_grams, tasks_at_hand
 from data_engine.dedup import (
@@ -46,7 +45,8 @@ from data_engine.shards import describe, write_shard
 from data_engine.storage import sha256
 from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
 from data_engine.xlm_roberta import find_weights, second_opinion
-from eval_tasks import TASKS
+from phoenix.config import UserError, load, main_guard
+from phoenix.tasks import TASKS
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
 MARGIN = 1.1  # documents encoded beyond what the budget is estimated to take; the exact choice follows from their tokens

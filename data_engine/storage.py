@@ -26,7 +26,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from config import UserError
+from phoenix.config import UserError
 
 RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
 TEMPORARY = ".tmp-"

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from config import UserError
 from data_engine import bpe
 from data_engine.mix import FULL, SAMPLE, uniform
 from data_engine.records import nothing_dropped, text_buffers
+from phoenix.config import UserError
 
 VERSION = 1
 END_OF_TEXT = "<|endoftext|>"

@@ -1,5 +1,5 @@
 """
-Fits the trees of data_engine/html_content.py to pages whose content people have marked.
+Fits the trees of data_engine/text/html_content.py to pages whose content people have marked.
 
     python dev/fit_html.py SHARED OUT.npz            writes the model; 8 min on 2 cores
     python dev/fit_html.py SHARED --check            5 folds without shared templates, then each set left out; 20 min
@@ -28,9 +28,9 @@ import numpy as np
 from numba import njit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from data_engine.html_blocks import parse
-from data_engine.html_content import FOREST_TYPES, STOP_WORDS, Forest, evaluate, observe, reconsider, select, word_set
-from data_engine.html_text import decode_html, page_title, weigh_comments
+from data_engine.text.html_blocks import parse
+from data_engine.text.html_content import FOREST_TYPES, STOP_WORDS, Forest, evaluate, observe, reconsider, select, word_set
+from data_engine.text.html_text import decode_html, page_title, weigh_comments
 
 SEED = 1
 FOLDS = 5
@@ -82,7 +82,7 @@ def read_pages(shared, folder):
             pages.append(
                 Page("trafilatura_eval", content(path), segments=[list(map(squeeze, item[k])) for k in ("with", "without")])
             )
-    pydoc = importlib.import_module("data_engine.pydoc_child")
+    pydoc = importlib.import_module("data_engine.sources.pydoc_child")
     return pages + [Page("pydoc", pydoc.render(name)[0].encode("utf-8", "replace")) for name in DOCUMENTED.split()]
 
 

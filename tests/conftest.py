@@ -10,7 +10,7 @@ settings.load_profile("phoenix")
 @pytest.fixture(scope="session")
 def bucket():
     """The environment of an S3 server with an empty bucket."""
-    from tests import cluster
+    from tests.servers import cluster
 
     with cluster.s3() as env:
         yield env
@@ -19,7 +19,7 @@ def bucket():
 @pytest.fixture(scope="module")
 def nodes(bucket):
     """Two Ray nodes for a module, which know the S3 server: runs that join them need not start a Ray of their own."""
-    from tests import cluster
+    from tests.servers import cluster
 
     with cluster.nodes() as found:
         yield found

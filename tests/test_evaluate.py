@@ -25,23 +25,22 @@ import numpy as np
 import pytest
 import torch
 
-import eval_report
-import eval_tasks
 import evaluate
 import export_hf
-import loglikelihood
 import train
-from config import UserError
-from data_engine import shards
-from eval_report import FORMAT, FORMAT_VERSION, VERSION, earlier_results, results_path, write_json
-from eval_tasks import TASKS, Item, Unavailable, items_of, sha256_json
 from model import from_checkpoint
-from tests import loopback_hub
+from phoenix import loglikelihood, shards
+from phoenix import results as eval_report
+from phoenix import tasks as eval_tasks
+from phoenix.batches import Windows
+from phoenix.config import UserError
+from phoenix.results import FORMAT, FORMAT_VERSION, VERSION, earlier_results, results_path, write_json
+from phoenix.tasks import TASKS, Item, Unavailable, items_of, sha256_json
+from tests.fixtures import SHARED
+from tests.servers import loopback_hub
 from tests.tiny_run import TEXT, make_run
-from windows import Windows
 
 torch.set_num_threads(1)
-SHARED = Path(os.environ.get("PHOENIX_SHARED", Path(__file__).parents[2] / "shared"))
 genuine = pytest.mark.skipif(
     not (SHARED / "eval" / "golden" / "golden.json").is_file(), reason="needs the tasks' data: set PHOENIX_SHARED"
 )

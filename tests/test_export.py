@@ -16,14 +16,14 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
-import eval_tasks
 import evaluate
-import export_gguf
 import export_hf
-import model_card
-from config import UserError
 from model import from_checkpoint
-from tests import loopback_hub
+from phoenix import gguf_files as export_gguf
+from phoenix import model_card
+from phoenix import tasks as eval_tasks
+from phoenix.config import UserError
+from tests.servers import loopback_hub
 from tests.tiny_run import make_run
 
 torch.set_num_threads(1)
@@ -442,7 +442,8 @@ def test_a_gguf_file_of_another_model_and_a_tokenizer_that_llama_cpp_does_not_kn
 def test_llama_cpp_writes_the_same_greedy_text(gguf_run):
     path, out = gguf_run
     script = """
-import json, sys
+import json
+import sys
 from llama_cpp import Llama
 llm = Llama(sys.argv[1], n_ctx=48, n_threads=1, verbose=False)
 found = []

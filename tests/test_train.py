@@ -20,13 +20,12 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-import checkpoint
 import train
-from config import UserError, help_text, main_guard
-from data_engine import shards
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
+from phoenix import checkpoint, shards
+from phoenix.batches import Windows, epoch_order, windows_of_step
+from phoenix.config import UserError, help_text, main_guard
 from tests.training import PLAIN, ROOT, STEPS, TEXT, Launcher, arguments, at_step, losses, make_data, once, quick, run, weights_hash
-from windows import Windows, epoch_order, windows_of_step
 
 torch.set_num_threads(1)  # as in test_model.py
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from checkpoint import FORMAT, FORMAT_VERSION
-from data_engine import shards
 from model import ModelConfig, Phoenix
+from phoenix import shards
+from phoenix.checkpoint import FORMAT, FORMAT_VERSION
 
 TEXT = """A man is sitting on a roof. He starts pulling up roofing on a roof. The question is which answer comes next: Question,
 Answer. Sarah was a much better surgeon than Maria so Sarah always got the easier cases, and she told him to wait here. def f(x):

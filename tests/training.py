@@ -8,20 +8,19 @@ import random
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-import machine
 import train
-from data_engine import shards
 from model import Phoenix, load_checkpoint
-from run_log import RunLog
+from phoenix import device as machine
+from phoenix import shards
+from phoenix.run_log import RunLog
+from tests.fixtures import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = "the cat sat on the mat; the dog sat on the log. ünïcödé 猫 🐈\n"
 STEPS = 24
 SETTINGS = dict(n_layer=2, n_head=2, d_model=16, d_ff=32, seq_len=16, micro_batch=2, tokens_per_step=64, steps=STEPS, lr=1e-2)
@@ -118,8 +117,13 @@ def once(act):
 
 
 LAUNCHER = """
-import json, os, sys
-import matplotlib.figure, tensorboardX, tokenizers, train  # once: it is most of the time of so short a run
+import json
+import os
+import sys
+import matplotlib.figure  # once: it is most of the time of so short a run
+import tensorboardX  # once: it is most of the time of so short a run
+import tokenizers  # once: it is most of the time of so short a run
+import train  # once: it is most of the time of so short a run
 for line in sys.stdin:
     said, argv = json.loads(line)
     pid = os.fork()

@@ -1,0 +1,1 @@
+"""Compiled kernels (numba) on Arrow buffers, shared by the stages."""

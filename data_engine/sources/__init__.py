@@ -1,0 +1,1 @@
+"""Sources: where documents come from, and the readers of their files."""

@@ -1,0 +1,567 @@
+"""
+Readers: a file that is open for reading -> records, as a stream with bounded memory.
+
+    .txt .html .htm .tex .pdf      one file, one record
+    .jsonl .json .csv .tsv         one line or row, one record; .json: JSON lines, or one array or object
+    .parquet                       one row, one record
+    wiki_NN                        WikiExtractor's files, one <doc> a record
+    .xml                           MediaWiki's export and StackExchange's Posts.xml (xml_dumps.py)
+    .warc .wet .wat                one answer of a web server a record (warc.py)
+    .zip .tar                      the files in it, each by its own kind (archives.py)
+    .gz .zst .bz2 .xz .lz4         any of these but .parquet and .zip compressed; .tgz .tbz2 .txz .tzst
+
+drops  empty          a file without a byte or without a record, a record whose text is ""
+       no_text        a record without the text field, or with something else than text in it
+       bad_json       a line that is no JSON, such as one cut in half
+       invalid_utf8   a line of JSON or a row that is not UTF-8 (the bytes of plain text are judged in extract)
+       broken_parquet, broken (any other damaged file), unreadable (the disk says no), unknown_type, encrypted
+       too_large      over MAX_RECORD
+       quarantined    an archive bomb: what came before its limits were met is kept
+       redirect, not_article, not_question, orphan     what an XML dump holds beside articles and questions
+       not_document, http_error                        what a WARC holds beside documents
+"""
+
+import csv
+import html
+import itertools
+import json
+import math
+import os
+import re
+import tempfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_engine.records import RAW, nothing_dropped, record_id
+from data_engine.sources.archives import DAMAGE, Bomb, Limits, decompressed, is_ours, members, tar_members, zip_members
+from data_engine.sources.source import CHUNK, Chunks, utf8
+from data_engine.sources.warc import documents
+from data_engine.sources.xml_dumps import Lost, read_dump
+
+VERSION = 4  # raise when the records of the same file change
+MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is dropped as too_large. The longest books have 10 MB
+MAX_META = 4096  # characters of JSON that a record's other fields may take
+MAX_DEPTH = 3  # archives in archives
+COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
+SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
+MEDIA_TYPE = {
+    **{".txt": "text/plain", ".html": "text/html", ".htm": "text/html"},
+    **{".pdf": "application/pdf", ".tex": "application/x-tex"},
+}
+WIKI_FILE = re.compile(r"(?:^|/)wiki_\d{2,}$")
+KINDS = (*MEDIA_TYPE, ".jsonl", ".json", ".csv", ".tsv", ".xml", ".warc", ".wet", ".wat", ".tar", "wiki")  # may be compressed
+SEEKABLE = (".parquet", ".zip")  # are read from their end, and never compressed
+
+
+def kind_of(path):
+    """'a/B.TXT.gz' -> ('.txt', 'gzip'), 'AA/wiki_00' -> ('wiki', None); (None, None) for what cannot be read."""
+    path = path.lower()
+    stem, kind = os.path.splitext(path)
+    if kind in SHORT:
+        stem, kind = os.path.splitext(stem + SHORT[kind])
+    compression = COMPRESSION.get(kind)
+    if not compression:
+        stem = path
+    kind = "wiki" if WIKI_FILE.search(stem) else os.path.splitext(stem)[1]
+    if kind.startswith(".xml-p"):  # a part of a dump: pages-articles1.xml-p1p41242.bz2
+        kind = ".xml"
+    if kind in KINDS or (kind in SEEKABLE and not compression):
+        return kind, compression
+    return None, None
+
+
+def read_file(source, file, size, path, uri, chunk, limits=None, depth=0) -> Chunks:
+    """
+    The records of one file; what is left in `chunk` at the end is the caller's to take.
+
+    source  its name, text, id and licence count
+    file    open for reading bytes, seekable where it is no member of an archive
+    path    tells the kind; the name of its folder tells a StackExchange site
+    limits  of the archive that it is a member of
+    """
+    kind, compression = kind_of(path)
+    if kind is None:
+        chunk.drop(uri, "unknown_type", os.path.splitext(uri)[1][:20] or "no suffix")
+    elif size == 0:
+        chunk.drop(uri, "empty", "0 bytes")
+    elif kind in (".zip", ".tar") and depth >= MAX_DEPTH:
+        chunk.drop(uri, "quarantined", f"an archive in {depth} others")
+    elif limits is not None:
+        yield from _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
+    else:
+        try:
+            yield from _read_kind(source, file, kind, compression, path, uri, chunk, Limits(size), depth)
+        except Bomb as error:
+            chunk.drop(uri, "quarantined", str(error))
+
+
+def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth):
+    if kind in SEEKABLE and depth:  # of a member only a copy can be read from its end
+        with tempfile.TemporaryFile() as copy:
+            try:
+                while block := file.read(1 << 20):
+                    copy.write(block)
+            except DAMAGE as error:
+                if is_ours(error):
+                    raise
+                chunk.drop(uri, "broken", str(error))
+                return
+            copy.seek(0)
+            yield from _read_seekable(source, copy, kind, uri, chunk, limits, depth)
+        return
+    if kind in SEEKABLE:
+        yield from _read_seekable(source, file, kind, uri, chunk, limits, depth)
+        return
+    stream = decompressed(file, compression, limits) if compression else file
+    if kind == ".tar":
+        yield from _read_members(source, tar_members(stream), uri, chunk, limits, depth)
+    elif kind == ".xml":
+        yield from _read_xml(source, stream, uri, os.path.basename(os.path.dirname(path)), chunk)
+    else:
+        yield from READERS.get(kind, _read_whole)(source, stream, uri, kind, chunk)
+
+
+def _read_seekable(source, file, kind, uri, chunk, limits, depth):
+    if kind == ".parquet":
+        yield chunk.take()  # its rows go out as Arrow tables, after those that came before
+        yield from _read_parquet(source, file, uri, chunk, limits)
+    else:
+        yield from _read_members(source, zip_members(file, limits), uri, chunk, limits, depth)
+
+
+def _read_members(source, found, uri, chunk, limits, depth):
+    """Every file in an archive, by its kind. Its name is only text here: it tells the kind and becomes part of the uri."""
+    number = 0
+    try:
+        for number, member in enumerate(members(found, limits), 1):  # noqa: B007 (told when the rest is broken)
+            where = f"{uri}!/{utf8(member.name.encode('utf-8', 'surrogateescape'))}"
+            if member.problem:
+                chunk.drop(where, *member.problem)
+            else:
+                folder = member.name if "/" in member.name else f"{os.path.splitext(os.path.basename(uri))[0]}/{member.name}"
+                try:
+                    yield from read_file(source, member.file, member.size, folder, where, chunk, limits, depth + 1)
+                except DAMAGE as error:
+                    if is_ours(error):
+                        raise
+                    chunk.drop(where, "broken", f"{type(error).__name__}: {error}")
+            yield from chunk.full()
+    except DAMAGE as error:
+        if is_ours(error):
+            raise
+        chunk.drop(uri, "broken", f"after {number} members: {type(error).__name__}: {error}")
+        return
+    if not number:
+        chunk.drop(uri, "empty", "no file in it")
+
+
+def _read_whole(source, stream, uri, kind, chunk):
+    """One file, one record."""
+    try:
+        content = stream.read(MAX_RECORD + 1)
+        if content and len(content) <= MAX_RECORD:
+            content += stream.read(1)  # damage is told once what came before it has been read
+    except DAMAGE as error:
+        chunk.drop(uri, "broken", str(error))
+        return
+    if len(content) > MAX_RECORD:
+        chunk.drop(uri, "too_large", f"over {MAX_RECORD} bytes")
+    elif not content:
+        chunk.drop(uri, "empty", "0 bytes inside")
+    else:
+        chunk.add(uri, MEDIA_TYPE[kind], content, source.licence)
+        yield from chunk.full()
+
+
+def _read_jsonl(source, stream, uri, kind, chunk):
+    """One line, one record."""
+    number, records = -1, 0
+    try:
+        for number, line in _lines(stream):
+            records += line is None or bool(line.strip())
+            where = f"line {number + 1}"
+            if line is None:
+                chunk.drop(f"{uri}#{number}", "too_large", f"{where}: over {MAX_RECORD} bytes")
+            elif line and not line.isspace():
+                _read_line(source, line.removeprefix(b"\xef\xbb\xbf"), f"{uri}#{number}", where, chunk)
+                yield from chunk.full()
+    except DAMAGE as error:
+        chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
+        return
+    if not records:
+        chunk.drop(uri, "empty", "no line but blank ones")
+
+
+def _read_xml(source, stream, uri, folder, chunk):
+    """One page, or one question with its answers, one record."""
+    for found in read_dump(stream, uri, folder):
+        where = utf8(found.uri.encode("utf-8", "surrogatepass"))
+        if isinstance(found, Lost):
+            chunk.drop(where, found.reason, found.detail)
+        elif len(found.content) > MAX_RECORD:
+            chunk.drop(where, "too_large", f"{len(found.content)} bytes")
+        else:
+            chunk.add(where, found.media_type, found.content, found.licence or source.licence, _meta(found.meta, ()))
+        yield from chunk.full()
+
+
+WIKI_PAGE = re.compile(rb'<doc id="([^"]*)" (?:revid="[^"]*" )?url="([^"]*)" title="([^\n]*)">\s*$')
+
+
+def _read_wiki(source, stream, uri, kind, chunk):
+    """
+    A file of WikiExtractor: <doc id="12" url="..." title="..."> a line with the title, the text </doc>; or a line of JSON a page.
+
+    The text without the line of the title is a record.
+    """
+    number, pages, head, body, size = -1, 0, None, [], 0
+    try:
+        for number, line in _lines(stream):
+            where = f"line {number + 1}"
+            if head and line is not None and line.rstrip() == b"</doc>":
+                _add_wiki_page(source, head, body, size, uri, chunk)
+                head = None
+            elif head and line is not None and (next_head := WIKI_PAGE.match(line)):
+                chunk.drop(_wiki_uri(head, uri), "broken", f"no </doc> before {where}", b"\n".join(body))
+                head, body, size = next_head, [], 0
+            elif head:
+                size += MAX_RECORD + 1 if line is None else len(line) + 1
+                if size <= MAX_RECORD:
+                    body.append(line)
+            elif line is None:
+                chunk.drop(f"{uri}#{number}", "too_large", f"{where}: over {MAX_RECORD} bytes")
+            elif line.startswith(b"{"):
+                _read_line(source, line, f"{uri}#{number}", where, chunk)
+            elif line.strip():
+                head, body, size = WIKI_PAGE.match(line), [], 0
+                if not head:
+                    chunk.drop(f"{uri}#{number}", "broken", f"{where}: neither <doc> nor JSON", line)
+            pages += line is None or bool(line.strip())
+            yield from chunk.full()
+    except DAMAGE as error:
+        chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
+        return
+    if head:
+        chunk.drop(_wiki_uri(head, uri), "broken", f"line {number + 1}: no </doc>", b"\n".join(body))
+    if not pages:
+        chunk.drop(uri, "empty", "no line but blank ones")
+
+
+def _wiki_uri(head, uri):
+    number, url, _ = (html.unescape(utf8(value)) for value in head.groups())
+    return url or f"{uri}#{number}"
+
+
+def _add_wiki_page(source, head, body, size, uri, chunk):
+    number, _, title = (html.unescape(utf8(value)) for value in head.groups())
+    where = _wiki_uri(head, uri)
+    if size > MAX_RECORD:
+        return chunk.drop(where, "too_large", f"over {MAX_RECORD} bytes")
+    if body and html.unescape(utf8(body[0])).strip() == title.strip():
+        body = body[1:]
+    content = b"\n".join(body).strip(b"\r\n")
+    if not content:
+        return chunk.drop(where, "empty", f"nothing but the title {title!r}")
+    chunk.add(where, "text/plain", content, source.licence, _meta({"id": number, "title": title}, ()))
+
+
+def _read_line(source, line, uri, where, chunk):
+    try:
+        record = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return chunk.drop(uri, "invalid_utf8", f"{where}: {error}", line)
+    except (ValueError, RecursionError) as error:
+        return chunk.drop(uri, "bad_json", f"{where}: {error}", line)
+    _add_record(source, record, uri, where, chunk, line)
+
+
+def _add_record(source, record, uri, where, chunk, line):
+    if not isinstance(record, dict):
+        return chunk.drop(uri, "no_text", f"{where}: {type(record).__name__} instead of an object", line)
+    text = record.get(source.text)
+    if not isinstance(text, str):
+        found = type(text).__name__ if source.text in record else "nothing"
+        return chunk.drop(uri, "no_text", f"{where}: {found} in field {source.text!r}", line)
+    if not text:
+        return chunk.drop(uri, "empty", f"{where}: {source.text!r} is empty", line)
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, as in "\ud800"
+        return chunk.drop(uri, "invalid_utf8", f"{where}: {error}", line)
+    name = record.get(source.id) if source.id else None
+    if isinstance(name, (str, int)) and name != "":
+        uri = utf8(str(name).encode("utf-8", "surrogatepass"))
+    licence = _licence(record) or source.licence
+    chunk.add(uri, "text/plain", content, licence, _meta(record, (source.text, source.id)))
+
+
+def _lines(stream):
+    """(number from 0, line) of a binary stream; None for a line of more than MAX_RECORD bytes, which is never held."""
+    parts, size, number = [], 0, 0
+    while block := stream.read(1 << 20):
+        *ended, rest = block.split(b"\n")
+        for piece in ended:
+            size += len(piece)
+            yield number, b"".join([*parts, piece]) if size <= MAX_RECORD else None
+            parts, size, number = [], 0, number + 1
+        size += len(rest)
+        if size <= MAX_RECORD:
+            parts.append(rest)
+        else:
+            parts = []
+    if size:
+        yield number, b"".join(parts) if size <= MAX_RECORD else None
+
+
+class Peeked:
+    """A stream whose first bytes have been read already."""
+
+    def __init__(self, head, stream):
+        self.head, self.stream = head, stream
+
+    def read(self, n):
+        head, self.head = self.head[:n], self.head[n:]
+        return head or self.stream.read(n)
+
+
+def _read_json(source, stream, uri, kind, chunk):
+    """JSON lines, as most .json.gz files of the Hub are; or else one array or object of at most MAX_RECORD bytes."""
+    try:
+        head = stream.read(1 << 20).removeprefix(b"\xef\xbb\xbf")
+        first = head.lstrip().partition(b"\n")[0]
+        whole = first[:1] == b"[" or (b"\n" in head and not _is_json(first))
+        if whole:
+            head += Peeked(b"", stream).read(MAX_RECORD + 1 - len(head)) if len(head) <= MAX_RECORD else b""
+    except DAMAGE as error:
+        chunk.drop(uri, "broken", str(error))
+        return
+    if whole and len(head) <= MAX_RECORD and _is_json(head):
+        records = json.loads(head)
+        if isinstance(records, dict):
+            _add_record(source, records, uri, "object", chunk, head)
+        for number, record in enumerate(records if isinstance(records, list) else ()):
+            _add_record(source, record, f"{uri}#{number}", f"item {number}", chunk, json.dumps(record).encode())
+            yield from chunk.full()
+        if not records:
+            chunk.drop(uri, "empty", "an empty array or object")
+    elif whole and first[:1] == b"[" and len(head) > MAX_RECORD:
+        chunk.drop(uri, "too_large", f"an array of over {MAX_RECORD} bytes")
+    else:
+        yield from _read_jsonl(source, Peeked(head, stream), uri, kind, chunk)
+
+
+def _is_json(data):
+    try:
+        json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _read_csv(source, stream, uri, kind, chunk):
+    """One row, one record; the first row names the fields."""
+    csv.field_size_limit(MAX_RECORD)
+    lines, number = TextLines(stream), -1
+    rows = csv.reader(lines, delimiter="\t" if kind == ".tsv" else ",")
+    try:
+        names = [name.strip() for name in next(rows, [])]
+        if lines.ended and names:
+            chunk.drop(uri, "broken", "a quote among the names is never closed")
+            return
+        for number, row in enumerate(row for row in rows if row):
+            where, name = f"row {number + 1}", f"{uri}#{number}"
+            record = dict(itertools.zip_longest(names, row[: len(names)]))
+            if lines.ended:  # only a quote makes the csv module ask for more than the row's own line
+                swallowed = ",".join(row).rstrip("\n").count("\n") + 1
+                chunk.drop(name, "broken", f"{where}: a quote that is never closed takes in the last {swallowed} lines")
+            elif len(row) > len(names):
+                line = ",".join(row).encode("utf-8", "surrogateescape")
+                chunk.drop(name, "broken", f"{where}: {len(row)} fields under {len(names)} names", line)
+            else:
+                _add_record(source, record, name, where, chunk, ",".join(row).encode("utf-8", "surrogateescape"))
+            yield from chunk.full()
+    except (*DAMAGE, csv.Error) as error:
+        chunk.drop(uri, "broken", f"after row {number + 1}: {error}")
+        return
+    if number < 0:
+        chunk.drop(uri, "empty", "no row under the names")
+
+
+class TextLines:
+    """Lines for the csv module: bytes that are no UTF-8 become lone surrogates, which _add_record refuses row by row."""
+
+    def __init__(self, stream):
+        self.lines, self.ended = _lines(stream), False  # whether a line behind the last was asked for
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        number, line = next(self.lines, (None, None))
+        if number is None:
+            self.ended = True
+            raise StopIteration
+        if line is None:
+            raise csv.Error(f"line {number + 1} has over {MAX_RECORD} bytes")
+        return line.removeprefix(b"\xef\xbb\xbf" if not number else b"").decode("utf-8", "surrogateescape") + "\n"
+
+
+def _read_warc(source, stream, uri, kind, chunk):
+    """One answer of a web server, one record."""
+    number = -1
+    try:
+        for number, found in enumerate(documents(stream, MAX_RECORD)):
+            where = found.uri if found.uri and source.id else f"{uri}#{number}"
+            where = utf8(where.encode("utf-8", "surrogateescape"))
+            if found.reason:
+                chunk.drop(where, found.reason, found.detail, found.content)
+            else:
+                chunk.add(where, found.media_type, found.content, source.licence, _meta(found.meta, ()))
+            yield from chunk.full()
+    except DAMAGE as error:
+        chunk.drop(uri, "broken", f"after {number + 1} records: {error}")
+        return
+    if number < 0:
+        chunk.drop(uri, "empty", "no WARC record")
+
+
+READERS = {
+    **{".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv},
+    **{"wiki": _read_wiki, ".warc": _read_warc, ".wet": _read_warc, ".wat": _read_warc},
+}
+
+
+def _read_parquet(source, file, uri, chunk, limits):
+    """
+    One row, one record; the text stays in Arrow. Strings are read as the dictionaries in which most files keep them, and become
+    themselves about CHUNK bytes at a time: a text that stands once in the file and in a million rows fills no memory.
+    """
+    row = 0
+    try:
+        parquet = pq.ParquetFile(file)
+        leaves = (parquet.schema.column(i) for i in range(len(parquet.schema)))
+        parquet = pq.ParquetFile(file, read_dictionary=[c.path for c in leaves if c.physical_type == "BYTE_ARRAY"])
+        schema, groups = parquet.schema_arrow, parquet.metadata.num_row_groups
+        columns = [f.name for f in schema if f.name == "metadata" or f.name == source.text or not pa.types.is_nested(f.type)]
+        for index in range(groups):
+            meta = parquet.metadata.row_group(index)
+            # rows that make about CHUNK bytes, were all alike
+            rows = max(1, min(4096, meta.num_rows * CHUNK // max(1, meta.total_byte_size)))
+            if meta.total_byte_size > limits.bytes - limits.unpacked:
+                limits.unpack(meta.total_byte_size)
+            for batch in parquet.iter_batches(rows, row_groups=[index], columns=columns):
+                ends = np.cumsum(sum((_row_bytes(column) for column in batch.columns), np.zeros(batch.num_rows)))
+                cuts = [0, *(np.flatnonzero(np.diff(ends // CHUNK)) + 1).tolist(), batch.num_rows]
+                for start, end in itertools.pairwise(cuts):
+                    limits.unpack(int(ends[end - 1] - (ends[start - 1] if start else 0)))
+                    yield from _parquet_rows(source, batch.slice(start, end - start), uri, row, chunk)
+                    row += end - start
+    except Bomb:
+        raise
+    except Exception as error:  # whatever a damaged or strange file makes Arrow raise, it costs this file alone
+        chunk.drop(uri, "broken_parquet", f"after row {row}: {type(error).__name__}: {error}")
+        return
+    if row == 0:
+        chunk.drop(uri, "empty", "no row")
+
+
+def _row_bytes(column):
+    """Bytes of each row of a column, once its dictionary's values stand in the rows; of other kinds than strings, on average."""
+    n = len(column)
+    if pa.types.is_struct(column.type):
+        return sum((_row_bytes(inner) for inner in column.flatten()), np.zeros(n))
+    if pa.types.is_dictionary(column.type):
+        sizes = pc.binary_length(column.dictionary).take(column.indices)
+        return pc.fill_null(pc.cast(sizes, pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+    return np.full(n, column.nbytes / max(1, n))
+
+
+def _parquet_rows(source, batch, uri, first_row, chunk):
+    n = batch.num_rows
+    names = batch.schema.names
+    content = _binary(batch.column(names.index(source.text))) if source.text in names else None
+    if content is None:
+        content, why = pa.nulls(n, pa.large_binary()), f"nothing that is text in column {source.text!r}"
+    else:
+        why = f"null in column {source.text!r}"
+    lengths = pc.fill_null(pc.cast(pc.binary_length(content), pa.int64()), -1).to_numpy(zero_copy_only=False)
+    others = {name: _values(batch.column(i)) for i, name in enumerate(names) if name != source.text}
+    records = [dict(zip(others, row, strict=True)) for row in zip(*others.values(), strict=True)] if others else [{}] * n
+    uris = []
+    for i, record in enumerate(records):
+        name = record.get(source.id) if source.id else None
+        uris.append(str(name) if isinstance(name, (str, int)) and name != "" else f"{uri}#{first_row + i}")
+    kept = np.flatnonzero((lengths > 0) & (lengths <= MAX_RECORD))
+    lost = np.flatnonzero((lengths <= 0) | (lengths > MAX_RECORD))
+    for i in lost.tolist():
+        reason = "no_text" if lengths[i] < 0 else "empty" if lengths[i] == 0 else "too_large"
+        detail = {"no_text": why, "empty": f"{source.text!r} is empty", "too_large": f"{lengths[i]} bytes"}[reason]
+        chunk.drop(f"{uri}#{first_row + i}", reason, f"row {first_row + i}: {detail}")
+    yield chunk.take()
+    ends = np.cumsum(lengths[kept]) // CHUNK
+    for part in np.split(kept, np.flatnonzero(np.diff(ends)) + 1) if len(kept) else []:
+        rows = part.tolist()
+        contents = content.take(pa.array(rows, pa.int64()))
+        columns = {
+            "id": [record_id(source.name, uris[i], memoryview(c.as_buffer())) for i, c in zip(rows, contents, strict=True)],
+            "source": [source.name] * len(rows),
+            "uri": [uris[i] for i in rows],
+            "media_type": ["text/plain"] * len(rows),
+            "content": contents,
+            "licence": [_licence(records[i]) or source.licence for i in rows],
+            "revision": [chunk.revision] * len(rows),
+            "fetched_at": [chunk.fetched_at] * len(rows),
+            "meta": [_meta(records[i], (source.id,)) for i in rows],
+        }
+        yield pa.table(columns, schema=RAW), nothing_dropped()
+
+
+def _values(column):
+    """A column as Python values; None for all where one has none, such as a date of the year 20,000 or text that is not UTF-8."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [None] * len(column)
+
+
+def _binary(column):
+    """A column of text or bytes as large_binary; None when it holds something else."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        kind = pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
+    if not any(f(kind) for f in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)):
+        return None
+    return column.cast(kind).cast(pa.large_binary())
+
+
+def _licence(record):
+    """What the record, or its field `metadata`, says of its licence; else None."""
+    inner = record.get("metadata")
+    for place in (record, inner if isinstance(inner, dict) else {}):
+        for name in ("licence", "license"):
+            if isinstance(place.get(name), str) and place[name]:
+                return utf8(place[name][:200].encode("utf-8", "surrogatepass"))
+    return None
+
+
+def _meta(record, leave_out):
+    """The other scalar fields, and those of `metadata`, as JSON of at most about MAX_META characters."""
+    fields, size = {}, 0
+    inner = record.get("metadata")
+    flat = record | ({f"metadata.{k}": v for k, v in inner.items()} if isinstance(inner, dict) else {})
+    for name in sorted(flat):
+        value = flat[name]
+        if name in leave_out or value is None or isinstance(value, (dict, list, bytes)):
+            continue
+        if not isinstance(value, (bool, int, float)):
+            value = str(value)[:500]
+        elif isinstance(value, float) and not math.isfinite(value):
+            continue
+        size += len(name) + len(str(value)) + 6
+        if size > MAX_META:
+            break
+        fields[name] = value
+    return json.dumps(fields, sort_keys=True)

@@ -1,0 +1,1 @@
+"""From a format to plain text: HTML, PDF, LaTeX, wikitext, books."""

@@ -1,0 +1,1 @@
+"""What the scripts share; it imports neither a script nor data_engine."""

@@ -1,0 +1,223 @@
+"""
+What a run will need, from its config and the card alone.   python train.py configs/125m.py --plan [--card="RTX 3060"]
+
+Memory is counted tensor by tensor (below); time from the card's peak and the share of it that such a model reaches; both are
+compared with measurements in benchmarks/README.md.
+"""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from model import ModelConfig, Phoenix
+from phoenix import shards
+from phoenix.config import UserError
+from phoenix.run_log import duration
+
+GEFORCE = 512  # FLOP a clock and SM, bfloat16 with fp32 sums, dense: half of what fp16 sums give, on GeForce cards since Ampere
+CONTEXT_GB = 0.45  # CUDA's context and the libraries' workspaces
+DESKTOP_GB = 0.6  # a screen on the same card
+UTILISATION = {"GeForce": 0.50, "data centre": 0.42}  # of the peak, compiled: see benchmarks/README.md
+
+
+@dataclass(frozen=True)
+class Card:
+    name: str
+    tflops: float  # 1e12 FLOP a second, dense bfloat16 with fp32 accumulation
+    gib: float  # memory
+    watts: int  # board power
+    kind: str = "GeForce"
+
+
+def geforce(name, sms, ghz, gib, watts):
+    return Card(name, sms * GEFORCE * ghz / 1e3, gib, watts)
+
+
+# SMs, boost clock, memory and power: NVIDIA's product pages and the appendices of its architecture papers (GA102 v2.1, Ada v2.1,
+# RTX Blackwell v1.1), whose own figures for bfloat16 with fp32 sums the product gives: 3070 40.6, 3080 59.5, 3090 71, 4080 97.5,
+# 4090 165.2, 5070 61.7, 5080 112.6, 5090 209.5. Data centre: the data sheets of the A100, H100 and H200, without sparsity.
+CARDS = [
+    geforce("RTX 3060", 28, 1.777, 12, 170),
+    geforce("RTX 3060 Ti", 38, 1.665, 8, 200),
+    geforce("RTX 3070", 46, 1.725, 8, 220),
+    geforce("RTX 3070 Ti", 48, 1.770, 8, 290),
+    geforce("RTX 3080", 68, 1.710, 10, 320),
+    geforce("RTX 3080 Ti", 80, 1.665, 12, 350),
+    geforce("RTX 3090", 82, 1.695, 24, 350),
+    geforce("RTX 3090 Ti", 84, 1.860, 24, 450),
+    geforce("RTX 4060", 24, 2.460, 8, 115),
+    geforce("RTX 4060 Ti", 34, 2.535, 8, 160),
+    geforce("RTX 4070", 46, 2.475, 12, 200),
+    geforce("RTX 4070 SUPER", 56, 2.475, 12, 220),
+    geforce("RTX 4070 Ti", 60, 2.610, 12, 285),
+    geforce("RTX 4070 Ti SUPER", 66, 2.610, 16, 285),
+    geforce("RTX 4080", 76, 2.505, 16, 320),
+    geforce("RTX 4080 SUPER", 80, 2.550, 16, 320),
+    geforce("RTX 4090", 128, 2.520, 24, 450),
+    geforce("RTX 5060", 30, 2.497, 8, 145),
+    geforce("RTX 5060 Ti", 36, 2.572, 16, 180),
+    geforce("RTX 5070", 48, 2.512, 12, 250),
+    geforce("RTX 5070 Ti", 70, 2.452, 16, 300),
+    geforce("RTX 5080", 84, 2.617, 16, 360),
+    geforce("RTX 5090", 170, 2.407, 32, 575),
+    Card("A100", 312, 40, 400, "data centre"),  # -SXM4-40GB, -PCIE-40GB
+    Card("A100-SXM4-80GB", 312, 80, 400, "data centre"),
+    Card("A100 80GB", 312, 80, 300, "data centre"),
+    Card("H100 PCIe", 756, 80, 350, "data centre"),
+    Card("H100 NVL", 835, 94, 400, "data centre"),
+    Card("H100", 989, 80, 700, "data centre"),
+    Card("H200", 989, 141, 700, "data centre"),
+]
+
+
+def card_named(text):
+    """The card that a driver's or a person's name means, or None; a laptop's and a "D" are other chips under the same name."""
+    words = f" {' '.join(re.split(r'[^a-z0-9]+', text.lower()))} "
+    found = [card for card in CARDS if f" {card.name.lower().replace('-', ' ')} " in words]
+    other_chip = re.search(r" (laptop|mobile|max q|d) ", words)
+    return None if other_chip else max(found, key=lambda card: len(card.name), default=None)
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def static_gb(params, matrices, optimizer, copied):
+    """
+    Weights and gradients in fp32; AdamW's two moments, of which Muon keeps one for the layers' matrices; where `copied`,
+    autocast's copy of the weights in bfloat16. params, matrices: how many there are.
+    """
+    moments = 8 * params - (4 * matrices if optimizer == "muon" else 0)
+    return (4 * params + 4 * params + moments + (2 * params if copied else 0)) / 1e9
+
+
+def activation_bytes(cfg, compiled, checkpointing):
+    """
+    Bytes that a token leaves for the backward pass, all layers, in cfg.dtype. Compiled: the residual stream twice, q, k, v and what
+    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also what goes into the products,
+    silu(gate) and its product with up.
+    """
+    D, F, H = cfg.d_model, cfg.d_ff, cfg.n_head
+    width = WIDTH[cfg.dtype]
+    per_D, per_F = (6 * width, 2 * width) if compiled else EAGER[cfg.dtype]
+    layer = per_D * D + per_F * F + 4 * H
+    return cfg.n_layer * width * D + layer if checkpointing else cfg.n_layer * layer
+
+
+WIDTH = {None: 2, "bfloat16": 2, "float32": 4}  # bytes of what the matrix products take and give
+# bytes a layer, token and unit of d_model and of d_ff that the uncompiled model keeps: tests/phoenix/test_plan.py counts them
+EAGER = {None: (16, 8), "bfloat16": (16, 8), "float32": (32, 16)}
+
+
+def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, checkpointing=False):
+    """Greatest memory of a step, the CUDA context with it."""
+    tokens, D, width = micro_batch * cfg.seq_len, cfg.d_model, WIDTH[cfg.dtype]
+    copied = width == 2
+    chunk = min(2**25, tokens * vocab_size) * (width + 4 + width + (0 if compiled else 4))  # logits, log p, gradient, a temporary
+    # the head's gradient of a micro-batch, its weight rounded; h, its gradient
+    head = vocab_size * D * (4 + (width if copied else 0)) + tokens * D * 2 * width
+    layer = tokens * width * (3 * cfg.d_ff + 4 * D)  # gradients inside the layer that is being gone back through
+    activations = tokens * activation_bytes(cfg, compiled, checkpointing)
+    static = static_gb(params, matrices, cfg.optimizer, copied and not compiled)
+    return CONTEXT_GB + static + (activations + max(chunk + head, head + layer)) / 1e9
+
+
+def checkpoint_gb(params, matrices, optimizer):
+    """Of one file: weights and moments, fp32."""
+    return (12 * params - (4 * matrices if optimizer == "muon" else 0)) / 1e9
+
+
+# ---- the plan --------------------------------------------------------------------------------------------------------
+
+
+def choose(cfg, peaks, room):
+    """
+    (micro-batch, checkpointing) that fits and divides the step, or None: the largest up to 16,384 tokens, for beyond that little is
+    gained; recomputing costs a quarter, so any micro-batch from 4,096 tokens up goes before it.
+    """
+    fits = [(m, c) for (m, c), gb in peaks.items() if gb <= room and cfg.tokens_per_step % (m * cfg.seq_len) == 0]
+    fits = [(m, c) for m, c in fits if m * cfg.seq_len <= max(16384, cfg.seq_len)]
+    plain = [(m, c) for m, c in fits if not c and m * cfg.seq_len >= 4096]
+    return max(plain or fits, default=None)
+
+
+def plan(cfg, model, vocab_size, card, found, train_tokens=None):
+    """The lines that --plan prints. model: a Phoenix, on the meta device; found: where the card's name comes from."""
+    params = model.parameter_count()
+    matrices = sum(p.numel() for layer in model.model.layers for p in layer.parameters() if p.dim() == 2)
+    compiled = cfg.compile is not False
+    room = card.gib * 2**30 / 1e9 - DESKTOP_GB if card.kind == "GeForce" else card.gib * 2**30 / 1e9
+    sizes = [2**n for n in range(8)]
+    peaks = {(m, c): peak_gb(cfg, vocab_size, params, matrices, m, compiled, c) for m in sizes for c in (False, True)}
+    best = choose(cfg, peaks, room)
+    tflops, precision = (card.tflops / 2, "TF32") if cfg.dtype == "float32" else (card.tflops, "bfloat16")  # on all of these cards
+    lines = [f"card      {card.name} ({found}): {tflops:.1f} TFLOPS {precision}, {round(card.gib, 1):g} GiB, {card.watts} W"]
+    lines += [
+        f"model     {params / 1e6:.1f} M parameters, {model.flops_per_token() / 1e6:.1f} MFLOP a token, context {cfg.seq_len}"
+    ]
+    if train_tokens is not None:
+        lines += [f"data      {train_tokens:,} tokens, {cfg.steps * cfg.tokens_per_step / train_tokens:.2f} epochs"]
+    lines += [
+        f"memory    {room:.1f} GB of the card may be used"
+        + (f", {DESKTOP_GB} are left to a screen" if card.kind == "GeForce" else "")
+    ]
+    lines += ["          micro_batch   peak GB             with grad_checkpointing"]
+    for m in sizes:
+        cells = [f"{peaks[m, c]:7.1f} {'fits' if peaks[m, c] <= room else 'does not fit'}" for c in (False, True)]
+        mark = "  <- micro_batch of the config" if m == cfg.micro_batch else ""
+        lines += [f"          {m:6}      {cells[0]:22}{cells[1]}{mark}"]
+    if best is None:
+        return [*lines, f"          nothing fits: {card.name} cannot train this model; make seq_len, n_layer or d_model smaller"]
+    micro_batch, checkpointing = best
+    own = (cfg.micro_batch, cfg.grad_checkpointing)
+    own_gb = peak_gb(cfg, vocab_size, params, matrices, cfg.micro_batch, compiled, cfg.grad_checkpointing)
+    if own_gb <= room:
+        advice, (micro_batch, checkpointing) = "the config's settings fit", own
+    else:
+        advice = f"the config's micro_batch={own[0]} does not fit: give --micro_batch={micro_batch}"
+        advice += " --grad_checkpointing=True" if checkpointing else ""
+    used = peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled, checkpointing)
+    lines += [f"          {advice}; peak {used:.1f} GB"]
+    if compiled:
+        lines += ["          the peak of the compiled model is calculated, and not yet measured on a GPU"]
+    share = UTILISATION[card.kind] * (0.78 if checkpointing else 1.0) * (1.0 if compiled else 0.6)
+    rate = share * tflops * 1e12 / model.flops_per_token()
+    secs, step_secs = cfg.steps * cfg.tokens_per_step / rate, cfg.tokens_per_step / rate
+    disk, every = checkpoint_gb(params, matrices, cfg.optimizer), min(cfg.ckpt_every * step_secs, cfg.ckpt_minutes * 60)
+    kept = cfg.keep_last + (math.ceil(cfg.steps / cfg.keep_every) if cfg.keep_every else 0)
+    why = "steps" if cfg.ckpt_every * step_secs < cfg.ckpt_minutes * 60 else "ckpt_minutes"
+    return [
+        *lines,
+        f"speed     about {rate:,.0f} tokens/s at {share:.0%} of the peak, {step_secs:.1f} s a step, {duration(secs)} in all",
+        f"energy    about {card.watts * secs / 3.6e6:.1f} kWh at {card.watts} W",
+        f"disk      a checkpoint of {disk:.2f} GB every {duration(every)} ({why}), {kept} kept: {(kept + 1) * disk:.1f} GB",
+        f"nas       a checkpoint takes {disk * 8 / 0.9:.0f} s of gigabit Ethernet up, and as long to be read back",
+    ]
+
+
+def main(cfg):
+    """Prints the plan; needs neither the corpus nor the card. Exit code 0 where it fits, 1 where nothing does."""
+    if cfg.card is not None:
+        card, found = card_named(cfg.card), "as asked"
+        if card is None:
+            raise UserError(f"card={cfg.card!r} is not known: there are {', '.join(c.name for c in CARDS)}")
+    else:
+        card, found = None, "the one here"
+        if torch.cuda.is_available():
+            here = torch.cuda.get_device_properties(cfg.device if (cfg.device or "").startswith("cuda") else "cuda")
+            card = card_named(here.name)
+            card = card and replace(card, gib=here.total_memory / 2**30)  # some names stand for several sizes
+        if card is None:
+            card, found = card_named("RTX 3080 Ti"), "no known card is here: --card= names another"
+    vocab_size, train_tokens = cfg.vocab_size or 32768, None
+    if Path(cfg.data, "shards", "shards.json").is_file():
+        split = shards.open(Path(cfg.data, "shards"), "train")
+        vocab_size, train_tokens = split.meta["vocab_size"], split.tokens
+    sizes = {name: getattr(cfg, name) for name in ("n_layer", "n_head", "d_model", "d_ff", "qk_norm")}
+    with torch.device("meta"):
+        model = Phoenix(ModelConfig(vocab_size=vocab_size, context=cfg.seq_len, **sizes))
+    lines = plan(cfg, model, vocab_size, card, found, train_tokens)
+    print("\n".join(lines))
+    return 1 if "nothing fits" in lines[-1] else 0

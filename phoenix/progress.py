@@ -1,0 +1,83 @@
+"""
+The one progress display: a tqdm bar on a terminal; elsewhere a line at the start, every ten seconds, and at the end.
+
+    with Progress("documents", total=50) as progress:
+        progress.update(1, rows="343 rows")
+"""
+
+import shutil
+import sys
+import threading
+import time
+
+from tqdm import tqdm
+
+EVERY_SECS = 10.0  # between two lines where there is no terminal
+
+
+def say(text):
+    """A line on stdout that leaves a progress bar whole."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def duration(secs):
+    """45 -> "45 s", 90 -> "1.5 min", 7200 -> "2.0 h"."""
+    return f"{secs:.0f} s" if secs < 60 else f"{secs / 60:.1f} min" if secs < 5400 else f"{secs / 3600:.1f} h"
+
+
+class Progress:
+    """Counts up to `total`, with an estimate of the time left; silent where nothing is to be done. Threads may share it."""
+
+    def __init__(self, name, total, done=0, unit="", file=None):
+        """done: of earlier runs. unit: of the count, for the bar. file: stdout or stderr; None: stdout."""
+        self.name, self.total, self.begin, self.done, self.notes = name, total, done, done, {}
+        self.file = file or sys.stdout
+        self.quiet = done >= total
+        self.lines = not self.quiet and not self.file.isatty()
+        self.start = time.monotonic()
+        self.lock = threading.RLock()
+        # tqdm's own look at a container's terminal may find a width of 0 and hide the bar; this one never is 0
+        width, height = shutil.get_terminal_size()
+        bar = {"file": self.file, "ncols": width, "nrows": height, "disable": self.quiet or self.lines}
+        self.bar = tqdm(desc=name, total=total, initial=done, unit=unit or "it", unit_scale=total > 99_999, **bar)
+        if self.lines:
+            self._line()
+
+    def update(self, n=1, **notes):
+        """n more are done; a note is text behind the count, and replaces the earlier one of its name."""
+        with self.lock:
+            self.done += n
+            self.notes |= notes
+            self.bar.set_postfix_str("  ".join(self.notes.values()), refresh=False)
+            self.bar.update(n)
+            if self.lines and time.monotonic() - self.shown >= EVERY_SECS:
+                self._line()
+
+    def rewind(self, done):
+        """The count goes back to `done`, as after a rollback."""
+        with self.lock:
+            self.done = self.begin = done
+            self.start = time.monotonic()
+            self.bar.reset()
+            self.bar.update(done)
+
+    def close(self):
+        """Leaves the last state to be seen."""
+        with self.lock:
+            if self.lines and self.shown_at != (self.done, self.notes):
+                self._line()
+            self.bar.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def _line(self):
+        self.shown, self.shown_at = time.monotonic(), (self.done, dict(self.notes))
+        secs, made = self.shown - self.start, self.done - self.begin
+        left = f", {duration(secs / made * (self.total - self.done))} left" if made and self.done < self.total else ""
+        notes = "".join(f"  {note}" for note in self.notes.values())
+        print(f"{self.name:<14} {self.done:>7,}/{self.total:,}{notes}  {duration(secs)}{left}", file=self.file, flush=True)

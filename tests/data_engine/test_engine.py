@@ -1,0 +1,313 @@
+"""The engine's parts without Ray: packing, accounting, quarantine, cutting, receipts, atomic files."""
+
+import json
+import pickle
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_engine import engine as e
+from data_engine.records import LEDGER, RAW, drop, nothing_dropped, record_id
+from data_engine.sources.source import Job
+from data_engine.storage import storage
+from phoenix.config import UserError
+
+VERSION = 1
+
+
+def table(n):
+    columns = {"id": [f"{i:032x}" for i in range(n)], "source": ["s"] * n, "uri": [f"u{i}" for i in range(n)]}
+    return pa.table({k: pa.array(v, pa.string()) for k, v in columns.items()} | {"n": pa.array(range(n), pa.int64())})
+
+
+def drop_odd(rows, cfg):
+    odd = pa.array([n % 2 == 1 for n in rows["n"].to_pylist()], pa.bool_())
+    even = pa.array([n % 2 == 0 for n in rows["n"].to_pylist()], pa.bool_())
+    return rows.filter(even), drop(rows.filter(odd), "test", "odd")
+
+
+def raise_on_seven(rows, cfg):
+    if 7 in rows["n"].to_pylist():
+        raise ValueError("seven")
+    return rows, nothing_dropped()
+
+
+def raise_always(rows, cfg):
+    if len(rows):
+        raise ValueError("always")
+    return rows, nothing_dropped()
+
+
+def lose_a_row(rows, cfg):
+    return rows.slice(1), nothing_dropped()
+
+
+def with_file(rows, cfg):
+    return rows, nothing_dropped(), {"a.bin": b"abc", "b.bin": b""}
+
+
+def job(tmp_path, **more):
+    one = {"name": "p", "key": "k", "stage": "stage", "out": str(tmp_path), "output": "stage/p.parquet"}
+    return one | {"began": 0.0, "steps": [], "beside": []} | more
+
+
+@pytest.mark.parametrize("n", [0, 1, 1000])
+def test_a_partition_survives_packing_whatever_its_size(tmp_path, n):
+    rows = table(n).slice(0, n)
+    files = {"x": b"1234", "y": b""}
+    back, kept, dropped, found = e._unpack(e._pack(job(tmp_path), rows, LEDGER.empty_table(), files))
+    assert kept.equals(rows) and kept.schema == rows.schema and dropped.schema == LEDGER
+    assert {k: bytes(v) for k, v in found.items()} == files and back["name"] == "p"
+
+
+def test_kept_and_dropped_rows_are_counted_by_reason(tmp_path):
+    block = e._pack(job(tmp_path), table(10))
+    steps = e._unpack(e.Apply(e.Step(drop_odd))(block))[0]["steps"]
+    assert steps[0] | {"secs": 0, "bytes": 0} == {
+        "step": "drop_odd",
+        "in": 10,
+        "out": 5,
+        "dropped": {"odd": 5},
+        "secs": 0,
+        "bytes": 0,
+    }
+
+
+def test_a_step_that_loses_a_row_ends_the_run(tmp_path):
+    with pytest.raises(e.EngineError, match="lose_a_row: 10 rows in, 9 kept"):
+        e.Apply(e.Step(lose_a_row))(e._pack(job(tmp_path), table(10)))
+
+
+def test_one_row_that_makes_a_step_fail_is_quarantined_and_the_others_are_kept_in_order(tmp_path):
+    _, kept, dropped, _ = e._unpack(e.Apply(e.Step(raise_on_seven))(e._pack(job(tmp_path), table(20))))
+    assert kept["n"].to_pylist() == [n for n in range(20) if n != 7]
+    assert dropped.to_pylist() == [
+        {
+            "id": f"{7:032x}",
+            "source": "s",
+            "uri": "u7",
+            "stage": "raise_on_seven",
+            "reason": "quarantined",
+            "detail": "ValueError: seven",
+        }
+    ]
+
+
+def test_a_step_that_fails_on_everything_is_a_defect_and_not_bad_data(tmp_path):
+    with pytest.raises(e.EngineError, match="failed on 20 rows"):
+        e.Apply(e.Step(raise_always))(e._pack(job(tmp_path), table(20)))
+
+
+@pytest.mark.parametrize("how", ["whole", "expand"])
+def test_a_step_whose_rows_belong_together_is_never_cut(tmp_path, how):
+    with pytest.raises(e.EngineError, match="p: raise_on_seven: ValueError: seven"):
+        e.Apply(e.Step(raise_on_seven, **{how: True}))(e._pack(job(tmp_path), table(20)))
+
+
+def test_commit_writes_table_ledger_files_and_receipt(tmp_path):
+    block = e.Apply(e.Step(with_file))(e.Apply(e.Step(drop_odd))(e._pack(job(tmp_path, files_to="made"), table(10))))
+    e.commit(block)
+    assert pq.read_table(tmp_path / "stage" / "p.parquet")["n"].to_pylist() == [0, 2, 4, 6, 8]
+    assert pq.read_table(tmp_path / "dropped" / "stage.p.parquet")["uri"].to_pylist() == ["u1", "u3", "u5", "u7", "u9"]
+    receipt = storage(str(tmp_path)).read_receipt("stage/p.parquet")
+    assert receipt["rows"] == 5 and receipt["key"] == "k" and receipt["ledger"] == "stage.p.parquet"
+    assert (tmp_path / "made" / "a.bin").read_bytes() == b"abc" and [f["bytes"] for f in receipt["files"]] == [3, 0]
+
+
+def test_a_partition_is_done_only_while_all_it_made_is_there(tmp_path):
+    engine = e.Engine(tmp_path)
+    block = e._pack(job(tmp_path, files_to="made"), table(10))
+    e.commit(e.Apply(e.Step(with_file))(e.Apply(e.Step(drop_odd))(block)))
+    done = lambda key: engine._done("stage", "p", key)  # noqa: E731
+    assert done("k") and not done("another key")
+    for path in (tmp_path / "made" / "a.bin", tmp_path / "dropped" / "stage.p.parquet"):
+        content = path.read_bytes()
+        path.unlink()
+        assert done("k") is None
+        path.write_bytes(content)
+    ledger = pq.read_table(tmp_path / "dropped" / "stage.p.parquet")
+    storage(str(tmp_path)).write_table("dropped/stage.p.parquet", ledger, {"key": "another run's"})
+    assert done("k") is None
+    storage(str(tmp_path)).write_table("dropped/stage.p.parquet", ledger, {"key": "k"})
+    assert done("k")
+    (tmp_path / "made" / "a.bin").write_bytes(b"ab")
+    assert done("k") is None
+    (tmp_path / "made" / "a.bin").write_bytes(b"abd")
+    assert done("k") is None, "as long, and something else"
+    (tmp_path / "made" / "a.bin").write_bytes(b"abc")
+    whole = (tmp_path / "stage" / "p.parquet").read_bytes()
+    (tmp_path / "stage" / "p.parquet").write_bytes(whole[:-20])
+    assert done("k") is None
+
+
+def test_buckets_are_row_groups_in_order(tmp_path):
+    rows = table(10).append_column("bucket", pa.array([3, 1, 3, 1, 0, 0, 3, 1, 0, 3], pa.int32()))
+    e.commit_buckets(e._pack(job(tmp_path), rows))
+    path = tmp_path / "stage" / "p.parquet"
+    assert storage(str(tmp_path)).read_receipt("stage/p.parquet")["buckets"] == [0, 1, 3]
+    groups = [pq.ParquetFile(path).read_row_group(i)["n"].to_pylist() for i in range(3)]
+    assert groups == [[4, 5, 8], [1, 3, 7], [0, 2, 6, 9]]
+    bucket = {"name": "b", "out": str(tmp_path), "schema": "stage/p.parquet"}
+    bucket |= {"inputs": [["stage/p.parquet", 1], ["stage/p.parquet", 2]]}
+    again = {"job": [json.dumps(bucket)], "payload": [b""]}
+    assert e._unpack(e.read_bucket(pa.table(again)))[1]["n"].to_pylist() == [1, 3, 7, 0, 2, 6, 9]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A source of records of given sizes, handed over in chunks of three."""
+
+    name: str
+    sizes: tuple
+
+    def read(self, job):
+        for start in range(0, len(self.sizes), 3):
+            some = self.sizes[start : start + 3]
+            uris = [f"u{start + i}" for i in range(len(some))]
+            content = [b"x" * n for n in some]
+            columns = [[record_id(self.name, u, c) for u, c in zip(uris, content, strict=True)], [self.name] * len(some), uris]
+            columns += [["text/plain"] * len(some), content, *[[""] * len(some)] * 2, [0] * len(some), ["{}"] * len(some)]
+            yield pa.table([pa.array(c, f.type) for c, f in zip(columns, RAW, strict=True)], schema=RAW), nothing_dropped()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cut", "expected"),
+    [
+        ((4, 4, 4, 4, 4), 8, [2, 2, 1]),
+        ((4, 4, 4, 4), 8, [2, 2]),
+        ((100, 1, 1), 8, [1, 2]),
+        ((1, 1, 100, 1), 8, [2, 1, 1]),
+        ((), 8, [0]),
+        ((0, 0, 0, 0), 8, [4]),
+        ((9, 9), 8, [1, 1]),
+    ],
+)
+def test_raw_partitions_are_cut_by_bytes_and_lose_nothing(tmp_path, sizes, cut, expected):
+    source = Sizes("s", sizes)
+    one = {"stage": "raw", "name": "s-0", "key": "k", "out": str(tmp_path), "cut": cut}
+    e.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((source, Job("0", (), "")))]}))
+    parts = e.Engine(tmp_path)._raw_parts("s-0", "k")
+    assert [part.receipt["rows"] for part in parts] == expected
+    uris = [uri for part in parts for uri in pq.read_table(tmp_path / part.file)["uri"].to_pylist()]
+    assert uris == [f"u{i}" for i in range(len(sizes))]
+    assert len({part.content for part in parts if part.receipt["rows"]}) == sum(1 for n in expected if n)
+
+
+def test_an_unfinished_job_has_no_partitions(tmp_path):
+    source = Sizes("s", (4, 4, 4, 4, 4))
+    one = {"stage": "raw", "name": "s-0", "key": "k", "out": str(tmp_path), "cut": 8}
+    e.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((source, Job("0", (), "")))]}))
+    (tmp_path / "raw" / "s-0-002.parquet").unlink()
+    assert e.Engine(tmp_path)._raw_parts("s-0", "k") is None
+
+
+def test_keys_depend_on_settings_and_not_on_places():
+    @dataclass(frozen=True)
+    class Cfg:
+        a: int = 1
+
+    assert e.digest(Cfg()) == e.digest(Cfg(1)) != e.digest(Cfg(2))
+    from data_engine.tokenizer import EncodeConfig
+
+    assert e.digest(EncodeConfig("x", "/here")) == e.digest(EncodeConfig("x", "/there")) != e.digest(EncodeConfig("y", "/here"))
+
+
+def test_a_folder_in_use_or_not_writable_is_refused(tmp_path):
+    with e.Engine(tmp_path / "out"), pytest.raises(UserError, match="another run"), e.Engine(tmp_path / "out"):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"), e.Engine(tmp_path / "file" / "out"):
+        pass
+
+
+def test_a_full_disk_is_refused_before_any_work(tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(UserError, match="has 0 MB left"), e.Engine(tmp_path):
+        pass
+
+
+def test_stages_import_without_ray_torch_or_transformers():
+    import subprocess
+    import sys
+
+    code = "import sys, phoenix.config, data_engine.run; print(*({'ray', 'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def note_process(rows, cfg):
+    import os
+
+    return rows.append_column("process", pa.array([os.getpid()] * len(rows), pa.int64())), nothing_dropped()
+
+
+def note_actor(rows, cfg):
+    import os
+
+    return rows.append_column("actor", pa.array([os.getpid()] * len(rows), pa.int64())), nothing_dropped()
+
+
+def saved(engine, sources):
+    """Partitions of ten rows, one a source."""
+    parts = []
+    for source in sources:
+        receipt = {"stage": "in", "name": source, "key": source, "content": source, "source": source, "rows": 10}
+        engine.storage.write_table(f"in/{source}.parquet", table(10), receipt)
+        parts.append(e.Partition(source, f"in/{source}.parquet", receipt))
+    return parts
+
+
+@pytest.mark.slow
+def test_a_step_with_a_model_runs_in_one_actor_and_a_step_of_a_source_on_that_source_only(tmp_path):
+    names = [f"s{i}" for i in range(6)]
+    steps = [e.Step(note_process), e.Step(note_actor, actor=True), e.Step(drop_odd, sources=frozenset(names[:2]))]
+    with e.Engine(tmp_path, num_cpus=1) as engine:
+        parts = saved(engine, names)
+        out = engine.map("out", parts, steps)
+        assert [p.receipt["rows"] for p in out] == [5, 5, 10, 10, 10, 10]
+        assert [len(p.receipt["steps"]) for p in out] == [3, 3, 2, 2, 2, 2]
+        rows = engine.read(out, ["process", "actor"])
+        actors = set(rows["actor"].to_pylist())
+        assert len(actors) == 1 and not actors & set(rows["process"].to_pylist())
+
+        before = {p.name: p.receipt for p in out}
+        steps[2] = e.Step(drop_odd, {"another": "setting"}, sources=frozenset(names[:1]))
+        again = engine.map("out", parts, steps)
+        assert [p.name for p in again if p.receipt["key"] != before[p.name]["key"]] == ["s0", "s1"]
+        assert [p.receipt["rows"] for p in again] == [5, 10, 10, 10, 10, 10]
+
+
+def test_the_cache_of_kernels_is_named_after_every_file_whose_kernels_others_take():
+    import ast
+    import os
+    from pathlib import Path
+
+    import data_engine
+
+    kernels, trees = {}, {}
+    root = Path(data_engine.__file__).parent
+    for path in root.rglob("*.py"):
+        trees[path.relative_to(root).with_suffix("").as_posix()] = ast.parse(path.read_text())
+    for name, tree in trees.items():
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        kernels[name] = {f.name for f in functions if any("njit" in ast.unparse(d) for d in f.decorator_list)}
+    taken_from = set()
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            other = (getattr(node, "module", None) or "").removeprefix("data_engine.").replace(".", "/")
+            if kernels[name] and other in kernels and {alias.name for alias in node.names} & kernels[other]:
+                taken_from.add(f"{other}.py")
+    assert taken_from == set(data_engine.TAKEN_FROM)
+    assert "kernels-" in os.environ["NUMBA_CACHE_DIR"]
+
+
+def test_a_note_of_the_driver_that_was_damaged_is_none(tmp_path):
+    engine = e.Engine(tmp_path)
+    engine.storage.write("work/x.json", b'{"key": "un')
+    assert engine._json("work/x.json") is None
+    engine.storage.write("work/x.json", b'{"key": "k"}')
+    assert engine._json("work/x.json") == {"key": "k"} and engine._json("work/y.json") is None
