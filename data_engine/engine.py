@@ -30,7 +30,6 @@ import json
 import os
 import pickle
 import re
-import signal
 import sys
 import tempfile
 import time
@@ -695,17 +694,3 @@ def plain(value):
 def digest(*values):
     """sha256 over the canonical JSON of the values, as hex."""
     return hashlib.sha256(json.dumps(plain(values), sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def stoppable():
-    """SIGTERM ends the block as Ctrl-C does, so that Ray's processes go with the run."""
-
-    def stop(signum, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -35,7 +35,7 @@ from data_engine.dedup import (
     split_bands,
     unpack_ids,
 )
-from data_engine.engine import FULL_DISK, Engine, EngineError, Step, available_cpus, digest, stoppable
+from data_engine.engine import FULL_DISK, Engine, EngineError, Step, available_cpus, digest
 from data_engine.extract import ExtractConfig, extract
 from data_engine.language import LanguageConfig, identify_language
 from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, take_fraction
@@ -46,6 +46,7 @@ from data_engine.storage import sha256
 from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
 from data_engine.xlm_roberta import find_weights, second_opinion
 from phoenix.config import UserError, load, main_guard
+from phoenix.signals import stoppable
 from phoenix.tasks import TASKS
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
