@@ -125,8 +125,8 @@ def sign_datasketch(texts, tokenizer):
 def encode_ours(texts, tokenizer):
     import pyarrow as pa
 
-    from data_engine.storage import sha256
     from data_engine.tokenizer import EncodeConfig, encode
+    from phoenix.files import sha256
 
     blank = pa.array([""] * len(texts))
     docs = pa.table({**dict.fromkeys(("id", "source", "uri", "licence"), blank), "text": pa.array(texts, pa.large_string())})
@@ -535,8 +535,7 @@ def components_of_many(documents=2_500_000, bands=14, rows=8):
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from data_engine.dedup import ID, SIGNATURES, DedupConfig, candidates, distinct, pair, split_bands
-    from data_engine.run import BAND_ROWS
+    from data_engine.dedup import BAND_ROWS, ID, SIGNATURES, DedupConfig, candidates, distinct, pair, split_bands
 
     cfg, draw = DedupConfig(bands=bands, rows=rows), np.random.default_rng(1)
     buckets = 1 + documents * (bands + 1) // BAND_ROWS
