@@ -96,7 +96,7 @@ def read_source(block):
         while len(records):
             ends = pc.cumulative_sum(pc.cast(pc.binary_length(records["content"]), pa.int64())).to_numpy()
             fitting = int((ends <= job["cut"] - size).sum())
-            full = fitting < len(records) and (fitting or kept)
+            full = fitting < len(records) and bool(fitting or kept)
             if not full:
                 fitting = max(fitting, 1)  # one record alone may be larger than a partition
             kept.append(records.slice(0, fitting))

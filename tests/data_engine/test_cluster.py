@@ -16,7 +16,7 @@ from tests.runs import command, inspect, made, result, run
 from tests.servers import cluster
 
 pytestmark = pytest.mark.slow
-KILLS = ["driver", "worker", "node"] * 2
+KILLS = ["worker", "driver", "node", "worker"]
 
 
 def objects(root, folders):
