@@ -254,7 +254,7 @@ def test_a_file_that_is_gone_leaves_nothing_behind(tmp_path):
     assert rows(out, "documents") == rows(fresh, "documents")
 
 
-def test_a_copied_folder_vouches_for_its_own_files(corpora, tmp_path):
+def test_a_file_missing_from_a_copied_folder_is_made_anew(corpora, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(corpora / "straight", out)
     (out / "shards" / "train-00000.bin").unlink()
@@ -271,7 +271,7 @@ def test_a_changed_licence_reaches_the_index(tmp_path):
         assert set(pq.read_table(out / "shards" / "index.parquet")["licence"].to_pylist()) == {licence}
 
 
-def test_a_change_that_is_not_carried_to_the_end_leaves_no_shards_that_look_right(corpora, tmp_path):
+def test_a_run_stopped_after_a_change_leaves_no_shards_json(corpora, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(corpora / "straight", out)
     run(corpora / "one.py", out, "--extract.min_chars=2000", "--until=documents")
@@ -284,7 +284,7 @@ def test_a_change_that_is_not_carried_to_the_end_leaves_no_shards_that_look_righ
     accounted(out)
 
 
-def test_a_step_that_fails_ends_the_run_with_its_name_and_the_partition(corpora, tmp_path):
+def test_a_failing_step_ends_the_run_and_names_step_and_partition(corpora, tmp_path):
     model = tmp_path / "model.ftz"
     model.write_bytes(b"no model")
     done = run(corpora / "one.py", tmp_path / "out", f"--language.model={model}", check=False)
@@ -292,7 +292,7 @@ def test_a_step_that_fails_ends_the_run_with_its_name_and_the_partition(corpora,
     assert "documents: first-" in done.stderr and "identify_language" in done.stderr
 
 
-def test_input_of_which_nothing_is_left_is_said_with_a_report(tmp_path):
+def test_a_run_that_drops_everything_says_so_and_leaves_a_report(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "empty.txt").write_text("")
     (tmp_path / "in" / "bad.jsonl").write_text("{")
@@ -316,7 +316,7 @@ def test_two_runs_do_not_share_a_folder(corpora):
     assert done.returncode == 2 and "another run" in done.stderr
 
 
-def test_the_quality_filters_sift_the_sources_of_the_web_and_no_others(tmp_path):
+def test_quality_filters_apply_to_web_sources_only(tmp_path):
     texts = {"menu": "Home | News | Contact\n" * 40, "list": "\n".join(f"- item {i}" for i in range(60))}
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts.items()))
     text = "from data_engine.download import Local\nlanguage = dict(keep=(), xlm_roberta=None)\nuntil = 'documents'\n"
@@ -371,7 +371,7 @@ def test_any_token_leads_back_to_its_document(corpora):
     assert "has the tokens 0 to" in inspect(out, "--token=999999999").stderr
 
 
-def test_every_record_can_be_asked_what_became_of_it(corpora):
+def test_inspect_shows_what_became_of_every_record(corpora):
     out = corpora / "straight"
     duplicate = rows(out, "duplicates")[0]
     text = inspect(out, f"--id={duplicate['id']}").stdout
