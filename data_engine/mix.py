@@ -202,7 +202,7 @@ def encode_documents(cfg, engine, docs, dupes, sizes, tokens_per_byte, encode):
         train = counts.filter(pa.array(~is_validation(counts["id"], cfg.seed, cfg.val_fraction)))
         sums = train.group_by("source").aggregate([("length", "sum")])
         encoded = dict(zip(sums["source"].to_pylist(), sums["length_sum"].to_pylist(), strict=True))
-        # where a part was encoded, the whole source has in proportion
+        # a source that was encoded in part has tokens in proportion
         available = {s: encoded.get(s, 0) / fractions[s] if fractions[s] else 0 for s in fractions}
         targets = allocate({s: int(n) for s, n in available.items()}, shares(cfg), cfg.tokens, mix)
         short = [s for s in targets if fractions[s] < 1 and targets[s] > available[s] * fractions[s]]
