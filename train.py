@@ -37,7 +37,7 @@ from phoenix.batches import data_step, open_data, windows_of_step
 from phoenix.config import UserError, load, main_guard
 from phoenix.optimizers import lr_at, make_optimizer
 from phoenix.run_log import Progress, RunLog, commit, duration, say
-from phoenix.signals import signals_noted
+from phoenix.signals import stop_requests
 from phoenix.validation import sample, token_bytes, validate
 
 
@@ -251,7 +251,7 @@ def run(cfg, argv):
     # ---- the loop
     progress, rate, done, saved_at = Progress(went_on, cfg.steps), 0.0, 0, time.perf_counter()
     rollbacks_here, place = 0, -math.inf
-    with signals_noted() as stops, ThreadPoolExecutor(1) as reader, progress:
+    with stop_requests() as stops, ThreadPoolExecutor(1) as reader, progress:
         ahead = reader.submit(fetch, went_on)
         if mirror:
             mirror.changed()  # what a run before could not send
