@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint, rotary
 from phoenix import checkpoint
 from phoenix.config import UserError
-from phoenix.cross_entropy import CHUNK_LOGITS, IGNORED
-from phoenix.fused import Normalize, Rotate
+from phoenix.ops import CHUNK_LOGITS, IGNORED, Normalize, Rotate
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it brings, ten times more on a busy machine
 TINY = ModelConfig(vocab_size=97, n_layer=3, n_head=4, d_model=32, d_ff=48, context=24)
