@@ -59,12 +59,12 @@ class RunLog:
         self.rows = [row for row in self.rows if row["step"] <= step and set(row.get("left_out", ())) <= set(left_out)]
         self.events_from, self.events_step = len(self.rows), step + 1  # the row and step that new events begin with
         self._close_events()
-        self.incomplete = True  # log.jsonl differs from self.rows
-        self._write_rows()
+        self.incomplete = True  # log.jsonl holds other rows than self.rows
+        self._write_rows([])
 
     def row(self, **row):
         self.rows.append({name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()})
-        self._write_rows()
+        self._write_rows(self.rows[-1:])
         self._write_events(self.rows[-1:], flush=time.monotonic() - self.flushed_at > FLUSH_SECS)
 
     def flush(self):
@@ -72,19 +72,19 @@ class RunLog:
         self._write_events([], flush=True)
 
     def close(self):
-        self._write_rows()
+        self._write_rows([])
         self.flush()
         self._close_events()
 
-    def _write_rows(self):
-        """Appends the newest row to log.jsonl, or writes all rows where the file differs from them."""
-        all_rows, self.incomplete = self.incomplete, True
+    def _write_rows(self, rows):
+        """Appends rows to log.jsonl; where the file lacks earlier ones, it is written anew."""
+        rewrite, self.incomplete = self.incomplete, True
         with self._errors_printed_once():
-            if all_rows:
+            if rewrite:
                 write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
-            elif self.rows:
+            elif rows:
                 with self.path.open("a") as file:
-                    file.write(json.dumps(self.rows[-1]) + "\n")
+                    file.write("".join(json.dumps(row) + "\n" for row in rows))
             self.incomplete = False
 
     def _write_events(self, rows, flush):

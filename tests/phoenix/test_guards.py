@@ -1,5 +1,7 @@
 """Laws of the guards: a run that met poison ends as one that never saw it, to the bit, stopped or not."""
 
+import dataclasses
+import functools
 import json
 import math
 import os
@@ -14,6 +16,7 @@ import train
 from model import Phoenix
 from phoenix import checkpoint, guards, shards
 from phoenix.batches import Windows, data_step, windows_of_step
+from phoenix.checkpoint import RunState
 from phoenix.config import UserError
 from tests.training import STEPS, at_step, losses, make_data, once, quick, run, weights_hash
 
@@ -31,35 +34,37 @@ def rows_of(out, name):
 def hash_without(monkeypatch, data, out, left_out, **settings):
     """The final weights' hash of a run that leaves these steps of the data out from its beginning."""
     with monkeypatch.context() as patch:
-        patch.setattr(guards, "new_state", lambda: {"skipped": 0, "bad_in_a_row": 0, "losses": [], "left_out": left_out})
+        patch.setattr(checkpoint, "RunState", functools.partial(RunState, left_out=left_out))
+        patch.setattr(checkpoint, "fields", lambda _: dataclasses.fields(RunState))
         assert run(data, out, **settings) == 0
     return weights_hash(out)
 
 
-# ---- the judge -------------------------------------------------------------------------------------------------------
+# ---- one step --------------------------------------------------------------------------------------------------------
 
 
-def judged(losses, **settings):
-    cfg, state = train.Train(data="", out="", **settings), guards.new_state()
-    return [guards.judge(state, loss, 1.0, cfg)[0] for loss in losses], state
+def checked(losses, **settings):
+    """(what check_step decides on each of the losses, the state after them)"""
+    cfg, state = train.Train(data="", out="", **settings), RunState()
+    return [guards.check_step(state, loss, 1.0, cfg)[0] for loss in losses], state
 
 
 def test_a_spike_is_called_when_there_is_a_history_and_never_downwards():
     noise = [3.0 + 0.01 * (-1) ** n for n in range(guards.HISTORY)]
-    assert judged([*noise[:-1], 9.0])[0][-1] == "update"  # too few to know
-    assert judged([*noise, 3.07])[0][-1] == "update"  # 7 standard deviations
-    assert judged([*noise, 3.09])[0][-1] == "roll back"
-    assert judged([*noise, 1.0])[0][-1] == "update"
-    assert judged([*noise, 9.0], spike_z=None)[0][-1] == "update"
-    assert len(judged([*noise, *noise])[1]["losses"]) == guards.HISTORY
+    assert checked([*noise[:-1], 9.0])[0][-1] == "update"  # too few to know
+    assert checked([*noise, 3.07])[0][-1] == "update"  # 7 standard deviations
+    assert checked([*noise, 3.09])[0][-1] == "roll back"
+    assert checked([*noise, 1.0])[0][-1] == "update"
+    assert checked([*noise, 9.0], spike_z=None)[0][-1] == "update"
+    assert len(checked([*noise, *noise])[1].losses) == guards.HISTORY
 
 
 def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many_in_a_row():
-    found, state = judged([math.nan, math.inf, 3.0, math.nan, math.nan, math.nan], rollback_after=3)
+    found, state = checked([math.nan, math.inf, 3.0, math.nan, math.nan, math.nan], rollback_after=3)
     assert found == ["skip", "skip", "update", "skip", "skip", "roll back"]
-    assert state["losses"] == [3.0] and state["skipped"] == 5
+    assert state.losses == [3.0] and state.skipped == 5
     cfg = train.Train(data="", out="", rollback_after=3)
-    assert guards.judge(guards.new_state(), 3.0, math.inf, cfg)[0] == "skip"  # a gradient
+    assert guards.check_step(RunState(), 3.0, math.inf, cfg)[0] == "skip"  # a gradient
 
 
 @pytest.mark.parametrize("left_out", [[], [0], [3], [3, 4, 5], [0, 2, 4], [5, 1]])
@@ -102,8 +107,8 @@ def test_a_poisoned_batch_sends_the_run_back_and_is_left_out(long_data, tmp_path
     monkeypatch.setattr("tests.training.STEPS", POISON["steps"])
     left_out = [37, 38, 39, 40]
     assert run(poison, tmp_path / "out", **POISON) == 0
-    said = capsys.readouterr().out
-    assert "standard deviations above the mean" in said and f"back to step 35, data of steps {left_out} left out" in said
+    output = capsys.readouterr().out
+    assert "standard deviations above the mean" in output and f"back to step 35, data of steps {left_out} left out" in output
     (row,) = rows_of(tmp_path / "out", "rollback_from")
     assert (row["step"], row["rollback_from"], row["left_out"]) == (35, 41, left_out)
     saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
@@ -189,7 +194,7 @@ def test_a_rollback_whose_older_checkpoints_are_damaged_uses_the_newest(tmp_path
         state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": step, "tokens": step}
         checkpoint.save_checkpoint(tmp_path, state)
     (tmp_path / "ckpt-00000005.pt").write_bytes(b"")
-    state = guards.new_state() | {"step": 12, "rollbacks": 0}
-    saved = guards.roll_back(tmp_path, state, train.Train(data="", out="", rollback_margin=4))
+    rollbacks = guards.Rollbacks(tmp_path, train.Train(data="", out="", rollback_margin=4))
+    saved = rollbacks.go_back(RunState(step=12), "a spike")
     assert (saved["step"], saved["left_out"]) == (10, [10, 11, 12])
     assert "ckpt-00000005.pt is damaged" in capsys.readouterr().out

@@ -9,14 +9,14 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
 from phoenix import checkpoint, nas
 from phoenix.config import UserError
+from phoenix.files import sha256_file
 from tests.servers.samba import PASSWORD, Samba
-from tests.training import STEPS, at_step, losses, once, quick, run, weights_hash
+from tests.training import STEPS, at_step, losses, once, quick, run, wait_until, weights_hash
 
 ALL_KEPT = [15, 20, 24]
 
@@ -44,7 +44,7 @@ def assert_whole(out, straight):
     assert weights_hash(out) == weights_hash(straight)
     rows = checkpoint.read_manifest(out)["checkpoints"]
     assert [row["step"] for row in rows] == ALL_KEPT
-    assert all(checkpoint.sha256_of(out / row["file"]) == row["sha256"] for row in rows)
+    assert all(sha256_file(out / row["file"]) == row["sha256"] for row in rows)
 
 
 def assert_copied(folder, out):
@@ -58,9 +58,9 @@ def assert_copied(folder, out):
         assert (folder / name).read_bytes() == (out / name).read_bytes(), name
 
 
-def assert_secret(out, said):
+def assert_secret(out, output):
     """The password is in no file of the run and in nothing that was printed."""
-    assert PASSWORD not in said and PASSWORD.encode() not in b"".join(p.read_bytes() for p in out.rglob("*") if p.is_file())
+    assert PASSWORD not in output and PASSWORD.encode() not in b"".join(p.read_bytes() for p in out.rglob("*") if p.is_file())
 
 
 def slow_file(monkeypatch, name, act, at=3):
@@ -79,13 +79,6 @@ def slow_file(monkeypatch, name, act, at=3):
     return done
 
 
-def wait_for(done, secs=20):
-    """Training waits here for what happens in the copying thread, which a busy machine may leave behind."""
-    deadline = time.monotonic() + secs
-    while not done and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
 # ---- against Samba ---------------------------------------------------------------------------------------------------
 
 
@@ -102,13 +95,13 @@ def test_a_run_is_copied_and_gone_on_with_from_the_share(tiny_data, straight_run
     newest = folder / "ckpt-00000013.pt"  # damaged over there: it is refused by name, and the one before is taken
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")
     assert run(tiny_data, second, resume_from=url, nas=url) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"ckpt-00000013\.pt does not have the sha256.*refused\nfetching ckpt-00000010", said)
-    assert "going on from step 10" in said
+    output = capsys.readouterr().out
+    assert re.search(r"ckpt-00000013\.pt does not have the sha256.*refused\nfetching ckpt-00000010", output)
+    assert "going on from step 10" in output
     assert_whole(second, straight_run)
     assert losses(second) == losses(straight_run)
     assert_copied(folder, second)
-    assert_secret(second, said)
+    assert_secret(second, output)
 
     assert run(tiny_data, tmp_path / "third", resume_from=f"{url}/ckpt-00000020.pt") == 0  # a certain one
     assert "going on from step 20" in capsys.readouterr().out
@@ -120,16 +113,22 @@ def test_a_server_killed_in_mid_upload_and_brought_back(tiny_data, straight_run,
     out = tmp_path / "out"
     killed = slow_file(monkeypatch, "ckpt-00000005.pt", samba.kill)
 
+    failures, reason_of = [], nas.reason_of
+
+    def counted(error, password_file):
+        failures.append(error)
+        return reason_of(error, password_file)
+
     def wait_and_start():
-        wait_for(killed)
-        time.sleep(0.3)  # some tries fail
+        wait_until(lambda: killed and len(failures) >= 2)  # training waits here for the copying thread
         samba.start()
 
+    monkeypatch.setattr(nas, "reason_of", counted)
     at_step(monkeypatch, 9, once(wait_and_start))
     assert run(tiny_data, out, nas=samba.url) == 0
-    said = capsys.readouterr().out
-    assert killed and "nas: " in said and "training goes on" in said and "nas: works again" in said
-    assert f"nas: {samba.url} holds a verified copy of all" in said
+    output = capsys.readouterr().out
+    assert killed and "nas: " in output and "training goes on" in output and "nas: works again" in output
+    assert f"nas: {samba.url} holds a verified copy of all" in output
     assert_whole(out, straight_run)
     assert_copied(samba.share, out)
 
@@ -140,11 +139,11 @@ def test_a_server_that_stays_away_costs_the_stated_wait_and_the_next_run_sends_a
 ):
     out = tmp_path / "out"
     killed = slow_file(monkeypatch, "ckpt-00000000.pt", samba.kill)
-    at_step(monkeypatch, 1, once(lambda: wait_for(killed)))  # before newer checkpoints take its place
+    at_step(monkeypatch, 1, once(lambda: wait_until(lambda: killed)))  # before newer checkpoints take its place
     assert run(tiny_data, out, nas=samba.url, nas_wait=0.005) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert killed and re.search(
-        r"lacks ckpt-00000015.pt, .*log.jsonl.* after 0 s of waiting \(.*refused.*the same command sends", said
+        r"lacks ckpt-00000015.pt, .*log.jsonl.* after 0 s of waiting \(.*refused.*the same command sends", output
     )
     assert_whole(out, straight_run)
     samba.start()
@@ -162,11 +161,11 @@ def test_a_full_share(tiny_data, straight_run, samba, tmp_path, capsys):
         pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
     try:
         assert run(tiny_data, out, nas=samba.url, nas_wait=0.01) == 0
-        said = capsys.readouterr().out
-        assert "nas: the share is full" in said and "lacks ckpt-" in said
+        output = capsys.readouterr().out
+        assert "nas: the share is full" in output and "lacks ckpt-" in output
         assert_whole(out, straight_run)
         listed = checkpoint.read_manifest(samba.share)["checkpoints"]  # what it lists it holds whole
-        assert all(checkpoint.sha256_of(samba.share / row["file"]) == row["sha256"] for row in listed)
+        assert all(sha256_file(samba.share / row["file"]) == row["sha256"] for row in listed)
         subprocess.run(["mount", "-o", "remount,size=8m", str(samba.share)], check=True)
         assert run(tiny_data, out, nas=samba.url) == 0
         assert_copied(samba.share, out)
@@ -182,8 +181,8 @@ def test_a_wrong_password_and_then_the_right_one_in_its_file(tiny_data, straight
     file.write_text("not it\n")
     file.chmod(0o600)
     assert run(tiny_data, out, nas=samba.url, nas_password_file=file, nas_wait=0.01) == 0
-    said = capsys.readouterr().out
-    assert "nas: the user or the password is wrong" in said and "lacks ckpt-" in said and "not it" not in said
+    output = capsys.readouterr().out
+    assert "nas: the user or the password is wrong" in output and "lacks ckpt-" in output and "not it" not in output
     assert_whole(out, straight_run)
     with pytest.raises(UserError, match=r"resume_from=.* cannot be read: the user or the password is wrong"):
         run(tiny_data, tmp_path / "other", nas_password_file=file, resume_from=samba.url)
@@ -198,8 +197,8 @@ def test_a_share_that_turns_read_only(tiny_data, straight_run, samba, tmp_path, 
     out = tmp_path / "out"
     at_step(monkeypatch, 12, once(lambda: samba.read_only(True)))
     assert run(tiny_data, out, nas=samba.url, nas_wait=0.01) == 0
-    said = capsys.readouterr().out
-    assert "nas: access is denied, or the share is read-only" in said and "lacks ckpt-" in said
+    output = capsys.readouterr().out
+    assert "nas: access is denied, or the share is read-only" in output and "lacks ckpt-" in output
     assert_whole(out, straight_run)
     samba.read_only(False)
     assert run(tiny_data, out, nas=samba.url) == 0
@@ -280,9 +279,9 @@ def test_what_arrives_damaged_is_sent_again(tmp_path, monkeypatch):
             yield data[:-1] + b"?" if bad else data
 
     monkeypatch.setattr(nas.Share, "chunks", chunks)
-    said = mirrored(f"file://{there}", out)
-    assert damaged and "read back with another sha256" in said[0] and "verified copy" in said[-1]
-    assert checkpoint.sha256_of(there / "ckpt-00000005.pt") == checkpoint.read_manifest(out)["checkpoints"][0]["sha256"]
+    output = mirrored(f"file://{there}", out)
+    assert damaged and "read back with another sha256" in output[0] and "verified copy" in output[-1]
+    assert sha256_file(there / "ckpt-00000005.pt") == checkpoint.read_manifest(out)["checkpoints"][0]["sha256"]
 
 
 def test_ctrl_c_ends_the_wait_and_says_what_is_missing(tmp_path, monkeypatch):
@@ -331,7 +330,7 @@ def test_lag_counts_what_is_not_verified_over_there(tmp_path):
         ("smb://user@[::1/share", "host or port that cannot be"),
         ("smb://user@host/share?a=s3cretpw", "has a '[?]'"),
         ("simplecache::file:///s3cretpw", "fsspec knows|chains several"),
-        ("smbb://user@host/s3cretpw", "smbb is of no kind"),
+        ("smbb://user@host/s3cretpw", "smbb is not a protocol"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused_and_never_shown(url, sentence):
