@@ -1,4 +1,4 @@
-"""The start-up check of the compiled model: what agrees is taken, what does not is not."""
+"""The start-up check of the compiled model: it is used where it agrees with the plain one, and only there."""
 
 import pytest
 import torch
@@ -19,12 +19,12 @@ def micro_batch():
 
 @pytest.fixture
 def compiler(monkeypatch):
-    """Stands for torch.compile: the decoder stays as it is, and the loss becomes what the test gives."""
+    """Replaces torch.compile: the decoder stays plain, and the loss becomes the function that the test gives."""
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)
     return lambda found: monkeypatch.setattr(torch, "compile", lambda function, **_: found)
 
 
-def test_a_compiled_model_that_agrees_is_taken(micro_batch, compiler):
+def test_a_compiled_model_that_agrees_is_used(micro_batch, compiler):
     compiler(ops.loss_and_gradient)
     assert device.compile_checked(*micro_batch, PLAIN) is None
     assert "compiled" in ops.kernel
@@ -32,7 +32,7 @@ def test_a_compiled_model_that_agrees_is_taken(micro_batch, compiler):
 
 
 @pytest.mark.parametrize("factor", [1.01, float("nan")])
-def test_one_that_does_not_is_not(micro_batch, compiler, factor):
+def test_a_compiled_model_that_differs_is_not_used(micro_batch, compiler, factor):
     def wrong(logits_NV, targets_N, z_loss):
         loss, z, grad = ops.loss_and_gradient(logits_NV, targets_N, z_loss)
         return loss, z, grad * factor
@@ -42,7 +42,7 @@ def test_one_that_does_not_is_not(micro_batch, compiler, factor):
     assert "compiled" not in ops.kernel and all(p.grad is None for p in micro_batch[0].parameters())
 
 
-def test_a_compiler_that_fails_is_done_without(micro_batch, compiler):
+def test_a_compiler_that_fails_leaves_the_model_plain(micro_batch, compiler):
     def fails(*_):
         raise RuntimeError("no C compiler\nfound")
 
@@ -62,8 +62,16 @@ def test_a_plain_model_that_fails_at_the_check_is_a_reason_too(micro_batch, comp
     assert model.model.checkpointing is False and "compiled" not in ops.kernel
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The compiler without its pool of worker processes, whose start takes longer than the work for so small a model."""
+    from torch._inductor import config
+
+    monkeypatch.setattr(config, "compile_threads", 1)
+
+
 @pytest.mark.slow
-def test_the_real_compiler_gives_the_plain_models_loss_and_gradients(micro_batch):
+def test_the_real_compiler_gives_the_plain_models_loss_and_gradients(micro_batch, in_this_process):
     _, tokens_BT, targets_BT = micro_batch
     model = Phoenix(ModelConfig(**(vars(SIZES) | {"n_layer": 1})))
     targets_BT[0, 3] = ops.IGNORED
@@ -78,7 +86,7 @@ def test_the_real_compiler_gives_the_plain_models_loss_and_gradients(micro_batch
 
 
 @pytest.mark.slow
-def test_without_a_compiler_a_run_says_so_and_trains(tiny_data, tmp_path, capsys, monkeypatch):
+def test_without_a_compiler_a_run_says_so_and_trains(tiny_data, tmp_path, capsys, monkeypatch, in_this_process):
     from torch._inductor import config
 
     monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
