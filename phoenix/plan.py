@@ -209,13 +209,13 @@ def main(cfg, build_model):
         if card is None:
             raise UserError(f"card={cfg.card!r} is not known: there are {', '.join(c.name for c in CARDS)}")
     else:
-        card, card_from = None, "the one here"
+        card, card_from = None, "in this machine"
         if torch.cuda.is_available():
             found = torch.cuda.get_device_properties(cfg.device if (cfg.device or "").startswith("cuda") else "cuda")
             card = card_named(found.name)
             card = card and replace(card, gib=found.total_memory / 2**30)  # some names stand for several sizes
         if card is None:
-            card, card_from = card_named("RTX 3080 Ti"), "no known card is here: --card= names another"
+            card, card_from = card_named("RTX 3080 Ti"), "no known card in this machine: --card= names another"
     vocab_size, train_tokens = cfg.vocab_size or 32768, None
     if Path(cfg.data, "shards", "shards.json").is_file():
         split = shards.open(Path(cfg.data, "shards"), "train")

@@ -280,7 +280,7 @@ def test_a_lost_manifest_is_made_again_from_the_checkpoints(data, straight, tmp_
     assert weights_hash(out) == weights_hash(straight)
 
 
-def test_settings_that_break_a_run_are_refused_and_others_are_said(data, tmp_path, monkeypatch, capsys):
+def test_settings_that_break_a_run_are_refused_and_others_are_reported(data, tmp_path, monkeypatch, capsys):
     out = stopped(data, tmp_path / "out", monkeypatch)
     for name, value in dict(d_ff=48, qk_norm=True, seq_len=32, tokens_per_step=128, seed=2).items():
         with pytest.raises(UserError, match=f"{out / 'ckpt.pt'} has .*: give another out="):
@@ -333,8 +333,8 @@ def test_killed_while_a_step_is_replaced_one_of_the_two_is_there(tmp_path, monke
         with contextlib.suppress(Kill):
             checkpoint.save_checkpoint(tmp_path, state | {"which": "new"})
     for _ in range(2):
-        found, said = checkpoint.newest_checkpoint(tmp_path)
-        assert found["which"] == ("old" if calls < 2 else "new") and not said
+        found, sentences = checkpoint.newest_checkpoint(tmp_path)
+        assert found["which"] == ("old" if calls < 2 else "new") and not sentences
     (row,) = checkpoint.read_manifest(tmp_path)["checkpoints"]
     assert row["sha256"] == sha256_file(tmp_path / "ckpt-00000000.pt") and "replaces" not in row
 

@@ -175,7 +175,7 @@ class Launcher:
         return int(code), int(kib) * 1024, self.output.read_text()
 
     def close(self):
-        self.process.stdin.close()
+        self.process.kill()  # its own exit would take seconds, in which torch tidies up
         self.process.wait()
 
 

@@ -63,11 +63,12 @@ def test_a_plain_model_that_fails_at_the_check_is_a_reason_too(micro_batch, comp
 
 
 @pytest.fixture
-def in_this_process(monkeypatch):
+def in_this_process():
     """The compiler without its pool of worker processes, whose start takes longer than the work for so small a model."""
     from torch._inductor import config
 
-    monkeypatch.setattr(config, "compile_threads", 1)
+    with config.patch(compile_threads=1):
+        yield
 
 
 @pytest.mark.slow

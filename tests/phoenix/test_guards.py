@@ -1,7 +1,8 @@
-"""Laws of the guards: a run that met poison ends as one that never saw it, to the bit, stopped or not."""
+"""Laws of the guards: a run that met bad data ends bit for bit as one that never saw it, stopped or not."""
 
-import dataclasses
+import contextlib
 import functools
+import io
 import json
 import math
 import os
@@ -35,7 +36,6 @@ def hash_without(monkeypatch, data, out, left_out, **settings):
     """The final weights' hash of a run that leaves these steps of the data out from its beginning."""
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "RunState", functools.partial(RunState, left_out=left_out))
-        patch.setattr(checkpoint, "fields", lambda _: dataclasses.fields(RunState))
         assert run(data, out, **settings) == 0
     return weights_hash(out)
 
@@ -101,33 +101,43 @@ def long_data(tmp_path_factory):
     return clean, poisoned(clean, folder / "poisoned", 40)
 
 
-def test_a_poisoned_batch_sends_the_run_back_and_is_left_out(long_data, tmp_path, monkeypatch, capsys):
-    clean, poison = long_data
+@pytest.fixture
+def short_history(monkeypatch):
     monkeypatch.setattr(guards, "HISTORY", 20)
     monkeypatch.setattr("tests.training.STEPS", POISON["steps"])
+
+
+@pytest.fixture(scope="module")
+def poisoned_run(long_data, tmp_path_factory):
+    """The folder of a run on the poisoned data that was never stopped, and its output."""
+    out, output = tmp_path_factory.mktemp("poisoned") / "out", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setattr(guards, "HISTORY", 20)
+        assert run(long_data[1], out, **POISON) == 0
+    return out, output.getvalue()
+
+
+def test_a_poisoned_batch_sends_the_run_back_and_is_left_out(long_data, poisoned_run, tmp_path, monkeypatch, short_history):
+    clean, poison = long_data
     left_out = [37, 38, 39, 40]
-    assert run(poison, tmp_path / "out", **POISON) == 0
-    output = capsys.readouterr().out
+    out, output = poisoned_run
     assert "standard deviations above the mean" in output and f"back to step 35, data of steps {left_out} left out" in output
-    (row,) = rows_of(tmp_path / "out", "rollback_from")
+    (row,) = rows_of(out, "rollback_from")
     assert (row["step"], row["rollback_from"], row["left_out"]) == (35, 41, left_out)
-    saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
+    saved, _ = checkpoint.newest_checkpoint(out)
     assert (saved["left_out"], saved["rollbacks"], saved["step"]) == (left_out, 1, 50)
-    assert [row["step"] for row in rows_of(tmp_path / "out", "loss")] == list(range(1, 51))  # each is logged once
-    # to the bit the run that never saw that data, whatever stands there
-    assert weights_hash(tmp_path / "out") == hash_without(monkeypatch, clean, tmp_path / "without", left_out, **POISON)
+    assert [row["step"] for row in rows_of(out, "loss")] == list(range(1, 51))  # each is logged once
+    # bit for bit the run that never saw that data
+    assert weights_hash(out) == hash_without(monkeypatch, clean, tmp_path / "without", left_out, **POISON)
     # and better than the one that did not notice
     assert run(poison, tmp_path / "blind", **(POISON | {"spike_z": None})) == 0
-    assert weights_hash(tmp_path / "blind") != weights_hash(tmp_path / "out")
+    assert weights_hash(tmp_path / "blind") != weights_hash(out)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [38, 44])  # before the poison, and between the rollback and the next checkpoint
-def test_stopped_around_a_rollback_it_ends_as_the_straight_run(long_data, tmp_path, monkeypatch, step):
-    _, poison = long_data
-    monkeypatch.setattr(guards, "HISTORY", 20)
-    monkeypatch.setattr("tests.training.STEPS", POISON["steps"])
-    assert run(poison, tmp_path / "straight", **POISON) == 0
+def test_stopped_around_a_rollback_it_ends_as_the_straight_run(long_data, poisoned_run, tmp_path, monkeypatch, short_history, step):
+    (_, poison), (straight, _) = long_data, poisoned_run
 
     class Crash(Exception):
         pass
@@ -143,8 +153,8 @@ def test_stopped_around_a_rollback_it_ends_as_the_straight_run(long_data, tmp_pa
         at_step(patch, 8, once(lambda: os.kill(os.getpid(), signal.SIGTERM)))
         assert run(poison, tmp_path / "out", **POISON) == 143
     assert run(poison, tmp_path / "out", **POISON) == 0
-    assert weights_hash(tmp_path / "out") == weights_hash(tmp_path / "straight")
-    assert losses(tmp_path / "out") == losses(tmp_path / "straight")
+    assert weights_hash(tmp_path / "out") == weights_hash(straight)
+    assert losses(tmp_path / "out") == losses(straight)
 
 
 def nan_at(monkeypatch, data, steps):
@@ -164,7 +174,7 @@ def test_too_many_in_a_row_send_the_run_back_and_are_left_out(tiny_data, tmp_pat
     assert run(tiny_data, tmp_path / "out", rollback_after=3) == 0
     assert "3 such steps in a row: back to step 5, data of steps [8, 9, 10] left out" in capsys.readouterr().out
     saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
-    assert saved["left_out"] == [8, 9, 10] and saved["skipped"] == 0 and saved["step"] == STEPS  # their skips were taken back
+    assert saved["left_out"] == [8, 9, 10] and saved["skipped"] == 0 and saved["step"] == STEPS  # the rollback undid their skips
     assert weights_hash(tmp_path / "out") == hash_without(monkeypatch, tiny_data, tmp_path / "without", [8, 9, 10])
 
 
@@ -182,14 +192,14 @@ def test_a_run_that_finds_no_way_past_gives_up(tiny_data, tmp_path, monkeypatch)
         run(tiny_data, tmp_path / "out", rollback_after=2)
 
 
-def test_a_run_whose_every_rollback_got_past_its_place_goes_on(tiny_data, tmp_path, monkeypatch):
+def test_a_run_goes_on_while_each_rollback_gets_past_its_place(tiny_data, tmp_path, monkeypatch):
     nan_at(monkeypatch, tiny_data, range(2, 24, 3))
     assert run(tiny_data, tmp_path / "out", rollback_after=1, rollback_margin=0, steps=16) == 0
     saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
     assert saved["rollbacks"] > guards.MAX_ROLLBACKS and saved["step"] == 16
 
 
-def test_a_rollback_whose_older_checkpoints_are_damaged_uses_the_newest(tmp_path, capsys):
+def test_a_rollback_uses_the_newest_checkpoint_where_older_ones_are_damaged(tmp_path, capsys):
     for step in (5, 10):
         state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": step, "tokens": step}
         checkpoint.save_checkpoint(tmp_path, state)

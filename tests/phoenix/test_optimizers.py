@@ -1,4 +1,4 @@
-"""The learning rates by hand, which parameter is whose, and that each choice trains and is gone on with."""
+"""Learning rates by hand, the parameters of each optimizer, and resuming with each of the choices."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def test_muon_has_the_layers_matrices_and_adamw_the_embedding_and_the_norms():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"optimizer": "muon", "schedule": "wsd"}, {"qk_norm": True, "z_loss": 1e-3}])
-def test_each_choice_trains_and_is_gone_on_with_to_the_bit(tiny_data, tmp_path, monkeypatch, settings):
+def test_each_choice_trains_and_resumes_bit_for_bit(tiny_data, tmp_path, monkeypatch, settings):
     with quick():
         assert run(tiny_data, tmp_path / "straight", **settings) == 0
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What a run leaves to be looked at: rows, TensorBoard's events with the same numbers, a plot."""
+"""The record of a run: rows, TensorBoard's events with the same numbers, a plot."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ def events(folder):
 
 
 def scalars(folder):
-    """{tag: {step: value}} as TensorBoard shows them: a file that begins anew at a step takes back what was logged from there."""
+    """{tag: {step: value}} as TensorBoard shows them: a file that starts at a step hides earlier events from that step on."""
     found = {}
     for event in events(folder):
         if event.session_log.status == event.session_log.START and event.HasField("session_log"):
@@ -54,7 +54,7 @@ def test_tensorboard_shows_the_numbers_of_the_log(straight_run):
         assert {step: round(value, 4) for step, value in shown[tag].items()} == {s: round(v, 4) for s, v in logged.items()}
 
 
-def test_what_is_taken_back_is_taken_back_everywhere(tmp_path):
+def test_a_rewind_removes_rows_and_events(tmp_path):
     log = RunLog(tmp_path, until=-1)
     for step in range(1, 6):
         log.row(step=step, tokens=step, loss=float(step))
@@ -87,7 +87,7 @@ def test_the_commit_is_that_of_the_checkout():
     assert re.fullmatch(r"unknown|[0-9a-f]{12}( with changes)?", commit())
 
 
-def test_a_full_disk_is_said_once_and_the_rows_are_written_later(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_reported_once_and_the_rows_are_written_later(tmp_path, monkeypatch, capsys):
     log = RunLog(tmp_path, until=-1)
     log.row(step=1, tokens=1, loss=1.0)
 
