@@ -1,8 +1,8 @@
 """
-The model: a decoder of Llama's shape, so that one weight file serves Phoenix, transformers and GGUF.
+The model: a decoder of Llama's shape, so that one weight file works in Phoenix, transformers and GGUF.
 
-RMSNorm before each part, half-split rotary positions, SwiGLU, no biases, head tied to the embedding. The names in the state
-dict are those of transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm), and so are the logits: tests/test_model.py.
+RMSNorm before attention and MLP, half-split rotary positions, SwiGLU, no biases, head tied to the embedding. Weight names and
+logits equal those of transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm): tests/test_model.py.
 
     model = Phoenix(ModelConfig())                       # 124.3 M parameters
     loss = model.loss(tokens_BT, targets_BT)             # chunked: the logits of a whole batch never exist
@@ -22,8 +22,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from phoenix.checkpoint import load_checkpoint
 from phoenix.config import UserError
-from phoenix.cross_entropy import IGNORED, ChunkedCrossEntropy, nats_of_each
-from phoenix.fused import Normalize, Rotate
+from phoenix.ops import IGNORED, ChunkedCrossEntropy, Normalize, Rotate, cross_entropy_of_each
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,16 @@ def rotary(cfg):
 
 
 def rotate(x_BTHK, cos_TK2, sin_TK2):
-    """Turns the pairs (i, i + K/2) by their position's angle: Llama's half-split layout, not the paper's interleaved one."""
+    """Rotates the pairs (i, i + K/2) by their position's angle: Llama's half-split layout, not the paper's interleaved one."""
     if not torch.compiler.is_compiling():
         return Rotate.apply(x_BTHK, cos_TK2, sin_TK2)
     (left, right), cos, sin = x_BTHK.float().chunk(2, dim=-1), cos_TK2[:, None], sin_TK2[:, None]
-    turned = torch.addcmul(left * cos, right, sin, value=-1), torch.addcmul(right * cos, left, sin)
-    return torch.cat(turned, dim=-1).type_as(x_BTHK)
+    rotated = torch.addcmul(left * cos, right, sin, value=-1), torch.addcmul(right * cos, left, sin)
+    return torch.cat(rotated, dim=-1).type_as(x_BTHK)
 
 
 class RMSNorm(nn.RMSNorm):
-    """Computed in fp32 whatever comes in, given back in what came: the residual stream may be bfloat16."""
+    """Computes in fp32 and returns the dtype of its input: the residual stream may be bfloat16."""
 
     def forward(self, x):
         if not torch.compiler.is_compiling():
@@ -87,7 +86,7 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(cfg.d_model // cfg.n_head, eps=cfg.norm_eps)
 
     def forward(self, x_BTD, cos_TK2, sin_TK2, seen=0, kv=None):
-        """`kv` (2, B, H, context, K) keeps keys and values; `seen` of its positions are filled before this call."""
+        """`kv` (2, B, H, context, K) is the cache of keys and values; `seen` of its positions were filled before this call."""
         B, T, D = x_BTD.shape
         q, k, v = (p(x_BTD).view(B, T, self.n_head, -1) for p in (self.q_proj, self.k_proj, self.v_proj))
         if hasattr(self, "q_norm"):
@@ -97,7 +96,7 @@ class Attention(nn.Module):
         if kv is not None:
             kv[0, :, :, seen : seen + T], kv[1, :, :, seen : seen + T] = k, v
             k, v = kv[:, :, :, : seen + T]
-        y_BHTK = F.scaled_dot_product_attention(q, k, v, is_causal=seen == 0)  # one new position may look at all that were seen
+        y_BHTK = F.scaled_dot_product_attention(q, k, v, is_causal=seen == 0)  # one new position attends to all before it
         return self.o_proj(y_BHTK.transpose(1, 2).reshape(B, T, D))
 
 
@@ -126,11 +125,11 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Tokens to final-normed hidden states."""
+    """Token ids (B, T) -> hidden states (B, T, D) after the last norm."""
 
     def __init__(self, cfg):
         super().__init__()
-        self.checkpointing = False  # recompute each layer in the backward pass: about 1/10 of the memory, 27 % more work
+        self.checkpointing = False  # recompute each layer in the backward pass: 1/10 of the memory, 27 % more work
         self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.d_model)
         self.layers = nn.ModuleList(Layer(cfg) for _ in range(cfg.n_layer))
         self.norm = RMSNorm(cfg.d_model, eps=cfg.norm_eps)
@@ -144,7 +143,7 @@ class Decoder(nn.Module):
         assert seen == 0 or T == 1, "a filled cache takes one position at a time: there is no mask for more"
         cos_TK2, sin_TK2 = self.cos_TK2[seen : seen + T], self.sin_TK2[seen : seen + T]
         x_BTD, kind = self.embed_tokens(tokens_BT), tokens_BT.device.type
-        if torch.is_autocast_enabled(kind):  # else the stream would be fp32: a tenth more memory, and the norms twice as slow
+        if torch.is_autocast_enabled(kind):  # an fp32 stream would take a tenth more memory and make the norms twice as slow
             x_BTD = x_BTD.to(torch.get_autocast_dtype(kind))
         for i, layer in enumerate(self.layers):
             if self.checkpointing and torch.is_grad_enabled():
@@ -171,11 +170,11 @@ class Phoenix(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def flops_per_token(self):
-        """Of a training step: 6 per parameter + 12 L D T for attention, the causal half not taken off (PaLM's convention)."""
+        """FLOP of a training step: 6 a parameter + 12 L D T for attention, without halving it for causality (PaLM's convention)."""
         return 6 * self.parameter_count() + 12 * self.cfg.n_layer * self.cfg.d_model * self.cfg.context
 
     def hidden(self, tokens_BT):
-        """Final-normed hidden states (B, T, D); logits are `hidden @ model.embed_tokens.weight.T`."""
+        """Hidden states (B, T, D) after the last norm; logits are `hidden @ model.embed_tokens.weight.T`."""
         return self.model(tokens_BT)
 
     def forward(self, tokens_BT):
@@ -183,23 +182,24 @@ class Phoenix(nn.Module):
 
     def loss(self, tokens_BT, targets_BT, reduction="mean"):
         """
-        Cross-entropy in nats; targets of -100 do not count. reduction: "mean" of the counted targets, their "sum", or "none"
-        for the nats of each target (B, T), which is for scoring and has no gradient.
+        Cross-entropy in nats; targets of -100 do not count.
+
+        reduction: "mean" of the counted targets, their "sum", or "none" for each target's nats (B, T), without a gradient.
         """
         if reduction != "none" and torch.is_grad_enabled():
             total, _ = self.objective(tokens_BT, targets_BT)
         else:
             with torch.no_grad():
                 h_ND, weight_VD, dtype = self._head(tokens_BT)
-                with torch.autocast(h_ND.device.type, enabled=False):  # the dtypes of a chunk are said outright
-                    nats_N = nats_of_each(h_ND, weight_VD, targets_BT.flatten(), dtype)
+                with torch.autocast(h_ND.device.type, enabled=False):  # the chunks name their dtypes themselves
+                    nats_N = cross_entropy_of_each(h_ND, weight_VD, targets_BT.flatten(), dtype)
             if reduction == "none":
                 return nats_N.view_as(targets_BT)
             total = nats_N.sum()
         return total if reduction == "sum" else total / (targets_BT != IGNORED).sum()
 
     def objective(self, tokens_BT, targets_BT, z_loss=0.0):
-        """What training minimises, the cross-entropy + z_loss * log(Z)^2, and the cross-entropy alone; sums over the targets."""
+        """(the training loss, cross-entropy + z_loss * log(Z)^2; the cross-entropy alone), both sums over the targets."""
         h_ND, weight_VD, dtype = self._head(tokens_BT)
         with torch.autocast(h_ND.device.type, enabled=False):
             return ChunkedCrossEntropy.apply(h_ND, weight_VD, targets_BT.flatten(), dtype, z_loss)
@@ -213,9 +213,10 @@ class Phoenix(nn.Module):
     @torch.no_grad()
     def generate(self, tokens_BT, max_new_tokens, temperature=1.0, top_k=None, generator=None):
         """
-        tokens (B, T) -> (B, T + max_new_tokens), T >= 1. temperature 0 takes the likeliest token; top_k draws among the k
-        likeliest. Keys and values are kept, so a new token costs one position. When the context is full the newer half of it
-        is read again and the text goes on from there.
+        tokens (B, T) -> (B, T + max_new_tokens), T >= 1.
+
+        temperature 0 takes the likeliest token; top_k draws among the k likeliest. Keys and values are cached, so a new token
+        costs one position. When the context is full, its newer half is read again as the start of a new cache.
         """
         cfg, weight_VD = self.cfg, self.model.embed_tokens.weight
         kv_L, seen = None, cfg.context
@@ -239,7 +240,7 @@ class Phoenix(nn.Module):
 
 
 def from_checkpoint(path, map_location="cpu"):
-    """(model with the checkpoint's weights, in eval mode; the checkpoint, a dict). UserError where it is none: checkpoint.py."""
+    """(model with the checkpoint's weights, in eval mode; the checkpoint, a dict). UserError where it is not a whole one."""
     saved = load_checkpoint(path, map_location)
     lacks = {"model", "model_config", "settings", "step", "tokens", "tokenizer_sha256"} - saved.keys()
     if lacks:

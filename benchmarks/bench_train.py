@@ -1,21 +1,20 @@
 """
-Tokens a second, MFU and peak memory of train.py beside a trainer in the style of nanoGPT, in one run on the same device.
+Compares train.py with a trainer in the style of nanoGPT: tokens a second, MFU and peak memory, in one run on one device.
 
-    python benchmarks/bench_train.py              on what is here: a GPU with configs/125m.py's shape, a CPU with a small one
-    python benchmarks/bench_train.py --gpu        all that a GPU is to show, in about half an hour: see benchmarks/README.md
+    python benchmarks/bench_train.py              a GPU with the shape of configs/125m.py, or a CPU with a small one
+    python benchmarks/bench_train.py --gpu        all GPU figures of benchmarks/README.md, in about half an hour
 
-The baseline is written here after what nanoGPT does: GPT-2's layers (LayerNorm, learned positions, GELU, one matrix for q, k
-and v), logits of the whole batch and F.cross_entropy, fp32 residual stream under autocast, a memmap opened anew for each batch of
-random windows, one batch prefetched to pinned memory, fused AdamW, gradient clipping, torch.compile of the whole model on a GPU.
-Its shape is ours as near as it allows: as many layers, heads and columns, the vocabulary, and a hidden width of 3/2 d_ff, which
-makes as many parameters of its two matrices as SwiGLU has in three.
+The baseline follows nanoGPT: GPT-2's layers (LayerNorm, learned positions, GELU, one matrix for q, k and v), logits of the whole
+batch and F.cross_entropy, fp32 residual stream under autocast, a memmap opened for each batch of random windows, one batch
+prefetched to pinned memory, fused AdamW, gradient clipping, torch.compile of the whole model on a GPU. It has as many layers,
+heads and columns as ours and the same vocabulary. Its hidden width is 3/2 d_ff, so that its two matrices have as many
+parameters as SwiGLU's three.
 
-nanoGPT does not ask for operations that repeat to the bit, so the baseline runs with deterministic=False, and ours beside it too;
-on a GPU, where it costs most, ours is shown a second time with deterministic=True, as train.py has it by default.
+nanoGPT does not use deterministic operations, so both run with deterministic=False. On a GPU, where they cost most, ours runs a
+second time with deterministic=True, train.py's default.
 
-Each trainer works in a process of its own, in turn, for so many rounds, on the same random tokens: speed does not depend on what
-they say. A round is the mean of its steps after a warm-up, in which what is compiled is compiled; the result is the median of the
-rounds.
+Each trainer runs in a process of its own, in turn, for several rounds, on the same random tokens: speed does not depend on
+them. A round is the mean of its steps after a warm-up, which includes compiling; the result is the median of the rounds.
 """
 
 import argparse
@@ -30,23 +29,23 @@ import sys
 import tarfile
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as train.py: the same for both
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in train.py, for both
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 import train  # noqa: E402
-from model import ModelConfig, Phoenix  # noqa: E402
-from phoenix import device as machine  # noqa: E402
 from phoenix import plan, shards  # noqa: E402
 from phoenix.batches import Windows, windows_of_step  # noqa: E402
+from phoenix.device import compile_checked, prepare_device  # noqa: E402
 from phoenix.optimizers import make_optimizer  # noqa: E402
 from phoenix.run_log import commit  # noqa: E402
 
@@ -100,10 +99,10 @@ class GPT(nn.Module):
         return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1), ignore_index=-1)
 
 
-def baseline(cfg, here, file, compiled):
-    """A function that does a step, and the parameters that work in matrix products."""
+def baseline(cfg, device, file, compiled):
+    """(a function that trains one step, the number of parameters in matrix products) of the trainer in nanoGPT's style."""
     torch.manual_seed(1337)
-    model = GPT(cfg).to(here.device)
+    model = GPT(cfg).to(device.torch_device)
     params = sum(p.numel() for p in model.parameters()) - model.wpe.weight.numel()
     decay = [{"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1}]
     decay += [{"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0}]
@@ -116,8 +115,8 @@ def baseline(cfg, here, file, compiled):
         ix = torch.randint(len(data) - cfg.seq_len, (cfg.micro_batch,))
         x = torch.stack([torch.from_numpy(data[i : i + cfg.seq_len].astype(np.int64)) for i in ix])
         y = torch.stack([torch.from_numpy(data[i + 1 : i + 1 + cfg.seq_len].astype(np.int64)) for i in ix])
-        if here.cuda:
-            return (t.pin_memory().to(here.device, non_blocking=True) for t in (x, y))
+        if device.cuda:
+            return (t.pin_memory().to(device.torch_device, non_blocking=True) for t in (x, y))
         return x, y
 
     batch = get_batch()
@@ -126,7 +125,7 @@ def baseline(cfg, here, file, compiled):
         nonlocal batch
         for _ in range(parts):
             x, y = batch
-            with here.precision():
+            with device.precision():
                 loss = run(x, y) / parts
             batch = get_batch()
             loss.backward()
@@ -138,33 +137,32 @@ def baseline(cfg, here, file, compiled):
     return step, params
 
 
-def ours(cfg, here, file, compiled):
-    """The same of train.py, by its own functions."""
+def ours(cfg, device, file, compiled):
+    """The same of train.py, with its own functions."""
     torch.manual_seed(1337)
     data = np.memmap(file, np.uint16, "r")
     windows = Windows(shards.Split([data], len(data), {}), cfg.seq_len)
-    sizes = {name: getattr(cfg, name) for name in ("n_layer", "n_head", "d_model", "d_ff", "vocab_size")}
-    model = Phoenix(ModelConfig(context=cfg.seq_len, **sizes)).to(here.device)
+    model = train.build_model(cfg, cfg.vocab_size).to(device.torch_device)
     model.model.checkpointing = cfg.grad_checkpointing
     optimizer = make_optimizer(model, cfg)
     per_step = cfg.tokens_per_step // cfg.seq_len
 
     def fetch(step):
-        return windows.batch(windows_of_step(step, per_step, windows.count, 1), pin=here.cuda)
+        return windows.batch(windows_of_step(step, per_step, windows.count, 1), pin=device.cuda)
 
     if compiled:
-        tokens_BT, targets_BT = (t[: cfg.micro_batch].to(here.device) for t in fetch(0))
-        problem = machine.compile_checked(model, tokens_BT, targets_BT, here)
+        tokens_BT, targets_BT = (t[: cfg.micro_batch].to(device.torch_device) for t in fetch(0))
+        problem = compile_checked(model, tokens_BT, targets_BT, device)
         if problem:
             raise RuntimeError(problem)
-    reader = train.ThreadPoolExecutor(1)
-    ahead = reader.submit(fetch, 0)
+    reader = ThreadPoolExecutor(1)
+    next_batch = reader.submit(fetch, 0)
 
     def step(n):
-        nonlocal ahead
-        tokens_BT, targets_BT = ahead.result()
-        ahead = reader.submit(fetch, n + 1)
-        loss = train.accumulate(model, tokens_BT, targets_BT, cfg.micro_batch, here).item()
+        nonlocal next_batch
+        tokens_BT, targets_BT = next_batch.result()
+        next_batch = reader.submit(fetch, n + 1)
+        loss = train.accumulate(model, tokens_BT, targets_BT, cfg.micro_batch, device).item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip).item()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -179,39 +177,39 @@ def ours(cfg, here, file, compiled):
 def work(job):
     """{"tokens_per_sec", "peak_gb", "loss", "flops_per_token", ...} of one trainer."""
     cfg = train.Train(data="", out="", **job["cfg"])
-    here = machine.prepare(cfg)
-    step, params = {"ours": ours, "nanoGPT": baseline}[job["trainer"]](cfg, here, job["file"], job["compiled"])
+    device = prepare_device(cfg)
+    step, params = {"ours": ours, "nanoGPT": baseline}[job["trainer"]](cfg, device, job["file"], job["compiled"])
     for n in range(job["warm_up"]):
         loss = step(n)
     began = time.perf_counter()
     for n in range(job["steps"]):
-        loss = step(job["warm_up"] + n)  # ends in .item(): the device is done
+        loss = step(job["warm_up"] + n)  # ends in .item(), which waits for the device
     secs = time.perf_counter() - began
     flops = 6 * params + 12 * cfg.n_layer * cfg.d_model * cfg.seq_len
-    found = {"tokens_per_sec": job["steps"] * cfg.tokens_per_step / secs, "peak_gb": here.memory_gb(), "loss": loss}
-    found |= {"params": params, "device": here.name, "dtype": here.dtype}
-    return found | {"mfu": found["tokens_per_sec"] * flops / here.peak_flops if here.peak_flops else None}
+    found = {"tokens_per_sec": job["steps"] * cfg.tokens_per_step / secs, "peak_gb": device.memory_gb(), "loss": loss}
+    found |= {"params": params, "device": device.name, "dtype": device.dtype}
+    return found | {"mfu": found["tokens_per_sec"] * flops / device.peak_flops if device.peak_flops else None}
 
 
 def in_a_process(job):
-    """The work's result, or {"failed": the last line of what it said}."""
+    """The job's result, or {"failed": the last line of its output}."""
     command = [sys.executable, str(Path(__file__).resolve()), "--job", json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent)
     if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1][:200]}
+        return {"failed": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def compare(cfg, file, compiled, rounds, steps, warm_up):
-    """The trainers, in turn; -> {trainer: {median of each number}}"""
+    """Runs the trainers in turn. -> {trainer: {median of each number}}"""
     found = {"nanoGPT": [], "ours": []} | ({} if cfg.get("device") == "cpu" else {EXACT: []})
     for n in range(rounds):
         for trainer, results in found.items():
             job = {"trainer": trainer.split(",")[0], "cfg": cfg | {"deterministic": trainer == EXACT}, "file": str(file)}
             job |= {"compiled": compiled, "steps": steps, "warm_up": warm_up}
             results.append(in_a_process(job))
-            said = results[-1].get("failed") or f"{results[-1]['tokens_per_sec']:,.0f} tokens/s"
-            print(f"  round {n + 1}, {trainer}: {said}", file=sys.stderr, flush=True)
+            outcome = results[-1].get("failed") or f"{results[-1]['tokens_per_sec']:,.0f} tokens/s"
+            print(f"  round {n + 1}, {trainer}: {outcome}", file=sys.stderr, flush=True)
     medians = {}
     for trainer, results in found.items():
         bad = [r for r in results if "failed" in r]
@@ -240,7 +238,7 @@ HEAD = "| trainer | tokens/s (range) | MFU | peak GB | speed to nanoGPT's | memo
 HEAD += "\n| --- | --- | --- | --- | --- | --- |"
 
 
-# ---- all that a GPU is to show ---------------------------------------------------------------------------------------
+# ---- all GPU figures ---------------------------------------------------------------------------------------
 
 
 def gpu(file, rounds):
@@ -253,7 +251,7 @@ def gpu(file, rounds):
         for trainer in found:
             print(row(f"{trainer}, {micro_batch} x 1024", found[trainer], found["nanoGPT"]), flush=True)
 
-    print("\n### 12 GB: the allocator capped as on an RTX 3080 Ti, and the plan's peak beside the measured one\n")
+    print("\n### 12 GB: the allocator limited as on an RTX 3080 Ti, and the plan's peak beside the measured one\n")
     print("| run | measured GB | planned GB | off by |\n| --- | --- | --- | --- |")
     for micro_batch, compiled, checkpointing in ((16, True, False), (16, True, True), (32, True, True), (8, False, False)):
         cfg = shape | {"micro_batch": micro_batch, "grad_checkpointing": checkpointing, "gpu_memory_gb": 12 - plan.CONTEXT_GB}
@@ -261,12 +259,13 @@ def gpu(file, rounds):
         name = f"{micro_batch} x 1024, {'compiled' if compiled else 'plain'}{', checkpointing' if checkpointing else ''}"
         settings = train.Train(data="", out="", **cfg)
         matrices = 12 * (4 * 768**2 + 3 * 768 * 2560)
-        params = parameter_count(settings)
+        with torch.device("meta"):
+            params = train.build_model(settings, settings.vocab_size).parameter_count()
         planned = plan.peak_gb(settings, 32768, params, matrices, micro_batch, compiled, checkpointing)
         if "failed" in found:
             print(f"| {name} | {found['failed']} | {planned:.2f} | |", flush=True)
             continue
-        measured = found["peak_gb"] + plan.CONTEXT_GB  # the allocator does not see the context
+        measured = found["peak_gb"] + plan.CONTEXT_GB  # the allocator does not count the context
         print(f"| {name} | {measured:.2f} | {planned:.2f} | {planned / measured - 1:+.1%} |", flush=True)
 
     print("\n### 200 steps of configs/125m.py, straight and killed after 120\n")
@@ -294,11 +293,6 @@ def gpu(file, rounds):
         print(f"the weights are {'equal to the bit' if same else 'NOT equal'}")
 
 
-def parameter_count(cfg):
-    with torch.device("meta"):
-        return Phoenix(ModelConfig(cfg.vocab_size, cfg.n_layer, cfg.n_head, cfg.d_model, cfg.d_ff, cfg.seq_len)).parameter_count()
-
-
 def corpus(folder):
     """Shards with a vocabulary of 32,768 made from ../shared/corpus; None where that is not."""
     archive = Path(os.environ.get("PHOENIX_SHARED", HERE.parent.parent / "shared"), "corpus", "wikipedia.tar.xz")
@@ -322,13 +316,13 @@ def corpus(folder):
 def main():
     about = inspect.getdoc(sys.modules["__main__"])
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true", help="all that a GPU is to show")
+    parser.add_argument("--gpu", action="store_true", help="all GPU figures of benchmarks/README.md")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="timed steps of a round")
     parser.add_argument("--micro_batch", type=int)
     parser.add_argument("--dtype", choices=["bfloat16", "float32"])
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None, help="both; by default on a GPU")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None, help="both trainers; default: on a GPU")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:

@@ -1,9 +1,9 @@
 """
 The reference run: 124.3 M parameters, 2.0 B tokens, one 12 GB card.   python train.py configs/125m.py
 
-The corpus is a run of the data engine of about 2 B tokens, in data/corpus_2b or where --data= says. On an RTX 3080 Ti it should
-take 14 hours and 7 GB, 10 GB where it cannot be compiled (calculated: `--plan` says it for other cards). With less memory halve
-micro_batch (the result stays the same but for rounding) or set grad_checkpointing = True.
+It trains on a corpus of about 2 B tokens, the data engine's run in data/corpus_2b or in --data=. On an RTX 3080 Ti it should
+take 14 hours and 7 GB, uncompiled 10 GB (calculated; `--plan` prints it for other cards). With less memory halve micro_batch,
+which changes the result by rounding alone, or set grad_checkpointing = True.
 """
 
 data = "data/corpus_2b"
@@ -30,10 +30,10 @@ clip = 1.0
 eval_every = 250
 eval_tokens = 1_048_576
 ckpt_every = 1000
-ckpt_minutes = 30  # a step takes 13 s, so this comes first: a kill costs at most half an hour
+ckpt_minutes = 30  # comes before ckpt_every, since a step takes 13 s: a kill costs at most half an hour
 keep_last = 3  # of 1.5 GB each
 keep_every = 1000
 
 # nas = "smb://user@nas/backup/phoenix/125m"  # a verified copy in the background; the password in PHOENIX_NAS_PASSWORD
 # optimizer = "muon"  # fewer bits per byte for the same tokens in the trials of dev/LOG.md
-# schedule = "wsd"  # may be made longer until it decays
+# schedule = "wsd"  # the run may get more steps until the decay begins

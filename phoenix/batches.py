@@ -1,9 +1,12 @@
 """
-The order of the training data: a permutation of fixed-length windows that is a pure function of (seed, epoch), so a run goes on
-from its step alone.
+The order of the training data: a permutation of fixed-length windows, a pure function of (seed, epoch).
 
-    train = Windows(shards.open("data/quickstart/shards", "train"), seq_len=256)
-    tokens_BT, targets_BT = train.batch(windows_of_step(step=7, per_step=8, count=train.count, seed=1))
+A resumed run needs to know its step alone, and the steps of data that rollbacks left out.
+
+    data = open_data(cfg)
+    tokens_BT, targets_BT = batch_of_step(data, cfg, step=7)
+
+Shapes: B windows, T = seq_len positions.
 """
 
 import functools
@@ -14,14 +17,16 @@ import numpy as np
 import torch
 
 from phoenix import shards
-from phoenix.checkpoint import sha256_of
 from phoenix.config import UserError
+from phoenix.files import sha256_file
 
 
 class Windows:
     """
-    A split's shards laid end to end and cut into windows of seq_len targets. A window reads one token more than that, its last
-    token being the first input of the next: every token but the very first is a target once, save the tail that fills no window.
+    A split's shards laid end to end and cut into windows of seq_len targets.
+
+    A window reads seq_len + 1 tokens; its last token is the first input of the next window. So every token but the first is a
+    target once, except the tail that fills no window.
     """
 
     def __init__(self, split, seq_len):
@@ -37,17 +42,22 @@ class Windows:
         return np.concatenate([self.shards[s][max(0, begin - self.start_S[s]) : end - self.start_S[s]] for s in touched])
 
     def batch(self, windows, pin=False):
-        """windows (B,) -> inputs (B, T) and targets (B, T), int64; pinned for an asynchronous copy to the GPU."""
+        """windows (B,) -> inputs (B, T) and targets (B, T), int64; `pin` allows an asynchronous copy to the GPU."""
         both_BT = torch.from_numpy(np.stack([self.read(w) for w in windows]).astype(np.int64))
         tokens_BT, targets_BT = both_BT[:, :-1].contiguous(), both_BT[:, 1:].contiguous()
         return (tokens_BT.pin_memory(), targets_BT.pin_memory()) if pin else (tokens_BT, targets_BT)
 
 
+# ---- the order -------------------------------------------------------------------------------------------------------
+
+
 @functools.lru_cache(maxsize=2)  # a step may lie in two epochs
 def epoch_order(count, seed, epoch):
     """
-    The windows 0..count-1 in the order of an epoch: sorted by a hash of (seed, epoch, window), SplitMix64 by Steele, Lea and
-    Flood 2014. Not numpy's permutation, whose stream may change with its version. 2 M windows: about 1 s and 16 MB, once an epoch.
+    The windows 0..count-1 in the order of one epoch: sorted by a hash of (seed, epoch, window).
+
+    The hash is SplitMix64 (Steele, Lea and Flood 2014): numpy's permutation may change with its version. 2 M windows take
+    about 1 s and 16 MB, once an epoch.
     """
 
     def mix(x):
@@ -61,17 +71,20 @@ def epoch_order(count, seed, epoch):
 
 
 def windows_of_step(step, per_step, count, seed):
-    """The windows that step number `step` (from 0) trains on: what a resumed run needs to know is the step alone."""
+    """The windows that step number `step` (from 0) trains on, an array of `per_step`."""
     position = np.arange(step * per_step, (step + 1) * per_step)
     epoch = position // count
     return np.concatenate([epoch_order(count, seed, int(e))[position[epoch == e] % count] for e in np.unique(epoch)])
 
 
 def data_step(step, left_out):
-    """The step of the data that the run's step number `step` trains on: rollbacks leave some out for good, listed in `left_out`."""
+    """The step of data that the run's step trains on: rollbacks exclude the steps of data in `left_out` for good."""
     for n in sorted(left_out):
         step += step >= n
     return step
+
+
+# ---- the data of a run -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -88,13 +101,13 @@ class Data:
 
 
 def open_data(cfg):
-    """The run folder of the data engine that a train.Train names; UserError where it does not fit together or to the settings."""
+    """The data engine's run folder that cfg.data names; UserError where it does not fit together or to the settings."""
     folder, tokenizer_json = Path(cfg.data, "shards"), Path(cfg.data, "tokenizer", "tokenizer.json")
     splits = [shards.open(folder, split, verify=cfg.verify) for split in ("train", "val")]
     meta = splits[0].meta
     if not tokenizer_json.is_file():
         raise UserError(f"{tokenizer_json} does not exist: data= must be a run folder with shards/ and tokenizer/")
-    tokenizer_sha256 = sha256_of(tokenizer_json)
+    tokenizer_sha256 = sha256_file(tokenizer_json)
     if tokenizer_sha256 != meta["tokenizer_sha256"]:
         raise UserError(f"{tokenizer_json} is not the tokenizer that {folder} was written with: rerun data_engine.run")
     if cfg.vocab_size not in (None, meta["vocab_size"]):
@@ -105,7 +118,13 @@ def open_data(cfg):
             raise UserError(f"{cfg.data} has {split.tokens} tokens in its {name} split, a window is seq_len={cfg.seq_len} + 1")
     count = min(val.count, max(1, cfg.eval_tokens // cfg.seq_len))
     if count > cfg.micro_batch:
-        count -= count % cfg.micro_batch  # a last part of another shape would be compiled for itself
-    chosen = np.arange(count) * val.count // count
-    hashes = tokenizer_sha256, sha256_of(folder / "shards.json")
-    return Data(train, val, chosen, splits[0].tokens, meta["vocab_size"], meta["eot"], tokenizer_json, *hashes)
+        count -= count % cfg.micro_batch  # a last part of another shape would be compiled separately
+    val_windows = np.arange(count) * val.count // count
+    hashes = tokenizer_sha256, sha256_file(folder / "shards.json")
+    return Data(train, val, val_windows, splits[0].tokens, meta["vocab_size"], meta["eot"], tokenizer_json, *hashes)
+
+
+def batch_of_step(data, cfg, step, left_out=(), pin=False):
+    """Inputs and targets (tokens_per_step / seq_len, seq_len) of the run's step number `step`."""
+    per_step = cfg.tokens_per_step // cfg.seq_len
+    return data.train.batch(windows_of_step(data_step(step, left_out), per_step, data.train.count, cfg.seed), pin)

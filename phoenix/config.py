@@ -1,5 +1,5 @@
 """
-Settings of every script: a frozen dataclass <- a Python file <- --a.b=value, the later wins.
+Settings of every script: the defaults of a frozen dataclass, then a Python file, then --a.b=value; the later wins.
 
     python train.py configs/125m.py --lr=3e-4 --compile=False
 
@@ -10,10 +10,10 @@ Settings of every script: a frozen dataclass <- a Python file <- --a.b=value, th
 
     cfg = load(Train, sys.argv[1:])
 
-A settings file holds plain assignments; names of modules, functions, classes and names that begin with "_" are its own
-business, every other name must be a setting. Nested settings are dataclasses: in a file `dedup = dict(threshold=0.7)` or the
-dataclass itself, on the command line `--dedup.threshold=0.7`. A bare `--plan` sets a bool to True. Whatever a user can get
-wrong raises UserError with one sentence; `main_guard` prints it and exits with code 2.
+A settings file holds plain assignments. Modules, functions, classes and names that begin with "_" are ignored; every other
+name must be a setting. Nested settings are dataclasses: in a file `dedup = dict(threshold=0.7)` or the dataclass itself, on the
+command line `--dedup.threshold=0.7`. A bare `--plan` sets a bool to True. A user's mistake raises UserError with one sentence;
+`main_guard` prints it and exits with code 2.
 """
 
 import ast
@@ -30,15 +30,14 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one sentence that says what would be right."""
+    """A user's mistake; its text is one sentence that says what would be right."""
 
 
 def load(cls, argv, positional="config"):
     """
-    An instance of the dataclass `cls` from command line arguments.
+    An instance of the dataclass `cls` from command line arguments; --help prints every setting and exits with code 0.
 
-    positional  "config": the one argument without dashes is a settings file; else the name of the setting that it fills.
-    --help prints every setting with its comment and leaves with code 0.
+    positional: "config" where the one argument without dashes is a settings file, else the name of the setting that it fills.
     """
     if "--help" in argv or "-h" in argv:
         print(help_text(cls, positional))
@@ -68,7 +67,7 @@ def read_file(cls, path):
         found = runpy.run_path(str(path))
     except UserError:
         raise
-    except Exception as error:  # whatever a user's file raises is the user's to mend
+    except Exception as error:  # a user's file may raise anything
         raise UserError(f"settings file {path} cannot be read: {type(error).__name__}: {error}") from error
     settings = {}
     for name, value in found.items():
@@ -106,11 +105,13 @@ def build(cls, values, prefix=""):
 
 def main_guard(main):
     """
-    Runs main(argv) as a script: a UserError becomes one line on stderr and exit code 2, Ctrl-C one line and 130, an output that
-    is closed (`| head`) one line and 141, as the shell has it for a program that a closed pipe ends.
+    Runs main(argv) as a script and exits with its code.
+
+    A UserError becomes one line on stderr and exit code 2, Ctrl-C one line and 130, a closed output (`| head`) one line and 141,
+    which is the shell's code for a program that a closed pipe ended.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # an output in latin-1 has no dash, and is no reason to end
+        stream.reconfigure(errors="replace")  # an output in latin-1 has no dash: print a question mark, do not fail
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -122,16 +123,16 @@ def main_guard(main):
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails on the rest of it at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's exit fails to flush it
         print("stopped: the output was closed", file=sys.stderr)
         sys.exit(141)
 
 
 def help_text(cls, positional="config"):
-    """The settings of `cls` with types, defaults and the comments that stand behind them in its source."""
+    """The module's docstring and each setting of `cls` with its default and the comment behind it in the source."""
     doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
-    place = "[CONFIG.py]" if positional == "config" else positional.upper()
-    lines = [doc, "", f"arguments: {place} [--setting=value ...]", ""]
+    argument = "[CONFIG.py]" if positional == "config" else positional.upper()
+    lines = [doc, "", f"arguments: {argument} [--setting=value ...]", ""]
     return "\n".join(lines + _rows(cls, ""))
 
 
@@ -198,7 +199,7 @@ def _parsed(hint, text, shown):
 
 
 def _checked(hint, value, shown):
-    """The value, an int widened to float and a list to a tuple where the annotation asks for it; else UserError."""
+    """The value where it fits the annotation, an int as float and a list as tuple where it asks for those; else UserError."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
         kind = typing.get_origin(option) or option

@@ -12,14 +12,19 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-TEMPORARY = ".tmp-"  # prefix of files being written; hidden, so that readers of a folder pass over them
+TEMPORARY = ".tmp-"  # prefix of files being written, before the process' id; hidden, so readers of a folder skip them
+
+
+def temporary_of(path):
+    """The temporary name of `path` in this process, in the same folder."""
+    return Path(path).with_name(f"{TEMPORARY}{os.getpid()}-{Path(path).name}")
 
 
 @contextmanager
 def atomic(path):
-    """A temporary path beside `path`, which takes its place when the block ends well and goes when it raises."""
-    path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    """Yields a temporary path beside `path`, renamed to it when the block ends well and removed when it raises."""
+    temporary = temporary_of(path)
+    temporary.unlink(missing_ok=True)  # a killed process of the same id may have left one
     try:
         yield temporary
         publish(temporary, path)
@@ -29,7 +34,7 @@ def atomic(path):
 
 
 def write_atomic(path, data):
-    """bytes or str (as UTF-8) -> the file, whole or not at all, also when the power goes."""
+    """Writes bytes, or a str as UTF-8, whole or not at all, even in a power cut."""
     with atomic(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -42,7 +47,7 @@ def publish(temporary, path):
 
 
 def sync(path):
-    """Brings a file's bytes, or the names in a folder, to the disk."""
+    """Flushes a file's bytes, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -50,19 +55,19 @@ def sync(path):
         os.close(handle)
 
 
-def remove_leftovers(folder):
-    """Deletes, in all folders below, temporary files of processes that were killed; call it under the folder's lock."""
-    for leftover in sorted(Path(folder).rglob(f"{TEMPORARY}*")):
+def remove_leftovers(folder, below=True):
+    """Deletes temporary files of killed processes in `folder`, and in all folders below; call it under the folder's lock."""
+    for leftover in sorted(Path(folder).glob(f"{'**/' if below else ''}{TEMPORARY}*")):
         leftover.unlink(missing_ok=True)
 
 
 def sha256(data):
-    """Of bytes or of a str as UTF-8, in hex."""
+    """bytes, or a str as UTF-8 -> hex digits."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
 def sha256_file(path):
-    """Of a file's bytes, in hex."""
+    """path -> hex digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,10 +1,12 @@
 """
-Guards against updates that would ruin a run. What they know is in the run's state, so a resumed run judges as the straight one.
+Guards against updates that would ruin a run: skipped updates and rollbacks.
 
-A loss or gradient that is not finite: the update is skipped and counted. `rollback_after` of them in a row, or a loss more than
-`spike_z` standard deviations above the mean of the last HISTORY: the run goes back to a checkpoint from before and leaves the
-data of those steps out, and with a spike that of the `rollback_margin` steps before it, whose updates may have been its cause
-(PaLM, 2022, section 5.1).
+An update whose loss or gradient is not finite is skipped and counted. The run goes back to an earlier checkpoint after
+`rollback_after` such steps in a row, or after a loss more than `spike_z` standard deviations above the mean of the last HISTORY.
+It then leaves out the data of those steps, and before a spike also that of `rollback_margin` steps, whose updates may have
+caused it (PaLM, 2022, section 5.1).
+
+All that decides is in the run's RunState, so a resumed run decides as the straight one.
 """
 
 import math
@@ -12,52 +14,70 @@ import statistics
 
 from phoenix import checkpoint
 from phoenix.batches import data_step
-from phoenix.run_log import say
+from phoenix.config import UserError
+from phoenix.progress import say
 
-HISTORY = 128  # losses that a spike is measured against; none is called before there are so many
-MAX_ROLLBACKS = 5  # with no way past the same place, before the run gives up
-
-
-def new_state():
-    return {"skipped": 0, "bad_in_a_row": 0, "losses": [], "left_out": []}
+HISTORY = 128  # losses that a spike is compared with; none is reported before there are so many
+MAX_ROLLBACKS = 5  # from the same place, before the run gives up
 
 
-def judge(state, loss, grad_norm, cfg):
-    """(what to do: "update", "skip" or "roll back"; why, a sentence or None). Counts and remembers in `state`."""
+def check_step(state, loss, grad_norm, cfg):
+    """("update", "skip" or "roll back"; the reason, None for an update). Counts in `state`."""
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        state["skipped"] += 1
-        state["bad_in_a_row"] += 1
+        state.skipped += 1
+        state.bad_in_a_row += 1
         reason = f"loss {loss}, gradient norm {grad_norm}"
-        if state["bad_in_a_row"] >= cfg.rollback_after:
-            return "roll back", f"{reason}, {state['bad_in_a_row']} such steps in a row"
+        if state.bad_in_a_row >= cfg.rollback_after:
+            return "roll back", f"{reason}, {state.bad_in_a_row} such steps in a row"
         return "skip", reason
-    state["bad_in_a_row"] = 0
-    if cfg.spike_z is not None and len(state["losses"]) == HISTORY:
-        mean, std = statistics.fmean(state["losses"]), statistics.pstdev(state["losses"])
+    state.bad_in_a_row = 0
+    if cfg.spike_z is not None and len(state.losses) == HISTORY:
+        mean, std = statistics.fmean(state.losses), statistics.pstdev(state.losses)
         z = (loss - mean) / max(std, 1e-6)
         if z > cfg.spike_z:
             return "roll back", f"loss {loss:.4f} is {z:.1f} standard deviations above the mean of the last {HISTORY}, {mean:.4f}"
-    state["losses"] = [*state["losses"], loss][-HISTORY:]
+    state.losses = [*state.losses, loss][-HISTORY:]
     return "update", None
 
 
-def roll_back(out, state, cfg):
-    """
-    The checkpoint to go on from when the step after state["step"] was judged bad, its left_out and rollbacks brought up to date.
+class Rollbacks:
+    """Finds the checkpoints to go back to; gives up after MAX_ROLLBACKS that did not get the run past the same place."""
 
-    It is the newest one from before the steps whose data is left out, so that it changes nothing when a checkpoint happened to be
-    made; those after it belong to a way that is not gone on with, and are removed.
-    """
-    last, in_a_row = state["step"], state["bad_in_a_row"]
-    first = max(0, last + 1 - in_a_row if in_a_row else last - cfg.rollback_margin)
-    saved, refused = checkpoint.newest_checkpoint(out, at_most=first)
-    for sentence in refused:
-        say(sentence)
-    if saved is None:  # none as old is kept, or whole: what a later one has learned from stays in it
-        saved, refused = checkpoint.newest_checkpoint(out)
-        for sentence in refused:
+    def __init__(self, out, cfg):
+        self.out, self.cfg = out, cfg
+        self.last_rollback, self.count = -math.inf, 0  # step that sent the run back; how often that place did
+
+    def go_back(self, state, reason):
+        """
+        The checkpoint to go on from after check_step asked for a rollback at step state.step + 1.
+
+        Its left_out, rollbacks and kwh are brought up to date. UserError where the run does not get past this place.
+        """
+        if state.step > self.last_rollback + self.cfg.rollback_margin:
+            self.last_rollback, self.count = state.step, 0
+        self.count += 1
+        if self.count > MAX_ROLLBACKS:
+            why = f"{MAX_ROLLBACKS} rollbacks brought no way past it: a lower lr, a higher spike_z or rollback_after may"
+            raise UserError(f"step {state.step + 1}: {reason}; {why}")
+        first_bad, saved = self._find(state)
+        bad = {data_step(step, state.left_out) for step in range(first_bad, state.step + 1)}
+        checkpoint.abandon_after(self.out, saved["step"])
+        left_out = sorted({*state.left_out, *bad})
+        say(f"step {state.step + 1}: {reason}: back to step {saved['step']}, data of steps {left_out} left out")
+        return saved | {"left_out": left_out, "rollbacks": state.rollbacks + 1, "kwh": state.kwh}
+
+    def _find(self, state):
+        """
+        (the first step whose data is left out, the newest checkpoint from before it).
+
+        So the result does not depend on when checkpoints were written.
+        """
+        first_bad = state.step + 1 - state.bad_in_a_row if state.bad_in_a_row else state.step - self.cfg.rollback_margin
+        first_bad = max(0, first_bad)
+        saved, sentences = checkpoint.newest_checkpoint(self.out, at_most=first_bad)
+        if saved is None:  # none that old is kept, or whole: a later one keeps what it has learned from bad data
+            saved, more = checkpoint.newest_checkpoint(self.out)
+            sentences, first_bad = sentences + more, max(first_bad, saved["step"])
+        for sentence in sentences:
             say(sentence)
-        first = max(first, saved["step"])
-    bad = {data_step(step, state["left_out"]) for step in range(first, last + 1)}
-    checkpoint.abandon_after(out, saved["step"])
-    return saved | {"left_out": sorted({*state["left_out"], *bad}), "rollbacks": state["rollbacks"] + 1}
+        return first_bad, saved

@@ -1,15 +1,15 @@
 """
-A copy of a run's folder on a NAS, kept by a background thread: training never waits for it and never fails by it.
+A copy of a run's folder on a NAS, kept by a background thread: training never waits for it and never fails because of it.
 
     python train.py configs/125m.py --nas=smb://user@host/share/path        any fsspec URL; smb:// goes through smbprotocol
     python train.py configs/125m.py --resume_from=smb://user@host/share/path
 
-Each checkpoint that the local manifest lists is written under a temporary name, read back, compared by sha256, renamed, and only
-then listed in the manifest over there; the log, the plot, the tokenizer and the sample follow. What fails is tried again, at
-growing intervals, for as long as the run lasts. The same policy as here decides what is kept there.
+Each checkpoint in the local manifest is written under a temporary name, read back, compared by sha256, renamed, and only then
+listed in the share's manifest; the log, the plot, the tokenizer and the sample follow. A failure is retried at growing
+intervals for as long as the run lasts. The share keeps the same steps as the local folder: keep_last, keep_every.
 
-The password comes from PHOENIX_NAS_PASSWORD or from a file that only its owner can read (nas_password_file); it is read anew
-for every connection, so it may be corrected while the run goes on, and is never shown or stored.
+The password comes from PHOENIX_NAS_PASSWORD or from a file that only its owner can read (nas_password_file). It is read anew
+for every connection, so it may be corrected while the run goes on; it is never shown or stored.
 """
 
 import contextlib
@@ -28,20 +28,20 @@ import fsspec
 
 from phoenix import checkpoint
 from phoenix.config import UserError
-from phoenix.run_log import duration
+from phoenix.files import publish, sha256, sha256_file, temporary_of, write_atomic
+from phoenix.progress import duration
 
 PASSWORD = "PHOENIX_NAS_PASSWORD"
 CHUNK = 2**22  # bytes of a read or write: 4 MB are 35 ms of a gigabit network
 FIRST_RETRY, LAST_RETRY = 2.0, 300.0  # seconds to the next try, doubled from the one to the other
-FOLLOWS = ("log.jsonl", "loss.png", "sample.txt", "tokenizer/*", "tensorboard/*")  # of the run's folder, besides the checkpoints
-OURS = re.compile(r"ckpt-\d{8,}\.pt")
-SILENCE = 60  # seconds without an answer after which smbprotocol asks for one, and after as many more gives the connection up
+OTHER_FILES = ("log.jsonl", "loss.png", "sample.txt", "tokenizer/*", "tensorboard/*")  # copied after the checkpoints
+SILENCE_SECS = 60  # without an answer smbprotocol asks for one, and after as many more it closes the connection
 
 
 def check_settings(url, password_file):
-    """UserError for what is wrong with them whatever the network does; it never shows the address, which may hold a password."""
+    """UserError for a wrong address or password file; it never shows the address, which may hold a password."""
     if url is not None:
-        before_at = re.search(r"//(.*)@", url, re.DOTALL)  # before any parser, for each takes another part for the password
+        before_at = re.search(r"//(.*)@", url, re.DOTALL)  # before any parser: each takes another part for the password
         if before_at and ":" in before_at[1]:
             raise UserError(f"a password does not belong into the address of a NAS: put it into {PASSWORD} or nas_password_file")
         try:
@@ -51,9 +51,9 @@ def check_settings(url, password_file):
             raise UserError("the address of the NAS has a host or port that cannot be: smb://user@host:445/share/path") from error
         if parts.scheme not in ("", "smb") and parts.scheme not in fsspec.available_protocols():
             kind = parts.scheme if "://" in url else "the address of the NAS"
-            raise UserError(f"{kind} is of no kind that fsspec knows: smb://user@host/share/path would be right")
+            raise UserError(f"{kind} is not a protocol that fsspec knows: smb://user@host/share/path would be right")
         if "::" in re.sub(r"\[[^]]*\]", "", url):
-            raise UserError("the address of the NAS chains several with '::', which a copy cannot go through: give one")
+            raise UserError("the address of the NAS chains several with '::', which is not supported: give one")
         if parts.scheme == "smb" and "?" in url:
             raise UserError("the address of the NAS has a '?', which smb:// does not know: smb://user@host/share/path")
         if parts.scheme == "smb" and (not parts.hostname or not parts.path.strip("/")):
@@ -70,14 +70,14 @@ def read_password(password_file):
         mode, text = path.stat().st_mode, path.read_text()
     except OSError as error:
         raise UserError(f"nas_password_file={path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:  # whose text holds the password
+    except UnicodeDecodeError:  # its text holds the password
         raise UserError(f"nas_password_file={path} is no text in UTF-8") from None
     if stat.S_IMODE(mode) & 0o077:
         raise UserError(f"nas_password_file={path} can be read by others: chmod 600 {path}")
     return text.rstrip("\r\n")
 
 
-PLAINLY = {  # what the server's answers mean to the one who can mend it
+MEANINGS = {  # of the server's answers
     "STATUS_LOGON_FAILURE": "the user or the password is wrong",
     "STATUS_ACCESS_DENIED": "access is denied, or the share is read-only",
     "STATUS_MEDIA_WRITE_PROTECTED": "the share is read-only",
@@ -87,28 +87,28 @@ PLAINLY = {  # what the server's answers mean to the one who can mend it
 
 
 def reason_of(error, password_file):
-    """One line that never holds the password, whatever the library's message does."""
+    """The error as one line of text without the password, which a library's message may hold."""
     text, password = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}", None
     text = " ".join(text.split())
-    text = next((f"{plainly} ({text})" for answer, plainly in PLAINLY.items() if answer in text), text)
+    text = next((f"{meaning} ({text})" for answer, meaning in MEANINGS.items() if answer in text), text)
     with contextlib.suppress(UserError):
         password = read_password(password_file)
     return (text.replace(password, "***") if password else text)[:300]
 
 
 class Share:
-    """One connection to the folder at `url`. Whatever goes wrong with it raises: OSError, ValueError or one of the protocol's."""
+    """A connection to the folder at `url`. Its methods raise OSError, ValueError or an error of the protocol."""
 
     def __init__(self, url, password_file=None):
         options = {}
         if urlsplit(url).scheme == "smb":
-            os.environ.setdefault("SMB_EXPERIMENTAL_TRANSPORT_RECEIVE_TIMEOUT", str(SILENCE))
+            os.environ.setdefault("SMB_EXPERIMENTAL_TRANSPORT_RECEIVE_TIMEOUT", str(SILENCE_SECS))
             import smbclient
 
-            # connections are kept by the library: one that broke, or was made with another password, must not be met again
+            # the library keeps connections: a broken one, or one with an older password, must not be used again
             smbclient.reset_connection_cache(fail_on_error=False)
             options = {"password": read_password(password_file), "timeout": 20, "register_session_retries": 0}
-            options |= {"share_access": "rwd"}  # a handle that a broken connection left open does not lock the file
+            options |= {"share_access": "rwd"}  # so a handle that a broken connection left open locks no file
         self.fs, self.root = fsspec.core.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, **options)
         self.root = self.root.rstrip("/")
 
@@ -116,7 +116,7 @@ class Share:
         return f"{self.root}/{name}"
 
     def sizes(self, below=None):
-        """{name: bytes} of what lies in the folder, or in one below it; nothing where there is none."""
+        """{name: bytes} of the entries of the folder, or of one below it; {} where that does not exist."""
         try:
             entries = self.fs.ls(self.path(below) if below else self.root, detail=True)
         except OSError as error:
@@ -126,7 +126,7 @@ class Share:
         return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry["size"] for entry in entries}
 
     def read(self, name):
-        """bytes, or None where there is no such file."""
+        """The file's bytes; None where it does not exist."""
         try:
             return b"".join(self.chunks(name))
         except OSError as error:
@@ -140,7 +140,7 @@ class Share:
                 yield data
 
     def put(self, name, chunks):
-        """Writes the chunks under a temporary name, reads them back and compares, renames. -> sha256"""
+        """Writes the chunks under a temporary name, reads them back, compares, renames. -> sha256"""
         partial, sent = name + ".partial", hashlib.sha256()
         self.fs.makedirs(self.path(name).rsplit("/", 1)[0], exist_ok=True)
         with self.fs.open(self.path(partial), "wb") as file:
@@ -156,7 +156,7 @@ class Share:
         return sent.hexdigest()
 
     def rename(self, old, new):
-        """Over a file that is there: fsspec's mv does not do that over SMB."""
+        """Renames over an existing file, which fsspec's mv does not do over SMB."""
         if "smb" in self.fs.protocol:
             import smbclient
 
@@ -183,99 +183,104 @@ class Mirror:
     """
     Keeps the folder at `url` a verified copy of the run's folder `out`, from a thread of its own.
 
-    changed() says that there may be news; lag() tells how far the copy is behind; close(secs) waits for it. `say` is called, from
-    the thread, when the copy begins to fail, fails for another reason, or works again.
+    changed() announces new files; lag() tells how far the copy is behind; close(secs) waits for it. The thread calls `say` when
+    the copy begins to fail, fails for another reason, or works again.
     """
 
     def __init__(self, url, out, keep_last, keep_every, password_file=None, say=print):
         self.url, self.out, self.say, self.password_file = url, Path(out), say, password_file
         self.keep_last, self.keep_every = keep_last, keep_every
-        self.sent = {}  # sha256 of what lies over there, by name, as far as this process has verified it
-        self.known = set()  # names of the checkpoints that are this run's over there: listed there, or put by this process
-        self.trouble = None
-        self.news, self.idle, self.lock = threading.Event(), threading.Event(), threading.Lock()
-        self.closing, self.ending = threading.Event(), threading.Event()  # being waited for; over
+        self.sent = {}  # {name: sha256} of the share's files that this process has verified
+        self.known = set()  # names of this run's checkpoints on the share: listed there, or put by this process
+        self.failure = None  # the reason of the last attempt, None when it worked
+        self.pending, self.idle, self.lock = threading.Event(), threading.Event(), threading.Lock()
+        self.closing, self.ended = threading.Event(), threading.Event()  # close() waits; close() waits no more
         self.share = None
-        self.thread = threading.Thread(target=self._run, name="nas", daemon=True)  # a hanging share does not keep a run from ending
+        # a daemon: a hanging share cannot keep the run from ending
+        self.thread = threading.Thread(target=self._run, name="nas", daemon=True)
         self.thread.start()
 
     def changed(self):
-        with self.lock:  # else news that come just as a pass ends would be taken for sent
+        """There are new files to copy."""
+        with self.lock:  # otherwise files that come just as a pass ends would count as sent
             self.idle.clear()
-            self.news.set()
+            self.pending.set()
 
     def lag(self):
-        """(checkpoints that are here and not yet verified over there, seconds since the oldest of them was saved)"""
+        """(local checkpoints that are not yet verified on the share, seconds since the oldest of them was saved)"""
         manifest = checkpoint.read_manifest(self.out)
         behind = [row for row in manifest["checkpoints"] if self.sent.get(row["file"]) != row["sha256"]] if manifest else []
         return len(behind), time.time() - min((row["saved_at"] for row in behind), default=time.time())
 
     def missing(self):
-        """Names of the files whose newest content is not over there."""
+        """Names of the files whose newest content is not on the share."""
         manifest = checkpoint.read_manifest(self.out)
         names = [r["file"] for r in manifest["checkpoints"] if self.sent.get(r["file"]) != r["sha256"]] if manifest else []
-        return names + [name for name, path in self._followers() if self.sent.get(name) != checkpoint.sha256_of(path)]
+        return names + [name for name, path in self._other_files() if self.sent.get(name) != sha256_file(path)]
 
     def status(self):
-        """ "nas 1 behind, 2.5 min", for the progress line."""
+        """The text for the progress line, such as: nas 1 behind, 2.5 min"""
         behind, secs = self.lag()
         if behind:
             return f"nas {behind} behind, {duration(secs)}"
-        return "nas failing" if self.trouble else "nas ok"
+        return "nas failing" if self.failure else "nas ok"
 
     def close(self, secs):
-        """Waits for up to `secs` until all is over there. -> a sentence that says what is missing then"""
+        """Waits for up to `secs` until the copy is complete. -> a sentence that names the missing files"""
         self.changed()
-        self.closing.set()  # a try that is due in minutes is made now
+        self.closing.set()  # a retry that is due in minutes is made now
         began = time.monotonic()
         try:
             done = self.idle.wait(secs)
-        except KeyboardInterrupt:  # who waits has had enough of it: what is missing is said as at the wait's end
+        except KeyboardInterrupt:  # ends the wait, not the report
             done = False
-        self.ending.set()
-        self.news.set()
+        self.ended.set()
+        self.pending.set()
         if done:
             self.thread.join(timeout=10)
         waited, missing = duration(min(secs, time.monotonic() - began)), self.missing()
         if not missing:
             return f"nas: {self.url} holds a verified copy of all"
-        why = f" ({self.trouble})" if self.trouble else ""
+        why = f" ({self.failure})" if self.failure else ""
         return f"nas: {self.url} lacks {', '.join(missing)} after {waited} of waiting{why}: the same command sends them"
 
-    def _followers(self):
-        paths = sorted(path for pattern in FOLLOWS for path in self.out.glob(pattern) if path.is_file())
+    def _other_files(self):
+        paths = sorted(path for pattern in OTHER_FILES for path in self.out.glob(pattern) if path.is_file())
         return [(path.relative_to(self.out).as_posix(), path) for path in paths]
 
     def _run(self):
         wait = FIRST_RETRY
-        while not self.ending.is_set():
-            self.news.wait()
-            self.news.clear()
-            if self.ending.is_set():
+        while not self.ended.is_set():
+            self.pending.wait()
+            self.pending.clear()
+            if self.ended.is_set():
                 return
             try:
                 self._sync()
-            except Exception as error:  # whatever a network, a server or a library raises: training goes on
+            except Exception as error:  # a network, a server or a library may raise anything, and training must go on
                 self.share = None
                 reason = reason_of(error, self.password_file)
-                if self.trouble != reason:
+                if self.failure != reason:
                     self.say(f"nas: {reason}; tried again until it works, training goes on")
-                self.trouble = reason
+                self.failure = reason
                 if "STATUS_LOGON_FAILURE" in reason:
                     wait = LAST_RETRY  # many wrong passwords in a row lock an account
-                (self.ending if self.closing.is_set() else self.closing).wait(min(wait, 10.0) if self.closing.is_set() else wait)
+                if self.closing.is_set():
+                    self.ended.wait(min(wait, 10.0))
+                else:
+                    self.closing.wait(wait)
                 wait = min(2 * wait, LAST_RETRY)
-                self.news.set()
+                self.pending.set()
             else:
-                if self.trouble is not None:
+                if self.failure is not None:
                     self.say("nas: works again, the copy is complete")
-                self.trouble, wait = None, FIRST_RETRY
+                self.failure, wait = None, FIRST_RETRY
                 with self.lock:
-                    if not self.news.is_set():
+                    if not self.pending.is_set():
                         self.idle.set()
 
     def _sync(self):
-        """All that the local manifest lists and the share lacks, the newest first; the logs; then what need not be kept goes."""
+        """Copies the listed checkpoints that the share lacks, the newest first, and the other files; then prunes the share."""
         if self.share is None:
             self.share = Share(self.url, self.password_file)
             self.share.fs.makedirs(self.share.root, exist_ok=True)
@@ -288,11 +293,11 @@ class Mirror:
             raise UserError(f"{self.url} holds the checkpoints of another run: give another nas=, or empty that folder")
         sizes = self.share.sizes()
         if there is None:
-            foreign = [name for name in sizes if OURS.fullmatch(name) and name not in self.known]
+            foreign = [name for name in sizes if checkpoint.NAME.fullmatch(name) and name not in self.known]
             if foreign:
                 raise UserError(f"{self.url} holds {foreign[0]} of another run and no {checkpoint.MANIFEST}: give another nas=")
             self.sent.pop(checkpoint.MANIFEST, None)
-            self._list(local, {})  # from now on the folder is this run's, also when the first upload is killed
+            self._list(local, {})  # claims the folder for this run before the first upload, which may be killed
         else:
             self.known |= {row["file"] for row in there["checkpoints"]} | set(there.get("put", []))
         listed = {row["file"]: row for row in there["checkpoints"] if sizes.get(row["file"]) == row["bytes"]} if there else {}
@@ -301,45 +306,47 @@ class Mirror:
         for row in sorted(local["checkpoints"], key=lambda row: -row["step"]):
             if listed.get(row["file"], {}).get("sha256") != row["sha256"]:
                 self.known.add(row["file"])
-                self._list(local, listed)  # first: a file of ours that is cut off from its row is still known as ours
+                self._list(local, listed)  # names the file before the upload: if it is never listed, it is still known as ours
                 try:
                     arrived = self.share.put(row["file"], local_chunks(self.out / row["file"]))
                 except FileNotFoundError:
                     if (self.out / row["file"]).exists():
                         raise
-                    continue  # removed here meanwhile, a newer one being there
+                    continue  # pruned locally in the meantime
                 if arrived != row["sha256"]:
                     raise OSError(f"{self.out / row['file']} has another sha256 than when it was saved")
                 listed[row["file"]] = row
                 self._list(local, listed)
             self.sent[row["file"]] = row["sha256"]
-        for name, path in self._followers():
+        for name, path in self._other_files():
             data = path.read_bytes()
-            if self.sent.get(name) != hashlib.sha256(data).hexdigest():
+            if self.sent.get(name) != sha256(data):
                 self.sent[name] = self.share.put(name, [data])
         kept = checkpoint.steps_to_keep([row["step"] for row in listed.values()], self.keep_last, self.keep_every)
-        uploads = {f"{name}.partial" for name in (checkpoint.MANIFEST, *(name for name, _ in self._followers()))}
-        for name in self.share.sizes():  # what others have put there is theirs
-            pruned = name in self.known and OURS.fullmatch(name) and listed.get(name, {}).get("step") not in kept
-            if pruned or name in uploads or (name.endswith(".partial") and OURS.fullmatch(name.removesuffix(".partial"))):
+        uploads = {f"{name}.partial" for name in (checkpoint.MANIFEST, *(name for name, _ in self._other_files()))}
+        for name in self.share.sizes():  # files of others stay
+            pruned = name in self.known and checkpoint.NAME.fullmatch(name) and listed.get(name, {}).get("step") not in kept
+            partial = name.endswith(".partial") and checkpoint.NAME.fullmatch(name.removesuffix(".partial"))
+            if pruned or partial or name in uploads:
                 self.share.remove(name)
         self.known = {name for name, row in listed.items() if row["step"] in kept}
         self._list(local, {name: listed[name] for name in self.known})
 
     def _list(self, local, listed):
-        """The manifest over there: what has been verified, and the names of what else is there or about to be put."""
+        """Writes the share's manifest: the verified checkpoints, and under "put" our files that are not verified (yet)."""
         rows = sorted(listed.values(), key=lambda row: row["step"])
-        besides = sorted(self.known - set(listed))
-        manifest = local | {"checkpoints": rows, "abandoned": []} | ({"put": besides} if besides else {})
+        unverified = sorted(self.known - set(listed))
+        manifest = local | {"checkpoints": rows, "abandoned": []} | ({"put": unverified} if unverified else {})
         data = json.dumps(manifest, indent=1).encode()
-        if self.sent.get(checkpoint.MANIFEST) != hashlib.sha256(data).hexdigest():
+        if self.sent.get(checkpoint.MANIFEST) != sha256(data):
             self.sent[checkpoint.MANIFEST] = self.share.put(checkpoint.MANIFEST, [data])
 
 
 def fetch(url, out, password_file=None, say=print):
     """
-    Brings the newest whole checkpoint from a NAS, or from any folder that fsspec reaches, into the empty run folder `out`, and the
-    log; a URL that ends in a checkpoint's name brings that one. UserError where there is none, or the place cannot be reached.
+    Copies the newest whole checkpoint and the log from a NAS, or any folder that fsspec reaches, into the empty run folder `out`.
+
+    A URL that ends in a checkpoint's name fetches that one. UserError where there is none, or the folder cannot be reached.
     """
     check_settings(url, password_file)
     folder, _, wanted = url.rpartition("/") if url.endswith(".pt") else (url, "", None)
@@ -353,17 +360,21 @@ def fetch(url, out, password_file=None, say=print):
         rows = [row for row in manifest["checkpoints"] if wanted in (None, "ckpt.pt", row["file"])]
         for row in sorted(rows, key=lambda row: -row["step"]):
             say(f"fetching {row['file']} ({row['bytes'] / 1e6:,.0f} MB) from {folder}")
-            if _fetch_one(share, row, out):
-                checkpoint.write_manifest(out, manifest | {"checkpoints": [row], "abandoned": []})
-                (out / (row["file"] + ".tmp")).replace(out / row["file"])
-                checkpoint.link_newest(out, out / row["file"])
-                for name in ["log.jsonl", *(f"tensorboard/{n}" for n in sorted(share.sizes("tensorboard")))]:
-                    data = share.read(name)
-                    if data is not None and not name.endswith(".partial"):
-                        (out / name).parent.mkdir(exist_ok=True)
-                        checkpoint.write_atomically(out / name, data)
-                return
-            say(f"{folder}/{row['file']} does not have the sha256 in {checkpoint.MANIFEST}: refused")
+            out.mkdir(parents=True, exist_ok=True)
+            path, temporary = out / row["file"], temporary_of(out / row["file"])
+            if _download(share, row["file"], temporary) != row["sha256"]:
+                temporary.unlink(missing_ok=True)
+                say(f"{folder}/{row['file']} does not have the sha256 in {checkpoint.MANIFEST}: refused")
+                continue
+            checkpoint.write_manifest(out, manifest | {"checkpoints": [row], "abandoned": []})
+            publish(temporary, path)
+            checkpoint.link_newest(out, path)
+            for name in ["log.jsonl", *(f"tensorboard/{n}" for n in sorted(share.sizes("tensorboard")))]:
+                data = share.read(name)
+                if data is not None and not name.endswith(".partial"):
+                    (out / name).parent.mkdir(exist_ok=True)
+                    write_atomic(out / name, data)
+            return
     except UserError:
         raise
     except Exception as error:  # of a network, a server or a library
@@ -371,22 +382,16 @@ def fetch(url, out, password_file=None, say=print):
     raise UserError(f"{url} holds no whole checkpoint" + (f" named {wanted}" if wanted else ""))
 
 
-def _fetch_one(share, row, out):
-    """The file under its temporary name; False where it is missing or not what the manifest says."""
-    out.mkdir(parents=True, exist_ok=True)
-    temporary, arrived = out / (row["file"] + ".tmp"), hashlib.sha256()
+def _download(share, name, path):
+    """Copies a file of the share to the local path. -> its sha256, None where the share lacks it"""
+    arrived = hashlib.sha256()
     try:
-        with temporary.open("wb") as file:
-            for data in share.chunks(row["file"]):
+        with path.open("wb") as file:
+            for data in share.chunks(name):
                 file.write(data)
                 arrived.update(data)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
-        if error.errno != errno.ENOENT or not temporary.is_file():
+        if error.errno != errno.ENOENT:
             raise
-        return False
-    if arrived.hexdigest() != row["sha256"]:
-        temporary.unlink()
-        return False
-    return True
+        return None
+    return arrived.hexdigest()

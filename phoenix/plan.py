@@ -1,8 +1,10 @@
 """
-What a run will need, from its config and the card alone.   python train.py configs/125m.py --plan [--card="RTX 3060"]
+The plan of a training run: memory, speed, energy and disk, from its config and the card alone.
 
-Memory is counted tensor by tensor (below); time from the card's peak and the share of it that such a model reaches; both are
-compared with measurements in benchmarks/README.md.
+    python train.py configs/125m.py --plan [--card="RTX 3060"]
+
+Memory is counted tensor by tensor; time follows from the card's peak and the share of it that such a model reaches.
+benchmarks/README.md compares both with measurements.
 """
 
 import math
@@ -12,14 +14,13 @@ from pathlib import Path
 
 import torch
 
-from model import ModelConfig, Phoenix
 from phoenix import shards
 from phoenix.config import UserError
-from phoenix.run_log import duration
+from phoenix.progress import duration
 
-GEFORCE = 512  # FLOP a clock and SM, bfloat16 with fp32 sums, dense: half of what fp16 sums give, on GeForce cards since Ampere
+GEFORCE = 512  # FLOP a clock and SM since Ampere, dense bfloat16 with fp32 sums: half the rate of fp16 sums
 CONTEXT_GB = 0.45  # CUDA's context and the libraries' workspaces
-DESKTOP_GB = 0.6  # a screen on the same card
+DESKTOP_GB = 0.6  # of a screen on the same card
 UTILISATION = {"GeForce": 0.50, "data centre": 0.42}  # of the peak, compiled: see benchmarks/README.md
 
 
@@ -74,7 +75,7 @@ CARDS = [
 
 
 def card_named(text):
-    """The card that a driver's or a person's name means, or None; a laptop's and a "D" are other chips under the same name."""
+    """The card that a driver or a user names so; None where unknown, as a laptop's or a "D", other chips under the same name."""
     words = f" {' '.join(re.split(r'[^a-z0-9]+', text.lower()))} "
     found = [card for card in CARDS if f" {card.name.lower().replace('-', ' ')} " in words]
     other_chip = re.search(r" (laptop|mobile|max q|d) ", words)
@@ -86,8 +87,9 @@ def card_named(text):
 
 def static_gb(params, matrices, optimizer, copied):
     """
-    Weights and gradients in fp32; AdamW's two moments, of which Muon keeps one for the layers' matrices; where `copied`,
-    autocast's copy of the weights in bfloat16. params, matrices: how many there are.
+    Memory of weights, gradients and moments in fp32, and where `copied` of autocast's copy of the weights in bfloat16.
+
+    params: their number; matrices: the number of those in the layers' matrices, for which Muon keeps one moment, not two.
     """
     moments = 8 * params - (4 * matrices if optimizer == "muon" else 0)
     return (4 * params + 4 * params + moments + (2 * params if copied else 0)) / 1e9
@@ -95,9 +97,10 @@ def static_gb(params, matrices, optimizer, copied):
 
 def activation_bytes(cfg, compiled, checkpointing):
     """
-    Bytes that a token leaves for the backward pass, all layers, in cfg.dtype. Compiled: the residual stream twice, q, k, v and what
-    attention gives, gate and up; the rest is made again inside the kernels that want it. Plain: also what goes into the products,
-    silu(gate) and its product with up.
+    Bytes a token that all layers keep for the backward pass, in cfg.dtype.
+
+    Compiled: the residual stream twice, q, k, v, attention's output, gate and up; kernels recompute the rest. Plain: also the
+    inputs of the matrix products, silu(gate) and its product with up.
     """
     D, F, H = cfg.d_model, cfg.d_ff, cfg.n_head
     width = WIDTH[cfg.dtype]
@@ -106,26 +109,26 @@ def activation_bytes(cfg, compiled, checkpointing):
     return cfg.n_layer * width * D + layer if checkpointing else cfg.n_layer * layer
 
 
-WIDTH = {None: 2, "bfloat16": 2, "float32": 4}  # bytes of what the matrix products take and give
-# bytes a layer, token and unit of d_model and of d_ff that the uncompiled model keeps: tests/phoenix/test_plan.py counts them
+WIDTH = {None: 2, "bfloat16": 2, "float32": 4}  # bytes of a number that the matrix products read and write
+# bytes a token that a plain layer keeps for each unit of d_model and d_ff: tests/phoenix/test_plan.py counts them
 EAGER = {None: (16, 8), "bfloat16": (16, 8), "float32": (32, 16)}
 
 
 def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, checkpointing=False):
-    """Greatest memory of a step, the CUDA context with it."""
+    """Peak memory of a step, including the CUDA context."""
     tokens, D, width = micro_batch * cfg.seq_len, cfg.d_model, WIDTH[cfg.dtype]
     copied = width == 2
     chunk = min(2**25, tokens * vocab_size) * (width + 4 + width + (0 if compiled else 4))  # logits, log p, gradient, a temporary
-    # the head's gradient of a micro-batch, its weight rounded; h, its gradient
+    # the head's gradient of a micro-batch and its rounded weight; hidden states and their gradient
     head = vocab_size * D * (4 + (width if copied else 0)) + tokens * D * 2 * width
-    layer = tokens * width * (3 * cfg.d_ff + 4 * D)  # gradients inside the layer that is being gone back through
+    layer = tokens * width * (3 * cfg.d_ff + 4 * D)  # gradients inside the layer whose backward pass runs
     activations = tokens * activation_bytes(cfg, compiled, checkpointing)
     static = static_gb(params, matrices, cfg.optimizer, copied and not compiled)
     return CONTEXT_GB + static + (activations + max(chunk + head, head + layer)) / 1e9
 
 
 def checkpoint_gb(params, matrices, optimizer):
-    """Of one file: weights and moments, fp32."""
+    """Size of one checkpoint file: weights and moments in fp32."""
     return (12 * params - (4 * matrices if optimizer == "muon" else 0)) / 1e9
 
 
@@ -134,8 +137,10 @@ def checkpoint_gb(params, matrices, optimizer):
 
 def choose(cfg, peaks, room):
     """
-    (micro-batch, checkpointing) that fits and divides the step, or None: the largest up to 16,384 tokens, for beyond that little is
-    gained; recomputing costs a quarter, so any micro-batch from 4,096 tokens up goes before it.
+    The best (micro-batch, checkpointing) that fits into `room` GB and divides the step; None where none does.
+
+    The largest up to 16,384 tokens, beyond which little is gained. Recomputing costs a quarter of the speed, so any micro-batch
+    from 4,096 tokens up is preferred to it.
     """
     fits = [(m, c) for (m, c), gb in peaks.items() if gb <= room and cfg.tokens_per_step % (m * cfg.seq_len) == 0]
     fits = [(m, c) for m, c in fits if m * cfg.seq_len <= max(16384, cfg.seq_len)]
@@ -143,81 +148,80 @@ def choose(cfg, peaks, room):
     return max(plain or fits, default=None)
 
 
-def plan(cfg, model, vocab_size, card, found, train_tokens=None):
-    """The lines that --plan prints. model: a Phoenix, on the meta device; found: where the card's name comes from."""
+def forecast(cfg, model, vocab_size, card, card_from, train_tokens=None):
+    """(the lines that --plan prints, whether anything fits). model: on the meta device; card_from: why this card."""
     params = model.parameter_count()
-    matrices = sum(p.numel() for layer in model.model.layers for p in layer.parameters() if p.dim() == 2)
-    compiled = cfg.compile is not False
-    room = card.gib * 2**30 / 1e9 - DESKTOP_GB if card.kind == "GeForce" else card.gib * 2**30 / 1e9
+    matrices = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
+    compiled, geforce = cfg.compile is not False, card.kind == "GeForce"
+    room = card.gib * 2**30 / 1e9 - (DESKTOP_GB if geforce else 0)
     sizes = [2**n for n in range(8)]
     peaks = {(m, c): peak_gb(cfg, vocab_size, params, matrices, m, compiled, c) for m in sizes for c in (False, True)}
     best = choose(cfg, peaks, room)
-    tflops, precision = (card.tflops / 2, "TF32") if cfg.dtype == "float32" else (card.tflops, "bfloat16")  # on all of these cards
-    lines = [f"card      {card.name} ({found}): {tflops:.1f} TFLOPS {precision}, {round(card.gib, 1):g} GiB, {card.watts} W"]
-    lines += [
-        f"model     {params / 1e6:.1f} M parameters, {model.flops_per_token() / 1e6:.1f} MFLOP a token, context {cfg.seq_len}"
-    ]
+    tflops, precision = (card.tflops / 2, "TF32") if cfg.dtype == "float32" else (card.tflops, "bfloat16")  # on all these cards
+    size = f"{params / 1e6:.1f} M parameters, {model.flops_per_token() / 1e6:.1f} MFLOP a token, context {cfg.seq_len}"
+    lines = [f"card      {card.name} ({card_from}): {tflops:.1f} TFLOPS {precision}, {round(card.gib, 1):g} GiB, {card.watts} W"]
+    lines += [f"model     {size}"]
     if train_tokens is not None:
         lines += [f"data      {train_tokens:,} tokens, {cfg.steps * cfg.tokens_per_step / train_tokens:.2f} epochs"]
-    lines += [
-        f"memory    {room:.1f} GB of the card may be used"
-        + (f", {DESKTOP_GB} are left to a screen" if card.kind == "GeForce" else "")
-    ]
+    lines += [f"memory    {room:.1f} GB of the card may be used" + (f", {DESKTOP_GB} are left to a screen" if geforce else "")]
     lines += ["          micro_batch   peak GB             with grad_checkpointing"]
     for m in sizes:
         cells = [f"{peaks[m, c]:7.1f} {'fits' if peaks[m, c] <= room else 'does not fit'}" for c in (False, True)]
         mark = "  <- micro_batch of the config" if m == cfg.micro_batch else ""
         lines += [f"          {m:6}      {cells[0]:22}{cells[1]}{mark}"]
     if best is None:
-        return [*lines, f"          nothing fits: {card.name} cannot train this model; make seq_len, n_layer or d_model smaller"]
-    micro_batch, checkpointing = best
-    own = (cfg.micro_batch, cfg.grad_checkpointing)
+        smaller = "make seq_len, n_layer or d_model smaller"
+        return [*lines, f"          nothing fits: {card.name} cannot train this model; {smaller}"], False
     own_gb = peak_gb(cfg, vocab_size, params, matrices, cfg.micro_batch, compiled, cfg.grad_checkpointing)
     if own_gb <= room:
-        advice, (micro_batch, checkpointing) = "the config's settings fit", own
+        advice, (micro_batch, checkpointing) = "the config's settings fit", (cfg.micro_batch, cfg.grad_checkpointing)
     else:
-        advice = f"the config's micro_batch={own[0]} does not fit: give --micro_batch={micro_batch}"
+        micro_batch, checkpointing = best
+        advice = f"the config's micro_batch={cfg.micro_batch} does not fit: give --micro_batch={micro_batch}"
         advice += " --grad_checkpointing=True" if checkpointing else ""
-    used = peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled, checkpointing)
-    lines += [f"          {advice}; peak {used:.1f} GB"]
+    peak = peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled, checkpointing)
+    lines += [f"          {advice}; peak {peak:.1f} GB"]
     if compiled:
         lines += ["          the peak of the compiled model is calculated, and not yet measured on a GPU"]
-    share = UTILISATION[card.kind] * (0.78 if checkpointing else 1.0) * (1.0 if compiled else 0.6)
-    rate = share * tflops * 1e12 / model.flops_per_token()
+    utilisation = UTILISATION[card.kind] * (0.78 if checkpointing else 1.0) * (1.0 if compiled else 0.6)
+    rate = utilisation * tflops * 1e12 / model.flops_per_token()
     secs, step_secs = cfg.steps * cfg.tokens_per_step / rate, cfg.tokens_per_step / rate
     disk, every = checkpoint_gb(params, matrices, cfg.optimizer), min(cfg.ckpt_every * step_secs, cfg.ckpt_minutes * 60)
     kept = cfg.keep_last + (math.ceil(cfg.steps / cfg.keep_every) if cfg.keep_every else 0)
     why = "steps" if cfg.ckpt_every * step_secs < cfg.ckpt_minutes * 60 else "ckpt_minutes"
     return [
         *lines,
-        f"speed     about {rate:,.0f} tokens/s at {share:.0%} of the peak, {step_secs:.1f} s a step, {duration(secs)} in all",
+        f"speed     about {rate:,.0f} tokens/s at {utilisation:.0%} of the peak, {step_secs:.1f} s a step, {duration(secs)} in all",
         f"energy    about {card.watts * secs / 3.6e6:.1f} kWh at {card.watts} W",
         f"disk      a checkpoint of {disk:.2f} GB every {duration(every)} ({why}), {kept} kept: {(kept + 1) * disk:.1f} GB",
         f"nas       a checkpoint takes {disk * 8 / 0.9:.0f} s of gigabit Ethernet up, and as long to be read back",
-    ]
+    ], True
 
 
-def main(cfg):
-    """Prints the plan; needs neither the corpus nor the card. Exit code 0 where it fits, 1 where nothing does."""
+def main(cfg, build_model):
+    """
+    Prints the plan; neither the corpus nor the card need be here. Exit code 0 where the model fits, 1 where nothing does.
+
+    build_model: a function of (cfg, vocab_size).
+    """
     if cfg.card is not None:
-        card, found = card_named(cfg.card), "as asked"
+        card, card_from = card_named(cfg.card), "as asked"
         if card is None:
             raise UserError(f"card={cfg.card!r} is not known: there are {', '.join(c.name for c in CARDS)}")
     else:
-        card, found = None, "the one here"
+        card, card_from = None, "in this machine"
         if torch.cuda.is_available():
-            here = torch.cuda.get_device_properties(cfg.device if (cfg.device or "").startswith("cuda") else "cuda")
-            card = card_named(here.name)
-            card = card and replace(card, gib=here.total_memory / 2**30)  # some names stand for several sizes
+            found = torch.cuda.get_device_properties(cfg.device if (cfg.device or "").startswith("cuda") else "cuda")
+            card = card_named(found.name)
+            card = card and replace(card, gib=found.total_memory / 2**30)  # some names stand for several sizes
         if card is None:
-            card, found = card_named("RTX 3080 Ti"), "no known card is here: --card= names another"
+            card, card_from = card_named("RTX 3080 Ti"), "no known card in this machine: --card= names another"
     vocab_size, train_tokens = cfg.vocab_size or 32768, None
     if Path(cfg.data, "shards", "shards.json").is_file():
         split = shards.open(Path(cfg.data, "shards"), "train")
         vocab_size, train_tokens = split.meta["vocab_size"], split.tokens
-    sizes = {name: getattr(cfg, name) for name in ("n_layer", "n_head", "d_model", "d_ff", "qk_norm")}
     with torch.device("meta"):
-        model = Phoenix(ModelConfig(vocab_size=vocab_size, context=cfg.seq_len, **sizes))
-    lines = plan(cfg, model, vocab_size, card, found, train_tokens)
+        model = build_model(cfg, vocab_size)
+    lines, fits = forecast(cfg, model, vocab_size, card, card_from, train_tokens)
     print("\n".join(lines))
-    return 1 if "nothing fits" in lines[-1] else 0
+    return 0 if fits else 1

@@ -16,7 +16,7 @@ EVERY_SECS = 10.0  # between two lines where there is no terminal
 
 
 def say(text):
-    """A line on stdout that leaves a progress bar whole."""
+    """Prints a line on stdout above the progress bar."""
     tqdm.write(text)
     sys.stdout.flush()
 
@@ -27,17 +27,17 @@ def duration(secs):
 
 
 class Progress:
-    """Counts up to `total`, with an estimate of the time left; silent where nothing is to be done. Threads may share it."""
+    """Counts up to `total` and estimates the time left; prints nothing where nothing is left to do. Threads may share it."""
 
     def __init__(self, name, total, done=0, unit="", file=None):
-        """done: of earlier runs. unit: of the count, for the bar. file: stdout or stderr; None: stdout."""
+        """done: the count of earlier runs. unit: what the bar counts. file: stdout or stderr; None: stdout."""
         self.name, self.total, self.begin, self.done, self.notes = name, total, done, done, {}
         self.file = file or sys.stdout
         self.quiet = done >= total
         self.lines = not self.quiet and not self.file.isatty()
         self.start = time.monotonic()
         self.lock = threading.RLock()
-        # tqdm's own look at a container's terminal may find a width of 0 and hide the bar; this one never is 0
+        # in a container tqdm may read a terminal width of 0 and hide the bar; this width is never 0
         width, height = shutil.get_terminal_size()
         bar = {"file": self.file, "ncols": width, "nrows": height, "disable": self.quiet or self.lines}
         self.bar = tqdm(desc=name, total=total, initial=done, unit=unit or "it", unit_scale=total > 99_999, **bar)
@@ -45,7 +45,7 @@ class Progress:
             self._line()
 
     def update(self, n=1, **notes):
-        """n more are done; a note is text behind the count, and replaces the earlier one of its name."""
+        """Adds n to the count; each note is text behind it, and replaces the earlier note of its name."""
         with self.lock:
             self.done += n
             self.notes |= notes
@@ -55,15 +55,16 @@ class Progress:
                 self._line()
 
     def rewind(self, done):
-        """The count goes back to `done`, as after a rollback."""
+        """Sets the count back to `done`, as after a rollback."""
         with self.lock:
             self.done = self.begin = done
             self.start = time.monotonic()
             self.bar.reset()
+            self.bar.initial = done
             self.bar.update(done)
 
     def close(self):
-        """Leaves the last state to be seen."""
+        """Prints the last state, where it is not printed yet."""
         with self.lock:
             if self.lines and self.shown_at != (self.done, self.notes):
                 self._line()

@@ -1,4 +1,4 @@
-"""The settings of train.py that no run could have, each refused with one sentence before anything is read or written."""
+"""The checks of train.py's settings: each impossible value is refused with one sentence before anything is read or written."""
 
 import math
 
@@ -8,7 +8,7 @@ from phoenix.optimizers import OPTIMIZERS, SCHEDULES
 
 
 def check(cfg):
-    """UserError for values of a train.Train that no run could have."""
+    """UserError for a value of a train.Train that no run could have."""
     at_least_1 = "seq_len micro_batch tokens_per_step steps eval_every log_every ckpt_every cpu_threads rollback_after keep_last"
     for name in [*at_least_1.split(), "keep_every", "zero_shot_every", "zero_shot_limit"]:
         if getattr(cfg, name) is not None and getattr(cfg, name) < 1:
@@ -35,6 +35,5 @@ def check(cfg):
             raise UserError(f"{name} must be {' or '.join(str(k) for k in known)}, not {getattr(cfg, name)!r}")
     for url in (cfg.nas, cfg.resume_from):
         nas.check_settings(url, cfg.nas_password_file)
-    wrong = cfg.zero_shot_every and zero_shot.problem(cfg.zero_shot_tasks, cfg.zero_shot_data)
-    if wrong:
-        raise UserError(wrong)
+    if cfg.zero_shot_every and (problem := zero_shot.problem(cfg.zero_shot_tasks, cfg.zero_shot_data)):
+        raise UserError(problem)

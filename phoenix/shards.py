@@ -22,7 +22,7 @@ FORMAT, FORMAT_VERSION = "phoenix-shards", 1
 
 @dataclass(frozen=True)
 class Split:
-    """One split, its shards memory-mapped in the order of shards.json; `meta` is all of shards.json."""
+    """A split: its shards, memory-mapped, in the order of shards.json; `meta` is the whole of shards.json."""
 
     shards: list[np.ndarray]  # uint16, one array a file
     tokens: int
@@ -31,7 +31,7 @@ class Split:
 
 def open(folder, split="train", verify=False):
     """
-    The train or val shards below `folder` (the one that holds shards.json), sizes checked; with `verify` the sha256 too.
+    The train or val shards in the folder of shards.json, their sizes checked, with `verify` also their sha256.
 
     UserError where shards.json is missing, of another format, or does not fit the files.
     """
@@ -55,7 +55,7 @@ def open(folder, split="train", verify=False):
 
 
 def described(data, path):
-    """The bytes of shards.json -> its dict; UserError, which names `path`, where this code cannot read it."""
+    """bytes of shards.json -> dict; UserError, which names `path`, where this code cannot read them."""
     try:
         meta = json.loads(data)
         if (meta["format"], meta["version"]) != (FORMAT, FORMAT_VERSION):

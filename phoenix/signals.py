@@ -1,36 +1,40 @@
-"""Ctrl-C and SIGTERM as a note that is read between two steps."""
+"""
+Ctrl-C and SIGTERM: train.py finishes its step and saves; the data engine stops at once and keeps its finished partitions.
+
+Elsewhere Ctrl-C is a KeyboardInterrupt, which `main_guard` (config.py) turns into one line and exit code 130.
+"""
 
 import signal
 from contextlib import contextmanager
 
 
 @contextmanager
-def signals_noted():
-    """A list that Ctrl-C and SIGTERM are put on, so that the step can be finished; the second of a kind acts as ever."""
-    noted, usual = [], {}
+def stop_requests():
+    """Yields a list to which SIGINT and SIGTERM are appended, for a loop to read; a second signal has its default effect."""
+    requests, default = [], {}
 
     def note(number, _frame):
-        noted.append(number)
-        signal.signal(number, usual[number])
+        requests.append(number)
+        signal.signal(number, default[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        usual[number] = signal.signal(number, note)
+        default[number] = signal.signal(number, note)
     try:
-        yield noted
+        yield requests
     finally:
-        for number, handler in usual.items():
+        for number, handler in default.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def stoppable():
-    """SIGTERM ends the block as Ctrl-C does, so that Ray's processes go with the run."""
+    """SIGTERM raises KeyboardInterrupt in the block, as Ctrl-C does, so that Ray's processes end with the run."""
 
-    def stop(signum, frame):
+    def interrupt(_number, _frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    default = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, default)

@@ -2,7 +2,7 @@
 
 import torch
 
-from phoenix.run_log import say
+from phoenix.progress import say
 
 
 def score(path, tasks, limit, data, device):

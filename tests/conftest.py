@@ -42,7 +42,7 @@ def corpora(nodes, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
-    """The data of tests/training.py's runs."""
+    """The run folder of the data engine that tests/training.py's runs train on."""
     from tests.training import make_data
 
     return make_data(tmp_path_factory.mktemp("data") / "tiny")
@@ -50,7 +50,7 @@ def tiny_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def straight_run(tiny_data, tmp_path_factory):
-    """The folder of a run on it that was never stopped."""
+    """The folder of a run on tiny_data that was never stopped."""
     from tests.training import PLOT, RunLog, quick, run
 
     out = tmp_path_factory.mktemp("straight") / "out"

@@ -9,15 +9,14 @@ import torch.nn.functional as F
 from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint, rotary
 from phoenix import checkpoint
 from phoenix.config import UserError
-from phoenix.cross_entropy import CHUNK_LOGITS, IGNORED
-from phoenix.fused import Normalize, Rotate
+from phoenix.ops import CHUNK_LOGITS, IGNORED, Normalize, Rotate
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it brings, ten times more on a busy machine
 TINY = ModelConfig(vocab_size=97, n_layer=3, n_head=4, d_model=32, d_ff=48, context=24)
 
 
 def tiny(qk_norm=False, seed=0):
-    """A model whose norm weights are not all one and whose matrices are large enough to make every part count."""
+    """A model with norm weights other than one and large matrices, so that every part changes the result."""
     torch.manual_seed(seed)
     model = Phoenix(ModelConfig(**{**vars(TINY), "qk_norm": qk_norm}))
     with torch.no_grad():
@@ -261,7 +260,7 @@ def truncated(data):
 
 
 def flipped(data):
-    """One bit of a weight: torch.load alone would take it."""
+    """Flips one bit of a weight, which torch.load alone would accept."""
     at = data.index(tiny().model.layers[1].mlp.up_proj.weight.detach().numpy().tobytes())
     return data[: at + 5] + bytes([data[at + 5] ^ 1]) + data[at + 6 :]
 
@@ -282,7 +281,7 @@ def test_a_missing_or_foreign_checkpoint_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=f"{path} is not a checkpoint of Phoenix"):
         load_checkpoint(path)
     torch.save({"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "code": tiny()}, path)
-    with pytest.raises(UserError, match=f"{path} is not a whole torch file"):  # whatever is not data is not run
+    with pytest.raises(UserError, match=f"{path} is not a whole torch file"):  # code in a file is never run
         load_checkpoint(path)
 
 

@@ -8,11 +8,10 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,25 @@ from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint
 from phoenix import checkpoint, shards
 from phoenix.batches import Windows, epoch_order, windows_of_step
 from phoenix.config import UserError, help_text, main_guard
-from tests.training import PLAIN, ROOT, STEPS, TEXT, Launcher, arguments, at_step, losses, make_data, once, quick, run, weights_hash
+from phoenix.files import sha256_file
+from phoenix.signals import stop_requests
+from tests.fixtures import ROOT
+from tests.training import (
+    PLAIN,
+    STEPS,
+    TEXT,
+    Launcher,
+    arguments,
+    at_step,
+    logged,
+    losses,
+    make_data,
+    once,
+    quick,
+    run,
+    wait_until,
+    weights_hash,
+)
 
 torch.set_num_threads(1)  # as in test_model.py
 
@@ -161,9 +178,9 @@ def test_a_signal_finishes_the_step_and_the_rerun_ends_as_the_straight_run(
 ):
     with monkeypatch.context() as patch:
         at_step(patch, step, once(lambda: os.kill(os.getpid(), number)))
-        usual = signal.getsignal(number)
+        default = signal.getsignal(number)
         assert run(data, tmp_path / "out") == code
-        assert signal.getsignal(number) is usual
+        assert signal.getsignal(number) is default
     assert f"stopped by {number.name} after step {step}" in capsys.readouterr().out.splitlines()[-1]
     assert load_checkpoint(tmp_path / "out" / "ckpt.pt")["step"] == step
     assert run(data, tmp_path / "out") == 0
@@ -184,7 +201,7 @@ def test_what_was_done_after_the_last_checkpoint_is_done_and_logged_once(data, s
     assert load_checkpoint(out / "ckpt.pt")["step"] == 10 and losses(out)[-1][0] == 13
     with (out / "log.jsonl").open("a") as file:
         file.write('{"step": 14, "lo')  # as a kill leaves it
-    (out / "ckpt.pt.tmp").write_bytes(b"half of a checkpoint")
+    (out / ".tmp-99-ckpt-00000014.pt").write_bytes(b"half of a checkpoint")
     assert run(data, out) == 0
     assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
 
@@ -200,6 +217,22 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(data, tmp_path, mon
     assert all(p.isfinite().all() for p in model.parameters()) and saved["val_loss"] < saved["first_val_loss"] - 1
     assert dict(losses(out))[6] is None  # JSON has no NaN
     assert "NaN" not in (out / "log.jsonl").read_text()
+
+
+KEYS = "format version model_config settings tokenizer_sha256 shards_sha256 model optimizer rng run step tokens secs kwh rollbacks"
+KEYS += " skipped bad_in_a_row losses left_out first_val_loss first_val_bpb val_loss val_bpb"
+
+
+def test_a_checkpoint_of_version_1_resumes_also_from_before_some_keys_were_added(data, straight, tmp_path):
+    saved = load_checkpoint(straight / "ckpt-00000015.pt")
+    assert saved.keys() == set(KEYS.split()) and saved["version"] == 1  # a run of an older commit must resume, and the other way
+    for key in ("run", "kwh", "rollbacks", "bad_in_a_row", "losses", "left_out"):
+        del saved[key]
+    (tmp_path / "out").mkdir()
+    torch.save(saved, tmp_path / "out" / "ckpt.pt")
+    shutil.copy(straight / "log.jsonl", tmp_path / "out")
+    assert run(data, tmp_path / "out") == 0
+    assert weights_hash(tmp_path / "out") == weights_hash(straight) and losses(tmp_path / "out") == losses(straight)
 
 
 # ---- damaged and foreign checkpoints -------------------------------------------------------------------------------
@@ -219,9 +252,9 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(data, straight, tm
     foreign = out / "ckpt-00000099.pt"
     foreign.write_bytes((straight / "ckpt.pt").read_bytes())
     assert run(data, out) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"ckpt-00000013\.pt is damaged: its sha256", said) and f"{foreign} is foreign" in said
-    assert re.search(r"set aside as .*damaged.*ckpt-00000010\.pt, step 10, is used\n", said)
+    output = capsys.readouterr().out
+    assert re.search(r"ckpt-00000013\.pt is damaged: its sha256", output) and f"{foreign} is foreign" in output
+    assert re.search(r"set aside as .*damaged.*ckpt-00000010\.pt, step 10, is used\n", output)
     assert (out / "ckpt-00000013.pt.damaged").read_bytes() == damaged and not foreign.exists()
     assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
 
@@ -247,7 +280,7 @@ def test_a_lost_manifest_is_made_again_from_the_checkpoints(data, straight, tmp_
     assert weights_hash(out) == weights_hash(straight)
 
 
-def test_settings_that_break_a_run_are_refused_and_others_are_said(data, tmp_path, monkeypatch, capsys):
+def test_settings_that_break_a_run_are_refused_and_others_are_reported(data, tmp_path, monkeypatch, capsys):
     out = stopped(data, tmp_path / "out", monkeypatch)
     for name, value in dict(d_ff=48, qk_norm=True, seq_len=32, tokens_per_step=128, seed=2).items():
         with pytest.raises(UserError, match=f"{out / 'ckpt.pt'} has .*: give another out="):
@@ -284,7 +317,7 @@ def test_a_run_that_stopped_at_step_0_goes_on_from_it_as_saved(data, straight, t
 def test_killed_while_a_step_is_replaced_one_of_the_two_is_there(tmp_path, monkeypatch, calls):
     state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": 0, "tokens": 0}
     checkpoint.save_checkpoint(tmp_path, state | {"which": "old"})
-    left, replace = [None] * calls, Path.replace
+    left, replace = [None] * calls, os.replace
 
     class Kill(BaseException):
         pass
@@ -296,23 +329,23 @@ def test_killed_while_a_step_is_replaced_one_of_the_two_is_there(tmp_path, monke
         return replace(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", killed)
+        patch.setattr(os, "replace", killed)
         with contextlib.suppress(Kill):
             checkpoint.save_checkpoint(tmp_path, state | {"which": "new"})
     for _ in range(2):
-        found, said = checkpoint.newest_checkpoint(tmp_path)
-        assert found["which"] == ("old" if calls < 2 else "new") and not said
+        found, sentences = checkpoint.newest_checkpoint(tmp_path)
+        assert found["which"] == ("old" if calls < 2 else "new") and not sentences
     (row,) = checkpoint.read_manifest(tmp_path)["checkpoints"]
-    assert row["sha256"] == checkpoint.sha256_of(tmp_path / "ckpt-00000000.pt") and "replaces" not in row
+    assert row["sha256"] == sha256_file(tmp_path / "ckpt-00000000.pt") and "replaces" not in row
 
 
 def test_two_runs_in_one_folder_are_refused_and_half_written_files_go(data, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    for name in ("ckpt-00000005.pt.tmp", "ckpt-best.pt.tmp"):
+    for name in (".tmp-7-ckpt-00000005.pt", "ckpt-best.pt.tmp"):
         (out / name).write_bytes(b"half")
     with checkpoint.locked(out):
-        assert [path.name for path in out.glob("*.tmp")] == ["ckpt-best.pt.tmp"]  # which is not ours
+        assert sorted(path.name for path in out.iterdir()) == [".lock", "ckpt-best.pt.tmp"]  # the second is not ours
         with pytest.raises(UserError, match="another run is writing to out="):
             run(data, out)
     assert sorted(path.name for path in out.iterdir()) == [".lock", "ckpt-best.pt.tmp"]
@@ -332,6 +365,18 @@ def test_a_full_disk_at_the_end_of_a_save_is_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"step 0 could not be written to .*: the disk is full"):
         checkpoint.save_checkpoint(tmp_path, state)
     assert checkpoint.newest_checkpoint(tmp_path)[0]["step"] == 0
+
+
+def test_the_second_ctrl_c_does_not_wait_for_the_step():
+    default = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), stop_requests() as stops:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stops == [signal.SIGINT]
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)  # the interrupt ends it at once
+    finally:
+        signal.signal(signal.SIGINT, default)
 
 
 def test_ctrl_c_outside_the_loop_is_one_line_and_130(monkeypatch, capsys):
@@ -425,53 +470,46 @@ def launcher(tmp_path_factory):
 
 @pytest.mark.slow
 def test_killed_at_ten_seeded_steps_a_run_ends_as_the_straight_run(data, tmp_path, launcher):
-    steps, settings = 150, dict(steps=150, ckpt_every=4, eval_every=75)
+    steps, settings = 80, dict(steps=80, ckpt_every=4, eval_every=40)
     out, rng, resumed = tmp_path / "killed", random.Random(2), 0
     assert run(data, tmp_path / "straight", **settings) == 0
     for target in sorted(rng.sample(range(3, steps - 10), 10)):
-        pid, log, delay = launcher.start(data, out, **settings), out / "log.jsonl", rng.uniform(0, 0.02)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (log.exists() and f'"step": {target},' in log.read_text()):
-            time.sleep(0.001)
-        time.sleep(delay)  # in the middle of a step, a checkpoint, a manifest
+        pid = launcher.start(data, out, **settings)
+        wait_until(lambda target=target: logged(out, target))
+        time.sleep(rng.uniform(0, 0.02))  # the kill comes in the middle of a step, a checkpoint or a manifest
         os.kill(pid, signal.SIGKILL)
-        code, _, said = launcher.wait()
-        assert code == -signal.SIGKILL, said
-        resumed += "going on from step" in said
+        code, _, output = launcher.wait()
+        assert code == -signal.SIGKILL, output
+        resumed += "going on from step" in output
     launcher.start(data, out, **settings)
-    code, _, said = launcher.wait()
-    assert code == 0 and "going on from step" in said and resumed >= 8
+    code, _, output = launcher.wait()
+    assert code == 0 and "going on from step" in output and resumed >= 8
     ends = [checkpoint.newest_checkpoint(folder)[0] for folder in (tmp_path / "straight", out)]
     digests = [hashlib.sha256(b"".join(p.numpy().tobytes() for p in end["model"].values())).hexdigest() for end in ends]
     assert ends[0]["step"] == ends[1]["step"] == steps and digests[0] == digests[1]
     assert losses(out) == losses(tmp_path / "straight")
-    assert [row["step"] for row in checkpoint.read_manifest(out)["checkpoints"]] == [144, 148, 150]
+    assert [row["step"] for row in checkpoint.read_manifest(out)["checkpoints"]] == [72, 76, 80]
 
 
 @pytest.mark.slow
 def test_going_on_needs_no_more_memory_than_training(data, tmp_path, launcher):
     sizes = dict(n_layer=4, d_model=384, d_ff=1536, micro_batch=1, tokens_per_step=16, eval_tokens=16)  # 113 MB of state
     peaks = []
-    for steps in (3, 6):
-        launcher.start(data, tmp_path / "out", **sizes, steps=steps)
-        code, peak, said = launcher.wait()
-        assert code == 0 and ("going on from step 3" in said) == (steps == 6)
+    for steps in (1, 2):
+        launcher.start(data, tmp_path / "out", **sizes, steps=steps, warmup=1, eval_every=5, sample_tokens=1)
+        code, peak, output = launcher.wait()
+        assert code == 0 and ("going on from step 1" in output) == (steps == 2), output
         peaks.append(peak)
     assert peaks[1] < peaks[0] + 20e6, peaks  # a second copy of the weights alone would be 38 MB; the allocator varies by some
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_terminal_is_exit_code_130_and_a_typo_is_2(data, tmp_path):
-    def process(**settings):
-        command = [sys.executable, str(ROOT / "train.py"), *arguments(data, tmp_path / "out", **settings)]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    running = process(steps=100_000)
-    while not (tmp_path / "out" / "log.jsonl").exists() and running.poll() is None:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    running.send_signal(signal.SIGINT)
-    said = running.communicate(timeout=60)[0]
-    assert running.returncode == 130 and said.splitlines()[-1].startswith("stopped by SIGINT after step"), said
-    running = process(stepz=1)
-    assert running.communicate()[0] == "error: unknown setting 'stepz'; did you mean 'steps'?\n" and running.returncode == 2
+def test_ctrl_c_in_a_terminal_is_exit_code_130_and_a_typo_is_2(data, tmp_path, launcher):
+    pid = launcher.start(data, tmp_path / "out", steps=100_000)
+    wait_until(lambda: logged(tmp_path / "out", 2))
+    os.kill(pid, signal.SIGINT)
+    code, _, output = launcher.wait()
+    assert code == 130 and output.splitlines()[-1].startswith("stopped by SIGINT after step"), output
+    launcher.start(data, tmp_path / "out", stepz=1)
+    code, _, output = launcher.wait()
+    assert (code, output) == (2, "error: unknown setting 'stepz'; did you mean 'steps'?\n")

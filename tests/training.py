@@ -1,4 +1,4 @@
-"""A run of train.py in miniature, in this process, and ways to stop it in the middle."""
+"""A tiny run of train.py, in this process or in a forked one, and ways to stop it in the middle."""
 
 import hashlib
 import itertools
@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,8 +17,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import train
 from model import Phoenix, load_checkpoint
-from phoenix import device as machine
 from phoenix import shards
+from phoenix.device import Device
 from phoenix.run_log import RunLog
 from tests.fixtures import ROOT
 
@@ -28,7 +29,7 @@ SETTINGS |= dict(warmup=4, eval_every=12, eval_tokens=128, ckpt_every=5, sample_
 
 
 def make_data(folder, documents=120, seed=0):
-    """A tiny run folder of the data engine: a byte-level BPE, and shards of uneven sizes, one of them empty."""
+    """A tiny run folder of the data engine: a byte-level BPE and shards of uneven sizes, one of them empty."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -44,14 +45,14 @@ def make_data(folder, documents=120, seed=0):
     ids = np.array([i for text in texts for i in [*tokenizer.encode(text).ids, 0]], np.uint16)
     (folder / "shards").mkdir()
     val, parts = len(ids) // 5, {"train": [0.0, 0.1, 0.1, 0.7, 1.0], "val": [0.0, 0.4, 1.0]}
-    described = {"train": [], "val": []}
+    rows = {"train": [], "val": []}
     for split, tokens in (("train", ids[val:]), ("val", ids[:val])):
         cuts = [int(f * len(tokens)) for f in parts[split]]
         for n, (begin, end) in enumerate(itertools.pairwise(cuts)):
             data, name = tokens[begin:end].tobytes(), f"{split}-{n:05d}.bin"
             (folder / "shards" / name).write_bytes(data)
-            described[split].append({"file": name, "tokens": end - begin, "sha256": hashlib.sha256(data).hexdigest()})
-    meta = {"format": shards.FORMAT, "version": shards.FORMAT_VERSION, "dtype": "<u2", "eot": 0, "shards": described}
+            rows[split].append({"file": name, "tokens": end - begin, "sha256": hashlib.sha256(data).hexdigest()})
+    meta = {"format": shards.FORMAT, "version": shards.FORMAT_VERSION, "dtype": "<u2", "eot": 0, "shards": rows}
     meta |= {"vocab_size": tokenizer.get_vocab_size(), "tokens": {"train": len(ids) - val, "val": val}}
     meta["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer" / "tokenizer.json").read_bytes()).hexdigest()
     (folder / "shards" / "shards.json").write_text(json.dumps(meta))
@@ -64,16 +65,18 @@ PLOT = RunLog.plot
 @contextmanager
 def quick():
     """
-    Without fsync, whose call only a power cut would tell and which is most of these runs' time on a busy disk; without plots,
-    which are most of the rest.
+    Makes runs fast: without fsync, which only a power cut would miss, without plots, and without asking git for the commit.
+
+    These three take most of the time of so short a run.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(train, "commit", lambda: "of a test")
         patch.setattr(RunLog, "plot", lambda self, title: None)
         yield patch
 
 
-PLAIN = machine.Machine(torch.device("cpu"), "float32", "cpu", 1, None)
+PLAIN = Device(torch.device("cpu"), "float32", "cpu", 1, None)
 
 
 def arguments(data, out, **settings):
@@ -97,7 +100,7 @@ def losses(out):
 
 
 def at_step(monkeypatch, step, act):
-    """Calls act(loss) with the loss of the second micro-batch of that step, counted from now, and uses what it returns."""
+    """Replaces the loss of the second micro-batch of that step, counted from now, by act(loss)."""
     calls, objective_of = [], Phoenix.objective
 
     def objective(self, tokens_BT, targets_BT, z_loss):
@@ -111,7 +114,7 @@ def at_step(monkeypatch, step, act):
 
 
 def once(act):
-    """A function of a loss that gives it back as it is, and acts on its first call: a second Ctrl-C would be another matter."""
+    """A function for at_step that acts on its first call only, since a second Ctrl-C differs from the first; keeps the loss."""
     calls = []
     return lambda loss: calls.append(1) or (act() if len(calls) == 1 else None) or loss
 
@@ -120,21 +123,31 @@ LAUNCHER = """
 import json
 import os
 import sys
-import matplotlib.figure  # once: it is most of the time of so short a run
-import tensorboardX  # once: it is most of the time of so short a run
-import tokenizers  # once: it is most of the time of so short a run
-import train  # once: it is most of the time of so short a run
+
+# imported once, before the forks: imports take most of the time of so short a run
+import matplotlib.figure
+import tensorboardX.record_writer
+import tokenizers
+import torch._dynamo  # AdamW imports it
+import train
+from phoenix.config import main_guard
+
+os.fsync = lambda _: None
+train.commit = lambda: "of a test"
+train.RunLog.plot = lambda self, title: None
 for line in sys.stdin:
-    said, argv = json.loads(line)
+    output, argv = json.loads(line)
     pid = os.fork()
     if pid == 0:
-        out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1), os.dup2(out, 2)
-        code = 1
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1), os.dup2(file, 2)
+        sys.argv, code = ["train.py", *argv], 1
         try:
-            code = train.main(argv)
+            main_guard(train.main)
+        except SystemExit as end:
+            code = end.code
         finally:
-            sys.stdout.flush()
+            sys.stdout.flush(), sys.stderr.flush()
             os._exit(code)
     print(pid, flush=True)
     _, status, usage = os.wait4(pid, 0)
@@ -143,24 +156,38 @@ for line in sys.stdin:
 
 
 class Launcher:
-    """Starts runs of train.py in processes of their own, one at a time, that can be killed: forks of one that has imported it."""
+    """Starts runs of train.py one at a time, each in a process that can be killed: a fork of one that has imported it."""
 
     def __init__(self, folder):
-        self.said = folder / "said"
+        self.output = folder / "output"
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.process = subprocess.Popen([sys.executable, "-c", LAUNCHER], cwd=ROOT, **pipes)
 
     def start(self, data, out, **settings):
         """-> pid"""
-        self.process.stdin.write(json.dumps([str(self.said), arguments(data, out, **settings)]) + "\n")
+        self.process.stdin.write(json.dumps([str(self.output), arguments(data, out, **settings)]) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
     def wait(self):
-        """-> (exit code, or minus the signal; greatest resident memory in bytes; what was said)"""
+        """-> (exit code, or minus the signal; peak resident memory in bytes; the output)"""
         code, kib = self.process.stdout.readline().split()
-        return int(code), int(kib) * 1024, self.said.read_text()
+        return int(code), int(kib) * 1024, self.output.read_text()
 
     def close(self):
-        self.process.stdin.close()
+        self.process.kill()  # its own exit would take seconds, in which torch tidies up
         self.process.wait()
+
+
+def wait_until(happened, secs=60):
+    """Polls until happened() is true; fails after `secs`, which only a stuck process needs."""
+    deadline = time.monotonic() + secs
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {secs} s"
+        time.sleep(0.002)
+
+
+def logged(out, step):
+    """Whether the run in `out` has logged that step."""
+    log = out / "log.jsonl"
+    return log.exists() and f'"step": {step},' in log.read_text()

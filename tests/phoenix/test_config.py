@@ -99,7 +99,8 @@ def test_a_positional_argument_fills_its_setting():
 def test_an_output_that_is_closed_ends_the_program_with_one_line():
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "evaluate.py", "--help"], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
+    code = "from phoenix.config import main_guard; main_guard(lambda _: print('help'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "stopped: the output was closed\n")
 

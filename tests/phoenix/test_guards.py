@@ -1,5 +1,8 @@
-"""Laws of the guards: a run that met poison ends as one that never saw it, to the bit, stopped or not."""
+"""Laws of the guards: a run that met bad data ends bit for bit as one that never saw it, stopped or not."""
 
+import contextlib
+import functools
+import io
 import json
 import math
 import os
@@ -14,6 +17,7 @@ import train
 from model import Phoenix
 from phoenix import checkpoint, guards, shards
 from phoenix.batches import Windows, data_step, windows_of_step
+from phoenix.checkpoint import RunState
 from phoenix.config import UserError
 from tests.training import STEPS, at_step, losses, make_data, once, quick, run, weights_hash
 
@@ -31,35 +35,36 @@ def rows_of(out, name):
 def hash_without(monkeypatch, data, out, left_out, **settings):
     """The final weights' hash of a run that leaves these steps of the data out from its beginning."""
     with monkeypatch.context() as patch:
-        patch.setattr(guards, "new_state", lambda: {"skipped": 0, "bad_in_a_row": 0, "losses": [], "left_out": left_out})
+        patch.setattr(checkpoint, "RunState", functools.partial(RunState, left_out=left_out))
         assert run(data, out, **settings) == 0
     return weights_hash(out)
 
 
-# ---- the judge -------------------------------------------------------------------------------------------------------
+# ---- one step --------------------------------------------------------------------------------------------------------
 
 
-def judged(losses, **settings):
-    cfg, state = train.Train(data="", out="", **settings), guards.new_state()
-    return [guards.judge(state, loss, 1.0, cfg)[0] for loss in losses], state
+def checked(losses, **settings):
+    """(what check_step decides on each of the losses, the state after them)"""
+    cfg, state = train.Train(data="", out="", **settings), RunState()
+    return [guards.check_step(state, loss, 1.0, cfg)[0] for loss in losses], state
 
 
 def test_a_spike_is_called_when_there_is_a_history_and_never_downwards():
     noise = [3.0 + 0.01 * (-1) ** n for n in range(guards.HISTORY)]
-    assert judged([*noise[:-1], 9.0])[0][-1] == "update"  # too few to know
-    assert judged([*noise, 3.07])[0][-1] == "update"  # 7 standard deviations
-    assert judged([*noise, 3.09])[0][-1] == "roll back"
-    assert judged([*noise, 1.0])[0][-1] == "update"
-    assert judged([*noise, 9.0], spike_z=None)[0][-1] == "update"
-    assert len(judged([*noise, *noise])[1]["losses"]) == guards.HISTORY
+    assert checked([*noise[:-1], 9.0])[0][-1] == "update"  # too few to know
+    assert checked([*noise, 3.07])[0][-1] == "update"  # 7 standard deviations
+    assert checked([*noise, 3.09])[0][-1] == "roll back"
+    assert checked([*noise, 1.0])[0][-1] == "update"
+    assert checked([*noise, 9.0], spike_z=None)[0][-1] == "update"
+    assert len(checked([*noise, *noise])[1].losses) == guards.HISTORY
 
 
 def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many_in_a_row():
-    found, state = judged([math.nan, math.inf, 3.0, math.nan, math.nan, math.nan], rollback_after=3)
+    found, state = checked([math.nan, math.inf, 3.0, math.nan, math.nan, math.nan], rollback_after=3)
     assert found == ["skip", "skip", "update", "skip", "skip", "roll back"]
-    assert state["losses"] == [3.0] and state["skipped"] == 5
+    assert state.losses == [3.0] and state.skipped == 5
     cfg = train.Train(data="", out="", rollback_after=3)
-    assert guards.judge(guards.new_state(), 3.0, math.inf, cfg)[0] == "skip"  # a gradient
+    assert guards.check_step(RunState(), 3.0, math.inf, cfg)[0] == "skip"  # a gradient
 
 
 @pytest.mark.parametrize("left_out", [[], [0], [3], [3, 4, 5], [0, 2, 4], [5, 1]])
@@ -96,33 +101,43 @@ def long_data(tmp_path_factory):
     return clean, poisoned(clean, folder / "poisoned", 40)
 
 
-def test_a_poisoned_batch_sends_the_run_back_and_is_left_out(long_data, tmp_path, monkeypatch, capsys):
-    clean, poison = long_data
+@pytest.fixture
+def short_history(monkeypatch):
     monkeypatch.setattr(guards, "HISTORY", 20)
     monkeypatch.setattr("tests.training.STEPS", POISON["steps"])
+
+
+@pytest.fixture(scope="module")
+def poisoned_run(long_data, tmp_path_factory):
+    """The folder of a run on the poisoned data that was never stopped, and its output."""
+    out, output = tmp_path_factory.mktemp("poisoned") / "out", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setattr(guards, "HISTORY", 20)
+        assert run(long_data[1], out, **POISON) == 0
+    return out, output.getvalue()
+
+
+def test_a_poisoned_batch_sends_the_run_back_and_is_left_out(long_data, poisoned_run, tmp_path, monkeypatch, short_history):
+    clean, poison = long_data
     left_out = [37, 38, 39, 40]
-    assert run(poison, tmp_path / "out", **POISON) == 0
-    said = capsys.readouterr().out
-    assert "standard deviations above the mean" in said and f"back to step 35, data of steps {left_out} left out" in said
-    (row,) = rows_of(tmp_path / "out", "rollback_from")
+    out, output = poisoned_run
+    assert "standard deviations above the mean" in output and f"back to step 35, data of steps {left_out} left out" in output
+    (row,) = rows_of(out, "rollback_from")
     assert (row["step"], row["rollback_from"], row["left_out"]) == (35, 41, left_out)
-    saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
+    saved, _ = checkpoint.newest_checkpoint(out)
     assert (saved["left_out"], saved["rollbacks"], saved["step"]) == (left_out, 1, 50)
-    assert [row["step"] for row in rows_of(tmp_path / "out", "loss")] == list(range(1, 51))  # each is logged once
-    # to the bit the run that never saw that data, whatever stands there
-    assert weights_hash(tmp_path / "out") == hash_without(monkeypatch, clean, tmp_path / "without", left_out, **POISON)
+    assert [row["step"] for row in rows_of(out, "loss")] == list(range(1, 51))  # each is logged once
+    # bit for bit the run that never saw that data
+    assert weights_hash(out) == hash_without(monkeypatch, clean, tmp_path / "without", left_out, **POISON)
     # and better than the one that did not notice
     assert run(poison, tmp_path / "blind", **(POISON | {"spike_z": None})) == 0
-    assert weights_hash(tmp_path / "blind") != weights_hash(tmp_path / "out")
+    assert weights_hash(tmp_path / "blind") != weights_hash(out)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [38, 44])  # before the poison, and between the rollback and the next checkpoint
-def test_stopped_around_a_rollback_it_ends_as_the_straight_run(long_data, tmp_path, monkeypatch, step):
-    _, poison = long_data
-    monkeypatch.setattr(guards, "HISTORY", 20)
-    monkeypatch.setattr("tests.training.STEPS", POISON["steps"])
-    assert run(poison, tmp_path / "straight", **POISON) == 0
+def test_stopped_around_a_rollback_it_ends_as_the_straight_run(long_data, poisoned_run, tmp_path, monkeypatch, short_history, step):
+    (_, poison), (straight, _) = long_data, poisoned_run
 
     class Crash(Exception):
         pass
@@ -138,8 +153,8 @@ def test_stopped_around_a_rollback_it_ends_as_the_straight_run(long_data, tmp_pa
         at_step(patch, 8, once(lambda: os.kill(os.getpid(), signal.SIGTERM)))
         assert run(poison, tmp_path / "out", **POISON) == 143
     assert run(poison, tmp_path / "out", **POISON) == 0
-    assert weights_hash(tmp_path / "out") == weights_hash(tmp_path / "straight")
-    assert losses(tmp_path / "out") == losses(tmp_path / "straight")
+    assert weights_hash(tmp_path / "out") == weights_hash(straight)
+    assert losses(tmp_path / "out") == losses(straight)
 
 
 def nan_at(monkeypatch, data, steps):
@@ -159,7 +174,7 @@ def test_too_many_in_a_row_send_the_run_back_and_are_left_out(tiny_data, tmp_pat
     assert run(tiny_data, tmp_path / "out", rollback_after=3) == 0
     assert "3 such steps in a row: back to step 5, data of steps [8, 9, 10] left out" in capsys.readouterr().out
     saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
-    assert saved["left_out"] == [8, 9, 10] and saved["skipped"] == 0 and saved["step"] == STEPS  # their skips were taken back
+    assert saved["left_out"] == [8, 9, 10] and saved["skipped"] == 0 and saved["step"] == STEPS  # the rollback undid their skips
     assert weights_hash(tmp_path / "out") == hash_without(monkeypatch, tiny_data, tmp_path / "without", [8, 9, 10])
 
 
@@ -177,19 +192,19 @@ def test_a_run_that_finds_no_way_past_gives_up(tiny_data, tmp_path, monkeypatch)
         run(tiny_data, tmp_path / "out", rollback_after=2)
 
 
-def test_a_run_whose_every_rollback_got_past_its_place_goes_on(tiny_data, tmp_path, monkeypatch):
+def test_a_run_goes_on_while_each_rollback_gets_past_its_place(tiny_data, tmp_path, monkeypatch):
     nan_at(monkeypatch, tiny_data, range(2, 24, 3))
     assert run(tiny_data, tmp_path / "out", rollback_after=1, rollback_margin=0, steps=16) == 0
     saved, _ = checkpoint.newest_checkpoint(tmp_path / "out")
     assert saved["rollbacks"] > guards.MAX_ROLLBACKS and saved["step"] == 16
 
 
-def test_a_rollback_whose_older_checkpoints_are_damaged_uses_the_newest(tmp_path, capsys):
+def test_a_rollback_uses_the_newest_checkpoint_where_older_ones_are_damaged(tmp_path, capsys):
     for step in (5, 10):
         state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "run": "r", "step": step, "tokens": step}
         checkpoint.save_checkpoint(tmp_path, state)
     (tmp_path / "ckpt-00000005.pt").write_bytes(b"")
-    state = guards.new_state() | {"step": 12, "rollbacks": 0}
-    saved = guards.roll_back(tmp_path, state, train.Train(data="", out="", rollback_margin=4))
+    rollbacks = guards.Rollbacks(tmp_path, train.Train(data="", out="", rollback_margin=4))
+    saved = rollbacks.go_back(RunState(step=12), "a spike")
     assert (saved["step"], saved["left_out"]) == (10, [10, 11, 12])
     assert "ckpt-00000005.pt is damaged" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The learning rates by hand, which parameter is whose, and that each choice trains and is gone on with."""
+"""Learning rates by hand, the parameters of each optimizer, and resuming with each of the choices."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import pytest
 import train
 from model import ModelConfig, Phoenix
 from phoenix.config import UserError
-from phoenix.optimizers import Together, lr_at, make_optimizer
+from phoenix.optimizers import CombinedOptimizer, lr_at, make_optimizer
 from tests.training import at_step, losses, once, quick, run, weights_hash
 
 
@@ -42,17 +42,17 @@ def test_every_parameter_is_in_one_group_and_decay_is_on_matrices_only(optimizer
 
 def test_muon_has_the_layers_matrices_and_adamw_the_embedding_and_the_norms():
     model = Phoenix(ModelConfig(50, 2, 2, 8, 16, 4))
-    together = make_optimizer(model, config(optimizer="muon"))
-    assert isinstance(together, Together)
+    optimizer = make_optimizer(model, config(optimizer="muon"))
+    assert isinstance(optimizer, CombinedOptimizer)
     names = {id(p): name for name, p in model.named_parameters()}
-    muon, adamw = ({names[id(p)] for g in part.param_groups for p in g["params"]} for part in together.parts)
+    muon, adamw = ({names[id(p)] for g in part.param_groups for p in g["params"]} for part in optimizer.parts)
     assert len(muon) == 14 and all("_proj" in name for name in muon)
     assert adamw == {name for name in names.values() if "norm" in name} | {"model.embed_tokens.weight"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"optimizer": "muon", "schedule": "wsd"}, {"qk_norm": True, "z_loss": 1e-3}])
-def test_each_choice_trains_and_is_gone_on_with_to_the_bit(tiny_data, tmp_path, monkeypatch, settings):
+def test_each_choice_trains_and_resumes_bit_for_bit(tiny_data, tmp_path, monkeypatch, settings):
     with quick():
         assert run(tiny_data, tmp_path / "straight", **settings) == 0
         with monkeypatch.context() as patch:

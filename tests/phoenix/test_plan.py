@@ -1,4 +1,4 @@
-"""The plan: its memory against what the model keeps, its cards against the makers' figures, its advice against the card."""
+"""The plan: its memory equals what the model keeps, its cards have the makers' figures, its advice fits the card."""
 
 from types import SimpleNamespace
 
@@ -78,11 +78,11 @@ def test_the_memory_of_activations_is_what_the_model_keeps(dtype):
 
 def test_the_reference_run_fits_its_card(capsys):
     assert train.main([str(ROOT / "configs" / "125m.py"), "--plan"]) == 0
-    said = capsys.readouterr().out
-    assert "RTX 3080 Ti" in said and "the config's settings fit" in said and "1.49 GB" in said
+    output = capsys.readouterr().out
+    assert "RTX 3080 Ti" in output and "the config's settings fit" in output and "1.49 GB" in output
     assert train.main([str(ROOT / "configs" / "125m.py"), "--plan", "--card=RTX 3070", "--compile=False"]) == 0
-    said = capsys.readouterr().out
-    assert "does not fit: give --micro_batch=8; peak 6.5 GB" in said
+    output = capsys.readouterr().out
+    assert "does not fit: give --micro_batch=8; peak 6.5 GB" in output
     assert train.main([str(ROOT / "configs" / "125m.py"), "--plan", "--n_layer=96", "--d_model=3072"]) == 1
     assert "nothing fits" in capsys.readouterr().out
     with pytest.raises(UserError, match="card='GTX 970' is not known: there are RTX 3060"):
@@ -90,24 +90,24 @@ def test_the_reference_run_fits_its_card(capsys):
 
 
 def test_float32_takes_its_own_memory_and_rate(capsys):
-    said = []
+    outputs = []
     for dtype in ("bfloat16", "float32"):
         train.main([str(ROOT / "configs" / "125m.py"), "--plan", "--card=RTX 3090", f"--dtype={dtype}"])
-        said.append(capsys.readouterr().out)
-    assert "71.2 TFLOPS bfloat16" in said[0] and "35.6 TFLOPS TF32" in said[1]
-    assert all("calculated, and not yet measured on a GPU" in text for text in said)
+        outputs.append(capsys.readouterr().out)
+    assert "71.2 TFLOPS bfloat16" in outputs[0] and "35.6 TFLOPS TF32" in outputs[1]
+    assert all("calculated, and not yet measured on a GPU" in text for text in outputs)
     cfgs = [config(n_layer=12, d_model=768, d_ff=2560, dtype=dtype) for dtype in (None, "bfloat16", "float32")]
     half, same, whole = (plan.activation_bytes(cfg, compiled=True, checkpointing=False) for cfg in cfgs)
     assert half == same and whole == pytest.approx(2 * half, rel=0.01)
     assert plan.peak_gb(cfgs[2], 32768, 124e6, 85e6, 16) > 1.4 * plan.peak_gb(cfgs[0], 32768, 124e6, 85e6, 16)
 
 
-def test_the_memory_of_the_card_that_is_here_is_asked_of_it(capsys, monkeypatch):
-    here = SimpleNamespace(name="NVIDIA GeForce RTX 3060", total_memory=8 * 2**30)
+def test_the_driver_gives_the_memory_of_this_machines_card(capsys, monkeypatch):
+    found = SimpleNamespace(name="NVIDIA GeForce RTX 3060", total_memory=8 * 2**30)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: here)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
     train.main([str(ROOT / "configs" / "125m.py"), "--plan"])
-    assert "RTX 3060 (the one here): 25.5 TFLOPS bfloat16, 8 GiB" in capsys.readouterr().out
+    assert "RTX 3060 (in this machine): 25.5 TFLOPS bfloat16, 8 GiB" in capsys.readouterr().out
 
 
 def test_muon_keeps_one_moment_of_the_layers_matrices():

@@ -1,13 +1,15 @@
-"""What a run leaves to be looked at: rows, TensorBoard's events with the same numbers, a plot."""
+"""The record of a run: rows, TensorBoard's events with the same numbers, a plot."""
 
 import errno
 import json
+import re
 import struct
 from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
 
-from phoenix.run_log import RunLog, duration
+from phoenix.run_log import RunLog, commit
 from tests.training import STEPS
 
 
@@ -24,7 +26,7 @@ def events(folder):
 
 
 def scalars(folder):
-    """{tag: {step: value}} as TensorBoard shows them: a file that begins anew at a step takes back what was logged from there."""
+    """{tag: {step: value}} as TensorBoard shows them: a file that starts at a step hides earlier events from that step on."""
     found = {}
     for event in events(folder):
         if event.session_log.status == event.session_log.START and event.HasField("session_log"):
@@ -52,11 +54,11 @@ def test_tensorboard_shows_the_numbers_of_the_log(straight_run):
         assert {step: round(value, 4) for step, value in shown[tag].items()} == {s: round(v, 4) for s, v in logged.items()}
 
 
-def test_what_is_taken_back_is_taken_back_everywhere(tmp_path):
+def test_a_rewind_removes_rows_and_events(tmp_path):
     log = RunLog(tmp_path, until=-1)
     for step in range(1, 6):
         log.row(step=step, tokens=step, loss=float(step))
-    log.back_to(2)
+    log.rewind(2)
     log.row(step=2, tokens=2, rollback_from=5, left_out=[3, 4])
     log.row(step=3, tokens=3, loss=30.0)
     log.close()
@@ -81,22 +83,22 @@ def test_a_value_that_is_not_finite_is_null_and_a_plot_is_drawn_of_little(tmp_pa
     assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_durations_are_said_as_people_say_them():
-    assert [duration(s) for s in (12, 90, 7200)] == ["12 s", "1.5 min", "2.0 h"]
+def test_the_commit_is_that_of_the_checkout():
+    assert re.fullmatch(r"unknown|[0-9a-f]{12}( with changes)?", commit())
 
 
-def test_a_full_disk_is_said_once_and_the_rows_are_written_later(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_reported_once_and_the_rows_are_written_later(tmp_path, monkeypatch, capsys):
     log = RunLog(tmp_path, until=-1)
     log.row(step=1, tokens=1, loss=1.0)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", fail)
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: fail())
-        patch.setattr(log.events.file_writer.event_writer._ev_writer._py_recordio_writer, "flush", fail)
-        for step in range(2, 30):  # more than wait in the queue of TensorBoard's thread
+        patch.setattr("matplotlib.figure.Figure.savefig", fail)
+        patch.setattr(RecordWriter, "write", fail)
+        for step in range(2, 30):
             log.row(step=step, tokens=step, loss=1.0)
         log.plot("full")
         log.flush()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-PASSWORD = "correct horse: battery/staple@9"  # with the characters that addresses give a meaning
+PASSWORD = "correct horse: battery/staple@9"  # its ':', '/' and '@' have a meaning in addresses
 
 CONFIG = """
 [global]
@@ -45,7 +45,7 @@ def free_port():
 
 
 class Samba:
-    """start(), kill(), start() again; read_only(True) takes effect by a restart, as an administrator would make it."""
+    """A server that can be killed and started again; read_only(True) restarts it, as an administrator would."""
 
     def __init__(self, base):
         if shutil.which("smbd") is None:
@@ -79,7 +79,7 @@ class Samba:
         pytest.skip("smbd does not answer")
 
     def kill(self):
-        """SIGKILL to the server and to those of its children that serve connections: they are a session of their own."""
+        """Sends SIGKILL to the server and to its children that serve connections, a process group of their own."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
