@@ -47,7 +47,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine.records import LEDGER, RAW, drop, one_array
-from data_engine.sources.fetch import readable, watching
+from data_engine.sources.fetch import show_downloads
+from data_engine.sources.listing import is_available
 from data_engine.storage import sha256, storage
 from phoenix.config import UserError
 from phoenix.progress import Progress
@@ -151,7 +152,7 @@ class Engine:
         if names and max(names.values()) > 1:
             raise UserError(f"two sources would both write raw/{names.most_common(1)[0][0]}: rename one of them")
         todo = [entry for entry in plan if self._raw_parts(*entry[:2]) is None]
-        away = {name: source.name for name, _, source, job in todo if not readable(source, job)}
+        away = {name: source.name for name, _, source, job in todo if not is_available(source, job)}
         for source, count in Counter(away.values()).items():  # what has become partitions need not be here as a download
             of = sum(other.name == source for _, _, other, _ in plan)
             print(f"{source}: offline, {count} of {of} downloads are not here and are left out", file=sys.stderr)
@@ -161,7 +162,7 @@ class Engine:
             for name, key, source, job in todo
         ]
         fetched = [(source, job) for _, _, source, job in todo]
-        with self._stage("raw", len(plan), len(todo)) as progress, watching(progress, fetched):
+        with self._stage("raw", len(plan), len(todo)) as progress, show_downloads(progress, fetched):
             self._run("raw", rows, [read_source], progress)
         parts = []
         for name, key, *_ in plan:

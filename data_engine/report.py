@@ -74,7 +74,7 @@ def attribution(sources, index, targets, shares):
                 "kind": type(source).__name__,
                 "origin": getattr(source, "origin", None),
                 "revision": getattr(source, "revision", None),
-                "files": source.counted() if hasattr(source, "counted") else None,
+                "files": source.file_counts() if hasattr(source, "file_counts") else None,
                 "documents": pc.count_distinct(mine["id"]).as_py(),
                 "epochs": round(len(mine) / max(1, pc.count_distinct(mine["id"]).as_py()), 3),
                 "tokens": tokens,

@@ -100,7 +100,7 @@ def pipeline(cfg, engine, made):
         return
 
     if not sum(part.receipt["rows"] for part in docs):
-        download.learn(cfg.sources, dict.fromkeys(shares(cfg), 0))
+        download.record_yields(cfg.sources, dict.fromkeys(shares(cfg), 0))
         raise UserError(f"no document is left; {engine.out}/report.html says why")
     signatures = engine.map("signatures", docs, [Step(sign, cfg.dedup, whole=True)], folder="work/signatures")
     made["pairs"], dupes = find_duplicates(cfg, engine, docs, signatures)
@@ -117,10 +117,10 @@ def pipeline(cfg, engine, made):
     try:
         plan_mix({s: int(n) for s, n in found.items()}, shares(cfg), cfg.tokens, cfg.mix)
     except UserError:  # a source runs short, and the config asks to end here: the next run takes more files of it
-        download.learn(cfg.sources, found)
+        download.record_yields(cfg.sources, found)
         raise
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, found, encoder)
-    download.learn(cfg.sources, found)
+    download.record_yields(cfg.sources, found)
 
 
 def evaluation_grams(cfg, engine):
@@ -329,7 +329,7 @@ def main(argv):
     check(cfg)
     cfg = dataclasses.replace(cfg, dedup=choose_bands(cfg.dedup))
     out = cfg.out or f"data/{Path(path).stem}"
-    cfg = dataclasses.replace(cfg, sources=download.placed(cfg, out))
+    cfg = dataclasses.replace(cfg, sources=download.add_download_settings(cfg, out))
     if cfg.plan:
         print(plan.text(cfg, out, cfg.num_cpus or available_cpus()))
         return 0

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from data_engine.sources import budget
-from data_engine.sources.fetch import FetchError, Remote, hide, told
+from data_engine.sources.fetch import FetchError, RemoteFile
+from data_engine.sources.hosts import describe, redact_urls
 from data_engine.sources.readers import VERSION, kind_of, read_file
-from data_engine.sources.source import Chunk, Chunks, Job, check_source, digest, group, job_name, steady, utf8
+from data_engine.sources.source import Chunk, Chunks, Job, check_source, digest, group, job_name, retrying_file, utf8
 from phoenix.config import UserError
 
 MARKS = ("sha256", "etag", "ETag", "blob_id", "mtime", "LastModified", "last_modified", "created")  # what tells a change
@@ -44,7 +45,7 @@ class Local:
         if not str(self.path).strip():
             raise UserError(f"source {self.name}: path is empty; the working directory would be '.'")
         if self._is_remote():
-            self._remote()
+            self._store()
         elif not os.path.exists(self._root()):
             raise UserError(f"source {self.name}: {self.origin} does not exist")
         if not any(kind_of(path)[0] for path, _, _ in self._files()):
@@ -67,12 +68,12 @@ class Local:
     def read(self, job: Job) -> Chunks:
         root, files = job.spec
         chunk = Chunk(self.name)
-        remote = self._remote()[0] if self._is_remote() else None
+        system = self._store()[0] if self._is_remote() else None
         for path, size in files:
             uri = utf8(os.fsencode(path))
-            if remote:
+            if system:
                 full = f"{root}/{path}"
-                with steady(self.name, uri, lambda full=full: remote.open(full, "rb")) as file:
+                with retrying_file(self.name, uri, lambda full=full: system.open(full, "rb")) as file:
                     yield from read_file(self, file, size, full, uri, chunk)
             else:
                 yield from _read_from_disk(self, os.path.join(root, path), uri, chunk)
@@ -88,9 +89,9 @@ class Local:
 
         def read(file, start, n):
             path = root if file[0] == os.path.basename(root) and not os.path.isdir(root) else f"{root}/{file[0]}"
-            system = self._remote()[0] if self._is_remote() else None
+            system = self._store()[0] if self._is_remote() else None
             try:
-                with steady(self.name, file[0], lambda: system.open(path, "rb") if system else open(path, "rb")) as stream:
+                with retrying_file(self.name, file[0], lambda: system.open(path, "rb") if system else open(path, "rb")) as stream:
                     stream.seek(start)
                     return stream.read(n)
             except FetchError as error:
@@ -106,18 +107,18 @@ class Local:
         return "://" in str(self.path)
 
     def _root(self):
-        return self._remote()[1].rstrip("/") if self._is_remote() else os.path.abspath(os.path.expanduser(self.path))
+        return self._store()[1].rstrip("/") if self._is_remote() else os.path.abspath(os.path.expanduser(self.path))
 
     def _files(self):
         """(path below the root, bytes, what tells a change) of all files, sorted."""
         root = self._root()
         if not self._is_remote():
             return _walk(root) if os.path.isdir(root) else [(os.path.basename(root), *_size_and_time(root))]
-        system = self._remote()[0]
+        system = self._store()[0]
         try:
             found = system.find(root, detail=True)
         except Exception as error:  # whatever a store's library raises
-            raise UserError(f"source {self.name}: {self.origin} cannot be listed: {self._told(error)}") from None
+            raise UserError(f"source {self.name}: {self.origin} cannot be listed: {self._message(error)}") from None
         if not found:
             raise UserError(f"source {self.name}: {self.origin} does not exist, or holds no file")
         files = []
@@ -128,13 +129,13 @@ class Local:
                 files.append((path, about.get("size") or 0, mark))
         return sorted(files)
 
-    def _remote(self):
+    def _store(self):
         try:
             return filesystem(str(self.path))
         except (ImportError, ValueError, OSError) as error:
-            raise UserError(f"source {self.name}: {self.origin} cannot be opened: {self._told(error)}") from None
+            raise UserError(f"source {self.name}: {self.origin} cannot be opened: {self._message(error)}") from None
 
-    def _told(self, error):
+    def _message(self, error):
         """What a store's library says, on one line and without the keys in the address."""
         text, (address, _, query) = str(error).replace(str(self.path), self.origin), str(self.path).partition("?")
         keys = KEYS.search(address)
@@ -142,7 +143,7 @@ class Local:
         secrets += [value for pair in query.split("&") for value in pair.split("=", 1)[1:]]
         for secret in sorted(filter(None, {*secrets, *map(unquote, secrets)}), key=len, reverse=True):
             text = text.replace(secret, "...")
-        return f"{type(error).__name__}: {hide(text)}"[:300]
+        return f"{type(error).__name__}: {redact_urls(text)}"[:300]
 
 
 def filesystem(path):
@@ -166,11 +167,11 @@ def _read_from_disk(source, full, uri, chunk):
             open(full, "rb").close()
     except OSError as error:
         if error.errno not in REFUSED:
-            raise Remote(source.name, uri, "").error(told(error)) from None
+            raise RemoteFile(source.name, uri).error(describe(error)) from None
         chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
         return
     if stat.S_ISREG(info.st_mode):
-        with steady(source.name, uri, lambda: open(full, "rb")) as file:
+        with retrying_file(source.name, uri, lambda: open(full, "rb")) as file:
             yield from read_file(source, file, info.st_size, full, uri, chunk)
     else:
         chunk.drop(uri, "unreadable", "a folder that cannot be listed" if stat.S_ISDIR(info.st_mode) else "not a regular file")

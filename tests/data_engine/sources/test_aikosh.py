@@ -10,7 +10,8 @@ import pytest
 
 from data_engine.download import AIKosh, Local, survey
 from data_engine.sources import aikosh, fetch
-from data_engine.sources.fetch import FetchError, Place
+from data_engine.sources.fetch import DownloadSettings, FetchError
+from data_engine.sources.listing import is_available
 from data_engine.sources.python_docs import typeset
 from phoenix.config import UserError
 from tests.corpus import texts
@@ -50,8 +51,8 @@ def platform(monkeypatch, request):
         yield server
 
 
-def source(tmp_path, dataset=SET, place=None, **more):
-    return AIKosh("s", dataset, place=Place(str(tmp_path / "downloads"), **(place or {})), **more)
+def source(tmp_path, dataset=SET, settings=None, **more):
+    return AIKosh("s", dataset, downloads=DownloadSettings(str(tmp_path / "downloads"), **(settings or {})), **more)
 
 
 def rows(source):
@@ -239,15 +240,15 @@ def test_the_budget_decides_how_many_files_are_taken(tmp_path, monkeypatch):
         monkeypatch.setenv("AIKOSH_API_KEY", KEY)
 
         def taken(tokens):
-            mine = source(tmp_path, place={"tokens": tokens})
+            mine = source(tmp_path, settings={"tokens": tokens})
             return {remote.path for job in mine.jobs(1 << 20) for remote in mine.remotes(job)}
 
         assert len(taken(None)) == len(taken(10**9)) == 40
         first, more = taken(2_000), taken(9_000)
         assert 1 <= len(first) < len(more) < 35 and first < more
-        mine = source(tmp_path, place={"tokens": 9_000})
-        assert mine.counted() == {"taken": len(more), "listed": 40}
-        mine.learn(5_000)
+        mine = source(tmp_path, settings={"tokens": 9_000})
+        assert mine.file_counts() == {"taken": len(more), "listed": 40}
+        mine.record_yield(5_000)
         assert more < taken(9_000), "they were too few: the same and the next ones"
         assert [(r["uri"], r["reason"]) for r in rows(mine)[1]] == [("image.png", "unknown_type")]
 
@@ -260,7 +261,7 @@ def test_folders_that_stand_on_each_page_are_listed_once(platform, tmp_path, mon
 
     monkeypatch.setattr(Questions, "listing", repeated)
     platform.sets = {SET: FILES | {f"{i}.txt": b"x" for i in range(5)}}
-    assert [path for path, _ in source(tmp_path).look()["files"]] == sorted(platform.sets[SET])
+    assert [path for path, _ in source(tmp_path).list_files()["files"]] == sorted(platform.sets[SET])
 
 
 def test_a_set_that_lies_elsewhere_is_a_ledger_row_that_says_where(platform, tmp_path):
@@ -308,10 +309,10 @@ def test_an_id_is_a_uuid(tmp_path, change):
 
 
 def test_offline_takes_what_is_here(platform, tmp_path, on_disk):
-    offline = source(tmp_path, place={"offline": True})
+    offline = source(tmp_path, settings={"offline": True})
     with pytest.raises(UserError, match="run once without --offline"):
         survey([offline])
     survey([source(tmp_path)])
-    assert not any(fetch.readable(offline, job) for job in offline.jobs(1 << 20) if offline.remotes(job))
+    assert not any(is_available(offline, job) for job in offline.jobs(1 << 20) if offline.remotes(job))
     assert rows(source(tmp_path)) == on_disk
     assert rows(offline)[0] == on_disk[0]

@@ -417,7 +417,7 @@ def test_what_the_disk_refuses_to_give_is_no_damage_of_the_file(tmp_path, monkey
     monkeypatch.setattr(Fails, "faults", 3)
     found = read(Local("s", str(tmp_path)))
     assert [r["id"] for r in found[0]] == [r["id"] for r in whole[0]] and not found[1] and not Fails.faults
-    monkeypatch.setattr(Fails, "faults", fetch.QUESTIONS)
+    monkeypatch.setattr(Fails, "faults", fetch.QUESTION_TRIES)
     with pytest.raises(fetch.FetchError, match=f"source s: {name}: .*Input/output error at https://host/") as caught:
         read(Local("s", str(tmp_path)))
     assert "word" not in str(caught.value) and "abc" not in str(caught.value)

@@ -22,8 +22,9 @@ import pytest
 from data_engine import plan, run
 from data_engine.download import HuggingFace, Local, survey
 from data_engine.engine import Engine, read_source
-from data_engine.sources import budget, fetch
-from data_engine.sources.fetch import FetchError, Place
+from data_engine.sources import budget, fetch, hosts
+from data_engine.sources.fetch import DownloadSettings, FetchError
+from data_engine.sources.listing import is_available
 from phoenix.config import UserError
 from tests.corpus import texts
 from tests.fixtures import ROOT
@@ -65,9 +66,9 @@ def hub(monkeypatch):
         yield server
 
 
-def source(tmp_path, place=None, **more):
-    settings = {"files": "en/*", "licence": "ODC-BY"} | more
-    return HuggingFace("s", "owner/set", COMMIT, place=Place(str(tmp_path / "downloads"), **(place or {})), **settings)
+def source(tmp_path, settings=None, **more):
+    more = {"files": "en/*", "licence": "ODC-BY"} | more
+    return HuggingFace("s", "owner/set", COMMIT, downloads=DownloadSettings(str(tmp_path / "downloads"), **(settings or {})), **more)
 
 
 def rows(source, jobs=None):
@@ -173,7 +174,7 @@ def test_what_is_there_is_not_fetched_again_in_bytes(hub, tmp_path, on_disk):
 def test_after_a_break_only_what_is_missing_is_fetched(hub, tmp_path, on_disk, monkeypatch):
     survey([source(tmp_path)])
     before = hub.served[BIG]
-    monkeypatch.setattr(fetch, "FAILURES", 1)
+    monkeypatch.setattr(fetch, "DOWNLOAD_TRIES", 1)
     hub.faults[BIG] = ["reset:7000"]
     with pytest.raises(FetchError, match=f"source s: {BIG}: "):
         rows(source(tmp_path))
@@ -187,8 +188,8 @@ def test_after_a_break_only_what_is_missing_is_fetched(hub, tmp_path, on_disk, m
 FETCH_ONE = """
 import sys
 from data_engine.download import HuggingFace
-from data_engine.sources.fetch import Place
-source = HuggingFace("s", "owner/set", sys.argv[1], files="big.txt", place=Place(sys.argv[2]))
+from data_engine.sources.fetch import DownloadSettings
+source = HuggingFace("s", "owner/set", sys.argv[1], files="big.txt", downloads=DownloadSettings(sys.argv[2]))
 print(sum(len(kept) for job in source.jobs(1 << 20) for kept, _ in source.read(job)))
 """
 
@@ -236,10 +237,10 @@ def test_a_rate_limit_is_respected(monkeypatch, tmp_path, on_disk):
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         survey([source(tmp_path)])
         hub.rate, start, begin = 0.12, time.time(), len(hub.requests)
-        place = source(tmp_path)
-        jobs = place.jobs(1 << 20)
+        mine = source(tmp_path)
+        jobs = mine.jobs(1 << 20)
         found = []
-        threads = [threading.Thread(target=lambda job=job: found.append(rows(place, [job]))) for job in jobs]
+        threads = [threading.Thread(target=lambda job=job: found.append(rows(mine, [job]))) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -267,13 +268,13 @@ def test_a_survey_learns_the_pace_of_a_host_from_its_first_refusal(monkeypatch, 
     [(429, "1.0", 1.05), (429, "0.01", 0.05), (429, "300", 0.05), (503, "2", 0.05), (429, None, 0.05)],
 )
 def test_the_pace_that_an_answer_asks_for(tmp_path, status, after, every):
-    place, headers = Place(str(tmp_path)), {"retry-after": after} if after else {}
-    wait = fetch.slow_down(place, "host", headers, status)
+    downloads, headers = DownloadSettings(str(tmp_path)), {"retry-after": after} if after else {}
+    wait = hosts.slow_down(downloads, "host", headers, status)
     assert wait == (None if after is None else float(after))
-    with fetch._pace(place, "host") as state:
+    with hosts.pace(downloads, "host") as state:
         assert state["every"] == pytest.approx(every)
-    fetch.slow_down(place, "host", headers | {"ratelimit-policy": '"api";q=500;w=300'}, 429)
-    with fetch._pace(place, "host") as state:
+    hosts.slow_down(downloads, "host", headers | {"ratelimit-policy": '"api";q=500;w=300'}, 429)
+    with hosts.pace(downloads, "host") as state:
         assert state["every"] == pytest.approx(0.6)
 
 
@@ -283,21 +284,21 @@ def test_a_server_that_asks_for_no_wait_for_ever_gets_those_of_a_failure(hub, tm
     survey([mine])
     slept = []
     monkeypatch.setattr(fetch, "BACKOFF_SECS", 1.0)
-    monkeypatch.setattr(fetch, "_wait_turn", lambda place, host: None)
+    monkeypatch.setattr(hosts, "wait_turn", lambda downloads, host: None)
     monkeypatch.setattr(fetch.time, "sleep", slept.append)
     hub.faults[PLAIN] = [f"503:{after}"] * 50
     with pytest.raises(FetchError, match=r"en/plain\.txt: .* answers 503 .*\(8 times in a row\)"):
         rows(mine, [job for job in mine.jobs(1 << 20) if job.spec[1] == PLAIN])
-    assert len(slept) == fetch.FAILURES - 1 and sum(slept) > 60
+    assert len(slept) == fetch.DOWNLOAD_TRIES - 1 and sum(slept) > 60
 
 
 @pytest.mark.slow
 def test_connections_to_a_host_are_bounded(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "PER_HOST", 2)
+    monkeypatch.setattr(hosts, "PER_HOST", 2)
     survey([source(tmp_path)])
     for path in (BIG, SMALL, TABLE, PLAIN):
         hub.faults[path] = ["drip:0.05"]
-    most, now, lock, opened = [0], [0], threading.Lock(), fetch._check
+    most, now, lock, opened = [0], [0], threading.Lock(), fetch._check_status
 
     def check(*args):
         with lock:
@@ -310,9 +311,9 @@ def test_connections_to_a_host_are_bounded(hub, tmp_path, monkeypatch):
             with lock:
                 now[0] -= 1
 
-    monkeypatch.setattr(fetch, "_check", check)
-    place = source(tmp_path)
-    threads = [threading.Thread(target=rows, args=(place, [job])) for job in place.jobs(1 << 20)]
+    monkeypatch.setattr(fetch, "_check_status", check)
+    mine = source(tmp_path)
+    threads = [threading.Thread(target=rows, args=(mine, [job])) for job in mine.jobs(1 << 20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -370,29 +371,29 @@ def test_a_hub_at_no_address_and_a_name_that_none_can_have(tmp_path, monkeypatch
 def test_a_line_that_brings_a_byte_an_attempt_is_given_up(hub, tmp_path):
     survey([source(tmp_path)])
     hub.faults[BIG] = ["reset:1"] * 100
-    with pytest.raises(FetchError, match=f"{fetch.FAILURES} times in a row"):
+    with pytest.raises(FetchError, match=f"{fetch.DOWNLOAD_TRIES} times in a row"):
         rows(source(tmp_path))
-    assert len(hub.faults[BIG]) == 100 - fetch.FAILURES
+    assert len(hub.faults[BIG]) == 100 - fetch.DOWNLOAD_TRIES
 
 
 def test_an_address_that_waited_for_a_connection_is_asked_for_anew(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "FRESH_SECS", 0.1)
     asked, mine = [], source(tmp_path, files=PLAIN)
     (job,) = mine.jobs(1 << 20)
-    (remote,), commit = mine.remotes(job), job.spec[-1]
+    (remote,) = mine.remotes(job)
 
     def address():
         asked.append(time.monotonic())
-        return mine._address(remote.path, commit)()
+        return remote.address()
 
-    slots = [fetch._free_slot(mine.place, urlsplit(hub.url).netloc) for _ in range(fetch.PER_HOST)]
-    thread = threading.Thread(target=fetch.download, args=(mine.place, remote, address), daemon=True)
+    slots = [hosts.lock_slot(mine.downloads, urlsplit(hub.url).netloc) for _ in range(hosts.PER_HOST)]
+    thread = threading.Thread(target=fetch.download, args=(mine.downloads, dataclasses.replace(remote, address=address)), daemon=True)
     thread.start()
     time.sleep(0.4)
     for slot in slots:
         slot.close()
     thread.join(20)
-    assert remote.file(mine.place).read_bytes() == FILES[PLAIN]
+    assert remote.file(mine.downloads).read_bytes() == FILES[PLAIN]
     assert len(asked) == 2 and asked[1] - asked[0] > 0.3
 
 
@@ -470,7 +471,7 @@ def test_two_sources_of_one_data_set_fetch_a_file_once(hub, tmp_path):
 
 
 def readable(source):
-    return [job for job in source.jobs(1 << 20) if fetch.readable(source, job)]
+    return [job for job in source.jobs(1 << 20) if is_available(source, job)]
 
 
 @pytest.mark.parametrize("where", ["downloads", "the cache of huggingface_hub"])
@@ -479,9 +480,9 @@ def test_offline_a_finished_partition_needs_no_download(hub, tmp_path, monkeypat
         for job, load in jobs:
             read_source(pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}))
 
-    def ingest(**place):
+    def ingest(**settings):
         with Engine(str(tmp_path / "out")) as engine:
-            return [(part.name, part.content) for part in engine.ingest([source(tmp_path, place)])]
+            return [(part.name, part.content) for part in engine.ingest([source(tmp_path, settings)])]
 
     monkeypatch.setattr(Engine, "_run", run)
     if where != "downloads":
@@ -506,14 +507,14 @@ def test_a_download_that_is_not_kept_goes_when_it_has_been_cut(hub, tmp_path):
     job = passing.jobs(1 << 20)[0]
     rows(passing, [job])
     (remote,) = passing.remotes(job)
-    assert fetch.is_whole(remote.file(passing.place), remote)
+    assert fetch.is_complete(remote.file(passing.downloads), remote)
     passing.committed(job)
-    assert not remote.file(passing.place).exists() and fetch.is_here(passing.place, remote)
+    assert not remote.file(passing.downloads).exists() and fetch.was_fetched(passing.downloads, remote)
     assert readable(source(tmp_path, {"offline": True, "keep": False})) == []
     kept = source(tmp_path)
     rows(kept, [job])
     kept.committed(job)
-    assert remote.file(kept.place).exists()
+    assert remote.file(kept.downloads).exists()
 
 
 def test_the_cache_of_huggingface_hub_is_used(hub, tmp_path, monkeypatch):
@@ -610,9 +611,9 @@ def test_a_listing_that_was_cut_short_is_asked_for_again(hub, tmp_path, content)
 
 def test_a_folder_for_downloads_that_is_none_is_one_sentence(hub, tmp_path):
     (tmp_path / "file").touch()
-    place = Place(str(tmp_path / "file"))
+    downloads = DownloadSettings(str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"source s: downloads cannot lie in .*file: (File exists|Not a directory)"):
-        survey([dataclasses.replace(source(tmp_path), place=place)])
+        survey([dataclasses.replace(source(tmp_path), downloads=downloads)])
 
 
 def test_a_look_passes_over_what_is_damaged_or_empty(monkeypatch, tmp_path):
@@ -633,7 +634,7 @@ def test_a_look_passes_over_what_is_damaged_or_empty(monkeypatch, tmp_path):
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
 
         def look(repo, **more):
-            return HuggingFace(repo[2:], repo, COMMIT, place=Place(str(tmp_path), tokens=50), **more).look()["looked"]
+            return HuggingFace(repo[2:], repo, COMMIT, downloads=DownloadSettings(str(tmp_path), tokens=50), **more).list_files()["looked"]
 
         assert look("o/some")["documents"] >= 1
         for repo, said in (
@@ -687,26 +688,26 @@ def test_a_run_that_ran_short_takes_the_next_files_and_none_twice(monkeypatch, t
             return {job.name for job in mine.jobs(1 << 20)}
 
         first = taken()
-        mine.learn(20_500)
+        mine.record_yield(20_500)
         assert taken() == first, "enough: the same files"
-        mine.learn(15_000)
+        mine.record_yield(15_000)
         second = taken()
         assert first < second and len(second) < 2 * len(first)
-        mine.learn(19_999)
+        mine.record_yield(19_999)
         assert second < taken(), "still short: at least one more"
-        smaller = dataclasses.replace(mine, place=dataclasses.replace(mine.place, tokens=5_000))
+        smaller = dataclasses.replace(mine, downloads=dataclasses.replace(mine.downloads, tokens=5_000))
         assert {job.name for job in smaller.jobs(1 << 20)} < second
 
 
 def test_a_run_that_found_next_to_nothing_does_not_fetch_all():
     files, looked = [(f"f{i}", 1000) for i in range(1000)], {"text": 1000, "bytes": 1000}
-    place = Place(tokens=1000, tokens_per_byte=0.2, cleaning="a")
-    first = budget.count(files, place, looked, False, None)
+    downloads = DownloadSettings(tokens=1000, tokens_per_byte=0.2, cleaning="a")
+    first = budget.count(files, downloads, looked, False, None)
     assert 5 <= first <= 8
     for found in (0, 1, 50):
-        measured = budget.measured(place, found, files[:first])
-        assert budget.count(files, place, looked, False, measured) == budget.GROWTH * first
-        mended = dataclasses.replace(place, cleaning="b")
+        measured = budget.measured(downloads, found, files[:first])
+        assert budget.count(files, downloads, looked, False, measured) == budget.GROWTH * first
+        mended = dataclasses.replace(downloads, cleaning="b")
         assert budget.count(files, mended, looked, False, measured) == first, "of other settings nothing is known"
 
 
@@ -750,4 +751,4 @@ def test_files_are_taken_from_the_front_of_one_order():
     order = budget.in_order(files, 1)
     assert sorted(order) == sorted(files) and order != files and budget.in_order(files, 2) != order
     assert [f for f in budget.in_order([*files, ("new", 100)], 1) if f[0] != "new"] == order
-    assert [budget.take(order, n, 0.5) for n in (1, 50, 51, 100, 10**6)] == [1, 1, 2, 2, 50]
+    assert [budget.files_for(order, n, 0.5) for n in (1, 50, 51, 100, 10**6)] == [1, 1, 2, 2, 50]

@@ -15,7 +15,7 @@ from lxml import etree
 
 from data_engine.download import HuggingFace, Local, survey
 from data_engine.sources import fetch
-from data_engine.sources.fetch import Place
+from data_engine.sources.fetch import DownloadSettings
 from data_engine.sources.readers import KINDS, kind_of
 from tests.data_engine.sources.test_hub import rows
 from tests.fixtures import SHARED
@@ -136,12 +136,12 @@ def test_the_hub_gives_real_files_byte_for_byte_under_every_fault(few, tmp_path,
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
     with Hub({"owner/real": files}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        mine = HuggingFace("s", "owner/real", COMMIT, place=Place(str(tmp_path / "downloads")))
+        mine = HuggingFace("s", "owner/real", COMMIT, downloads=DownloadSettings(str(tmp_path / "downloads")))
         survey([mine])
         hub.faults |= {path: list(SCHEDULES[name]) for path in files}
         found = rows(mine)
         assert not any(hub.faults.values()), "a fault was never met"
         for job in mine.jobs(1 << 20):
             for remote in mine.remotes(job):
-                assert remote.file(mine.place).read_bytes() == files[remote.path]
+                assert remote.file(mine.downloads).read_bytes() == files[remote.path]
     assert found[0] == wanted[0] and sorted(map(str, found[1])) == sorted(map(str, wanted[1]))
