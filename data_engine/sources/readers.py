@@ -43,6 +43,7 @@ from data_engine.sources.xml_dumps import Lost, read_dump
 
 VERSION = 4  # raise when the records of the same file change
 MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is too_large; the longest books have 10 MB
+SMALL = 1 << 18  # bytes asked for first: most files have fewer, and a read allocates all that it asks for
 MAX_META = 4096  # characters of JSON that a record's other fields may take
 MAX_DEPTH = 3  # archives in archives
 COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
@@ -161,7 +162,9 @@ def _read_members(source, found, uri, chunk, limits, depth):
 def _read_whole(source, stream, uri, kind, chunk):
     """One file, one record."""
     try:
-        content = stream.read(MAX_RECORD + 1)
+        content = stream.read(min(MAX_RECORD + 1, SMALL))
+        if len(content) == SMALL:
+            content += stream.read(MAX_RECORD + 1 - SMALL)
         if content and len(content) <= MAX_RECORD:
             content += stream.read(1)  # damage at the end raises here
     except DAMAGE as error:
@@ -512,7 +515,7 @@ def _parquet_rows(source, batch, uri, first_row, chunk):
 
 
 def _values(column):
-    """A column as Python values; all None if Python cannot hold one, such as a date in the year 20,000 or text that is not UTF-8."""
+    """A column as Python values; all None if Python cannot hold one: a date in the year 20,000, text that is not UTF-8."""
     try:
         return column.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException):

@@ -43,9 +43,10 @@ def quick(monkeypatch):
     monkeypatch.setattr(fetch, "BACKOFF_SECS", 0.005)
 
 
-@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["sizes listed", "no sizes"])
+@pytest.fixture
 def platform(monkeypatch, request):
-    with AIKoshServer({SET: FILES}, external={ELSEWHERE: "A portal"}, sizes=request.param) as server:
+    """A server that lists sizes, unless a test's parameter says False."""
+    with AIKoshServer({SET: FILES}, external={ELSEWHERE: "A portal"}, sizes=getattr(request, "param", True)) as server:
         monkeypatch.setenv("AIKOSH_API_BASE_URL", server.url)
         monkeypatch.setenv("AIKOSH_API_KEY", KEY)
         yield server
@@ -73,6 +74,12 @@ def on_disk(tmp_path_factory):
     return rows(Local("s", str(folder), id=None, licence="Government Open Data License - India"))
 
 
+SIZES = pytest.mark.parametrize(
+    "platform", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["sizes listed", "no sizes"], indirect=True
+)
+
+
+@SIZES
 def test_the_records_are_those_of_the_files_on_disk(platform, tmp_path, on_disk):
     mine = source(tmp_path)
     mine.check()
@@ -88,14 +95,12 @@ SCHEDULES = {
         **{"metadata": ["429:0.01", "503", "html"], "listing": ["500", "429:0"]},
         "address": ["429:0.01", "502", "html"],
     },
-    "the store is busy": {path: ["429:0.01", "503", "500"] for path in READABLE},
-    "addresses expire": {path: ["403", "403"] for path in READABLE},
-    "resets": {"report.pdf": ["reset:1000", "reset:0"], "tables/calls.csv": ["reset:5"]},
-    "bodies cut short": {path: ["short:3"] for path in READABLE},
-    "a page in place of the file": {path: ["html"] for path in READABLE},
+    "the store is busy and addresses expire": {path: ["429:0.01", "503", "500", "403", "403"] for path in READABLE},
+    "lines break": {path: ["reset:1000", "reset:0", "short:3", "html"] for path in READABLE},
 }
 
 
+@SIZES
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_under_every_fault_the_records_are_the_same(platform, tmp_path, on_disk, name):
     faults = {path: list(faults) for path, faults in SCHEDULES[name].items()}
@@ -106,6 +111,7 @@ def test_under_every_fault_the_records_are_the_same(platform, tmp_path, on_disk,
     assert not any(platform.faults.values()), "a fault was never met"
 
 
+@SIZES
 def test_a_break_goes_on_where_it_was(platform, tmp_path, on_disk):
     survey([source(tmp_path)])
     before = platform.served["report.pdf"]
