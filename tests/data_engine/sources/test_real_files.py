@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (SHARED / "corpus").is_dir(), reason="needs the real files of ../shared/corpus, or of $PHOENIX_SHARED"),
 ]
-SCANNED = 12 << 20  # bytes read from each archive
+SCANNED = 30 << 20  # bytes read from each archive
 LARGEST = 600_000  # bytes of the largest file
 EACH = 2  # files of a kind and packing from an archive
 
