@@ -1,9 +1,9 @@
 # make             lint and the fast tests (under a minute once set up)
-# make setup       .venv with the pinned requirements
+# make setup       .venv with the pinned requirements of a run and of the tests
 # make quickstart  corpus, tiny model, scores and export from nothing; no network beyond pip
-# make test        lint and the whole test suite
-# make parity      evaluate.py against lm-evaluation-harness, all items: hours on two cores
-# make peers       what some tests hold us against, in venvs of their own; else they skip (builds llama.cpp: a quarter of an hour)
+# make test        lint and the whole test suite; make test PYTEST_ARGS=--durations=10 adds options of pytest
+# make parity      compares evaluate.py with lm-evaluation-harness on all items: under an hour on two cores
+# make peers       installs the programs that some tests compare with, each in its own venv; the tests skip without them (15 min: llama.cpp is built)
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -16,10 +16,10 @@ check: .venv/ready
 
 setup: .venv/ready
 
-.venv/ready: requirements.txt
-	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
+.venv/ready: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 15), "Python 3.11 to 3.14 is needed, this is " + sys.version'
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	touch .venv/ready
 
 quickstart: .venv/ready
@@ -28,7 +28,7 @@ quickstart: .venv/ready
 	$(MAKE) --no-print-directory out/quickstart/hf/config.json
 	$(PY) dev/quickstart_summary.py
 
-# scored and exported again only when train.py has written another checkpoint
+# The model is scored and exported again only when train.py has written another checkpoint.
 out/quickstart/ckpt.pt:
 	@test -f $@
 
@@ -40,12 +40,12 @@ out/quickstart/hf/config.json: out/quickstart/eval.json
 
 test: .venv/ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	$(PY) -m pytest
+	$(PY) -m pytest $(PYTEST_ARGS)
 
 parity: .venv/ready out/parity_model/hf/config.json
 	$(PY) benchmarks/bench_eval.py
 
-# the quickstart's model with a context that the longest item fits
+# The quickstart's model, with a context that holds the longest item.
 out/parity_model/hf/config.json:
 	$(PY) -m data_engine.run
 	$(PY) train.py configs/quickstart.py --out=out/parity_model --seq_len=1024 --micro_batch=1 --steps=400 --warmup=40 --eval_every=400
@@ -56,7 +56,7 @@ peers: .venv-lm-eval/pins.txt .venv-transformers-4/pins.txt .venv-llama-cpp/pins
 .venv-lm-eval/pins.txt: benchmarks/peers_eval.txt
 .venv-transformers-4/pins.txt: benchmarks/peers_transformers4.txt
 .venv-llama-cpp/pins.txt: benchmarks/peers_llama_cpp.txt
-# built, not taken from pip's cache, and not for this processor: with AMX llama.cpp's q8_0 ends with an illegal instruction (0.3.36, Xeon)
+# llama.cpp 0.3.36 is built here, without this processor's own instructions: with AMX its q8_0 ends with an illegal instruction.
 .venv-llama-cpp/pins.txt: export CMAKE_ARGS = -DGGML_NATIVE=OFF
 .venv-llama-cpp/pins.txt: export PIP_NO_CACHE_DIR = 1
 

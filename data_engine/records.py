@@ -1,13 +1,14 @@
 """
-What moves through the engine: Arrow tables of records and of documents, and the ledger of what left the line.
+The tables that move through the engine: records, and the ledger of dropped ones.
 
     RAW     one row a record as downloaded          raw/
     LEDGER  one row a record that is not in the corpus, with stage, reason and detail          dropped/
 
-A stage is a pure function `f(batch, settings) -> (kept, dropped)`; `dropped` is made by `drop` and has the schema LEDGER.
+A stage is a pure function `f(batch, settings) -> (kept, dropped)`; `drop` makes `dropped`, which has the schema LEDGER.
 """
 
 import hashlib
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ RAW = pa.schema(
         "media_type": pa.string(),
         "content": pa.large_binary(),
         "licence": pa.string(),
-        "revision": pa.string(),  # of the data set it comes from: a commit, a version; "" for files on disk
+        "revision": pa.string(),  # commit or version of its data set; "" for files on disk
         "fetched_at": pa.timestamp("s", tz="UTC"),
         "meta": pa.string(),  # JSON object
     }
@@ -51,20 +52,25 @@ def nothing_dropped():
     return LEDGER.empty_table()
 
 
+def to_json(value):
+    """The bytes of a JSON file that people read."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def one_array(column):
-    """A column as one array. combine_chunks would copy what is one chunk already, which may begin in the middle of its buffers."""
+    """A column as one array; not copied if it is one chunk, where combine_chunks may copy."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def text_buffers(text):
-    """(Chunked, sliced) array of strings -> its bytes as uint8, and int64 offsets into them; a null is empty."""
+    """Array of strings, chunked or sliced -> its bytes as uint8, and int64 offsets into them; a null is empty."""
     text = one_array(text).cast(pa.large_string())
     if text.null_count:
         text = text.fill_null("")
     _, offsets, data = text.buffers()
     offsets = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1] if len(text) else np.zeros(1, np.int64)
     data = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    offsets.flags.writeable = data.flags.writeable = False  # always, because numba compiles once for each case
+    offsets.flags.writeable = data.flags.writeable = False  # always, because numba would compile for each case
     return data, offsets

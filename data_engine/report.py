@@ -1,37 +1,41 @@
 """
 What became of every record: report.json, report.html and the last lines of a run.
 
-All figures come from the partitions' receipts, so a resumed run reports the same as one that was never stopped.
+All figures come from the partitions' receipts and tables, so a resumed run reports the same as one that was never stopped.
+A mistake of deduplication would show as a large cluster: each of more than LARGE documents is listed with its survivor, some
+removed documents, their similarity and the beginning of their text, for a person to check.
 """
 
 import html
 import json
 from collections import Counter
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine import dedup_report
 from data_engine.decontaminate import named, tasks_at_hand
-from data_engine.dedup_report import found_duplicates
-from data_engine.engine import SEAL, EngineError, plain
+from data_engine.dedup import chance
+from data_engine.engine import DONE_MARKER
+from data_engine.records import to_json
+from data_engine.step import EngineError, plain
 from phoenix.progress import duration
 
-LEDGERS = {"tokens": "tokens", "shards-split": "order"}  # stages with a ledger behind documents -> their place in `made`
+LEDGERS = {"tokens": "tokens", "shards-split": "order"}  # stages with a ledger after "documents" -> their key in `made`
 ORDER = (
     *("raw", "extract", "identify_language", "second_opinion", "filter_quality", "redact", "decontaminate"),
     *("remove_duplicates", "take_fraction", "encode", "place"),
 )
-
-
-def to_json(value):
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+LARGE = 100  # documents; every larger cluster is listed with samples
+LISTED = 20  # clusters listed at most, the largest first; at least five, whatever their size
+SAMPLES = 4  # removed documents shown of a cluster, the least similar first
+CHARS = 100  # shown of a text
 
 
 def funnel(made):
     """
     {source: [{"step", "in", "out", "dropped": {reason: n}, "secs", "bytes"}, ...]} in the order of the line.
 
-    EngineError where a step did not get exactly the records that the one before it kept.
+    EngineError if a step did not get exactly the records that the one before it kept.
     """
     sums = {}
     for stage in ("raw", "documents", "tokens", "order"):
@@ -48,7 +52,7 @@ def funnel(made):
                 continue
             total = steps[step]
             dropped = {key[1]: n for key, n in sorted((k, n) for k, n in total.items() if isinstance(k, tuple))}
-            if step == "place":  # a document may be placed several times, or not at all
+            if step == "place":  # its rows are not documents: one for every epoch that takes a document
                 total["out"] = total["in"] - sum(dropped.values())
             lost = sum(dropped.values())
             if total["in"] != total["out"] + lost or kept not in (None, total["in"]):
@@ -57,34 +61,6 @@ def funnel(made):
             row = {"step": step, "in": total["in"], "out": total["out"], "dropped": dropped}
             table[source].append(row | {"secs": round(total["secs"], 3), "bytes": total["bytes"]})
     return table
-
-
-def attribution(sources, index, targets, shares):
-    """shards/sources.json: documents, tokens, licences, and share of every source, wanted and achieved."""
-    train = index.filter(pc.starts_with(index["shard"], "train"))
-    total = pc.sum(train["length"]).as_py() or 0
-    rows = []
-    for source in sources:
-        mine = train.filter(pc.equal(train["source"], source.name))
-        tokens = pc.sum(mine["length"]).as_py() or 0
-        licences = Counter(mine["licence"].to_pylist())
-        rows.append(
-            {
-                "name": source.name,
-                "kind": type(source).__name__,
-                "origin": getattr(source, "origin", None),
-                "revision": getattr(source, "revision", None),
-                "files": source.file_counts() if hasattr(source, "file_counts") else None,
-                "documents": pc.count_distinct(mine["id"]).as_py(),
-                "epochs": round(len(mine) / max(1, pc.count_distinct(mine["id"]).as_py()), 3),
-                "tokens": tokens,
-                "target_tokens": targets[source.name],
-                "share": round(tokens / total, 6) if total else 0.0,
-                "target_share": shares[source.name],
-                "licences": {key or "unknown": licences[key] for key in sorted(licences, key=str)},
-            }
-        )
-    return {"tokens": total, "sources": rows}
 
 
 def write(cfg, engine, made, argv):
@@ -97,17 +73,17 @@ def write(cfg, engine, made, argv):
         "settings": {k: v for k, v in plain(cfg).items() if k not in ("sources", "plan")},
         "sources": table,
         "stages": engine.stages,
-        "duplicates": found_duplicates(cfg, engine, made),
+        "duplicates": duplicates(cfg, engine, made),
         "pii": pii_counts(engine, made),
         "contaminated": contaminated(engine, made),
         "decontaminated_against": tasks_at_hand(cfg.decontaminate),
         "shards": None,
     }
-    if engine.storage.size(SEAL) is None:
+    if engine.storage.size(DONE_MARKER) is None:
         after = {"raw": ["documents"], "documents": []}.get(list(made)[-1], [])
-        engine.forget([*after, *(stage for stage in ("tokens", "shards-split") if LEDGERS[stage] not in made)])
+        engine.remove_ledgers([*after, *(stage for stage in ("tokens", "shards-split") if LEDGERS[stage] not in made)])
     if "shards" in made:
-        data["shards"] = json.loads(engine.storage.read(SEAL))
+        data["shards"] = json.loads(engine.storage.read(DONE_MARKER))
         data["mix"] = json.loads(engine.storage.read("shards/sources.json"))
     engine.storage.write("report.json", to_json(data))
     engine.storage.write("report.html", page(data).encode())
@@ -124,7 +100,7 @@ def pii_counts(engine, made):
 
 
 def contaminated(engine, made):
-    """{task: how many documents held one of its items, and how many different items their ledger rows name, one a document}."""
+    """{task: {"documents" dropped for one of its items, "items": different items that the ledger names, one a document}}."""
     found = {}
     for part in made.get("documents", []):
         if part.receipt.get("ledger"):
@@ -132,6 +108,66 @@ def contaminated(engine, made):
                 for task, item in named(row["detail"]):
                     found.setdefault(task, []).append(item)
     return {task: {"documents": len(items), "items": len(set(items))} for task, items in sorted(found.items())}
+
+
+def duplicates(cfg, engine, made):
+    """Figures of deduplication: the keys compared, the clusters and the largest of them; None if the run did not reach it."""
+    if "duplicates" not in made:
+        return None
+    keys = Counter()
+    for part in made["pairs"]:
+        for record in part.receipt["steps"]:
+            notes = record.get("notes", {})
+            keys.update({name: notes[name] for name in ("keys", "capped", "capped_rows") if name in notes})
+            keys["largest"] = max(keys["largest"], notes.get("largest", 0))
+    table = engine.read(made["duplicates"], ["id", "kept_id", "cluster", "similarity"])
+    table = table.filter(pc.not_equal(table["id"], table["kept_id"]))  # a record that came twice under one id is no cluster
+    clusters = table.group_by("cluster").aggregate([("id", "count"), ("kept_id", "count_distinct")])
+    sizes = pc.add(clusters["id_count"], clusters["kept_id_count_distinct"])
+    clusters = pa.table({"cluster": clusters["cluster"], "size": sizes, "kept": clusters["kept_id_count_distinct"]})
+    clusters = clusters.sort_by([("size", "descending"), ("cluster", "ascending")])
+    large = pc.sum(pc.greater(clusters["size"], LARGE)).as_py() or 0
+    return {
+        "bands": cfg.dedup.bands,
+        "rows": cfg.dedup.rows,
+        "threshold": cfg.dedup.threshold,
+        "chance_at_threshold": round(chance(cfg.dedup.threshold, cfg.dedup), 6),
+        "removed": len(table),
+        "clusters": len(clusters),
+        "sizes": dict(sorted(Counter(clusters["size"].to_pylist()).items())),
+        "keys": {name: keys[name] for name in ("keys", "largest", "capped", "capped_rows")},
+        "large_clusters": large,
+        "largest_clusters": _samples(engine, made["documents"], table, clusters.slice(0, min(LISTED, max(5, large)))),
+    }
+
+
+def _samples(engine, docs, table, clusters):
+    """The clusters as dicts, each with the documents to show."""
+    shown, ids = [], set()
+    for row in clusters.to_pylist():
+        members = table.filter(pc.equal(table["cluster"], row["cluster"]))
+        members = members.sort_by([("similarity", "ascending"), ("id", "ascending")]).slice(0, SAMPLES).to_pylist()
+        ids |= {i for member in members for i in (member["id"], member["kept_id"])}
+        shown.append(row | {"removed": members})
+    texts = _beginnings(engine, docs, pa.array(sorted(ids), pa.string()))
+    for row in shown:
+        row["removed"] = [
+            {"similarity": round(m["similarity"], 4), "document": texts[m["id"]], "kept": texts[m["kept_id"]]}
+            for m in row["removed"]
+        ]
+    return shown
+
+
+def _beginnings(engine, docs, ids):
+    """{id: {"id", "uri", "text": its beginning}} for the given ids; reads the text of partitions that hold one of them."""
+    found = {}
+    for part in docs if len(ids) else []:
+        at = pc.is_in(engine.read([part], ["id"])["id"], ids)
+        if pc.any(at).as_py():
+            rows = engine.read([part], ["id", "uri", "text"]).filter(at)
+            rows = rows.set_column(2, "text", pc.utf8_slice_codeunits(rows["text"], 0, CHARS))
+            found |= {row["id"]: row for row in rows.to_pylist()}
+    return found
 
 
 def summary(data):
@@ -144,32 +180,41 @@ def summary(data):
     if not data["decontaminated_against"]:
         lines.append("decontamination: off, no evaluation data were given (decontaminate.data)")
     if data["duplicates"]:
-        lines.append(dedup_report.line(data["duplicates"]))
+        lines.append(_duplicates_line(data["duplicates"]))
     if data["shards"]:
         tokens, shards = data["shards"]["tokens"], data["shards"]["shards"]
         files = len(shards["train"]) + len(shards["val"])
         lines.append(f"tokens: {tokens['train']:,} train, {tokens['val']:,} val in {files} shards")
         wanted = data["settings"]["tokens"]
         if wanted and abs(tokens["train"] - wanted) > 0.01 * wanted:
-            lines.append(f"warning: the budget is {wanted:,} tokens; the sources give no more than this (mix.max_epochs)")
+            lines.append(f"warning: the budget is {wanted:,} tokens; the sources have no more than this (mix.max_epochs)")
         for source in data["mix"]["sources"]:
             if abs(source["share"] - source["target_share"]) > 0.005 or source["epochs"] > 1.01:
-                lines.append(f"warning: {_short(source)}")
+                lines.append(f"warning: {_share_sentence(source)}")
     spent = "  ".join(f"{name} {stage['secs']:.1f}" for name, stage in data["stages"].items() if stage["made"])
     lines.append(f"seconds: {spent or 'all was done before'}")
     lines.append(f"report: {data['out']}/report.html")
     return "\n".join(lines)
 
 
-def _short(source):
-    """One sentence on a source that has another share than it should, or has it by repeating its documents."""
+def _share_sentence(source):
+    """One sentence on a source whose share is not the wanted one, or is reached by repeating its documents."""
     shares = f"{100 * source['share']:.2f} % of the tokens, {100 * source['target_share']:.2f} % wanted"
     if source["share"] > source["target_share"]:
         return f"{source['name']} has {shares}: others ran short"
-    files, again = source["files"] or {}, ""
+    files, more = source["files"] or {}, ""
     if files and files["taken"] < files["listed"]:
-        again = f"; {files['taken']} of its {files['listed']} files are taken, and the same command takes more"
-    return f"{source['name']} ran short: {shares}, each document {source['epochs']:.2f} times{again}"
+        more = f"; {files['taken']} of its {files['listed']} files are taken, and the same command takes more"
+    return f"{source['name']} ran short: {shares}, each document {source['epochs']:.2f} times{more}"
+
+
+def _duplicates_line(found):
+    largest = max(found["sizes"], default=0)
+    text = f"duplicates: {found['removed']:,} removed, {found['clusters']:,} clusters, the largest of {largest:,}"
+    text += f"; {found['bands']} x {found['rows']} finds {found['chance_at_threshold']:.3f} of the pairs at {found['threshold']:g}"
+    if found["keys"]["capped"]:
+        text += f"; {found['keys']['capped']:,} keys have too many documents for all to be compared"
+    return text
 
 
 # ---------------------------------------------------------------------------------------------------- the page
@@ -214,7 +259,7 @@ def page(data):
     if data["shards"]:
         body += ["<h2>Mix</h2>", _mix_table(data["mix"])]
     if data["duplicates"]:
-        body += dedup_report.section(data["duplicates"], _table)
+        body += _duplicates_tables(data["duplicates"])
     if data["pii"]:
         rows = [[html.escape(kind), f"{n:,}"] for kind, n in data["pii"].items()]
         body += ["<h2>Personal data redacted</h2>", _table(["type", "redactions"], rows)]
@@ -234,7 +279,7 @@ def page(data):
 
 
 def _table(head, rows):
-    """A table whose first column is text and whose others are numbers, but for those that begin with a tag."""
+    """An HTML table: the first column is text, the others numbers, except cells that begin with a tag."""
 
     def cell(tag, i, text):
         kind = ' class="bar"' if text.startswith("<div") else ' class="n"' if i and not text.startswith("<span") else ""
@@ -295,6 +340,34 @@ def _origin(source):
     if origin.startswith("https://"):
         origin = f'<a href="{origin}">{origin.removeprefix("https://")}</a>'
     return f"{origin} {revision}".strip()
+
+
+def _duplicates_tables(found):
+    keys = found["keys"]
+    rows = [
+        ["bands × rows", f"{found['bands']} × {found['rows']}"],
+        [f"pairs found at similarity {found['threshold']:g}, in theory", f"{100 * found['chance_at_threshold']:.2f} %"],
+        ["keys that documents share", f"{keys['keys']:,}"],
+        ["the most documents of one key", f"{keys['largest']:,}"],
+        ["keys of so many documents that not every pair was compared", f"{keys['capped']:,}"],
+        ["clusters", f"{found['clusters']:,}"],
+        ["documents removed", f"{found['removed']:,}"],
+        [f"clusters of more than {LARGE} documents", f"{found['large_clusters']:,}"],
+    ]
+    parts = ["<h2>Duplicates</h2>", _table(["", ""], rows)]
+    rows = []
+    for cluster in found["largest_clusters"]:
+        for i, member in enumerate(cluster["removed"]):
+            head = [f"{cluster['size']:,}", f"{cluster['kept']:,}"] if i == 0 else ["", ""]
+            texts = [
+                f"<span>{html.escape(member[k]['uri'])}<br><small>{html.escape(member[k]['text'])}</small></span>"
+                for k in ("document", "kept")
+            ]
+            rows.append([*head, f"{member['similarity']:.3f}", *texts])
+    if rows:
+        head = ["documents", "kept", "similarity", "<span>removed</span>", "<span>its survivor</span>"]
+        parts += ["<h2>The largest clusters, their least similar copies first</h2>", _table(head, rows)]
+    return parts
 
 
 def _time_table(data):

@@ -16,9 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine import bpe
-from data_engine.mix import FULL, SAMPLE, uniform
+from data_engine.dedup import remove_duplicates
+from data_engine.mix import FULL, SAMPLE, MixConfig, allocate, bytes_by_source, shares, uniform
 from data_engine.records import nothing_dropped, text_buffers
+from data_engine.step import Step, digest
 from phoenix.config import UserError
+from phoenix.files import sha256
 
 VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
@@ -124,3 +127,44 @@ def _encoder(cfg):
     tokenizer = Tokenizer.from_str(cfg.text)
     tokenizer.encode_special_tokens = True
     return bpe.load(cfg.text), tokenizer
+
+
+# ---------------------------------------------------------------------------------------------------- in the driver
+
+
+def make_tokenizer(cfg, engine, docs, dupes, sizes):
+    """
+    Makes the folder tokenizer/.
+
+    sizes  (id, source, bytes) of the documents that are no duplicates
+    Returns the partitions of the sample it was trained on, and the settings of `encode`.
+    """
+    available = bytes_by_source(cfg, sizes)
+    sample_bytes = min(cfg.tokenizer.sample_bytes, sum(available.values()))
+    quota = allocate(available, shares(cfg), sample_bytes, MixConfig(max_epochs=1))
+    fractions = {s: quota[s] / available[s] if available[s] else 0.0 for s in quota}
+    settings = {"seed": cfg.seed, "fractions": fractions, "document_bytes": cfg.tokenizer.document_bytes}
+    steps = [Step(remove_duplicates, side_inputs=True, one_to_many=True), Step(sample, settings, one_to_many=True)]
+    parts = engine.map("sample", docs, steps, [dupes], "work/sample", no_ledger=True)
+
+    def train(folder):
+        texts = (text for part in parts for text in engine.read([part], ["text"])["text"].to_pylist())
+        train_tokenizer(texts, cfg.vocab_size, folder)
+
+    engine.once("tokenizer", digest(Step(train_tokenizer).identity(), cfg.vocab_size, [p.content for p in parts]), train)
+    text = engine.storage.read("tokenizer/tokenizer.json").decode()
+    return parts, EncodeConfig(sha256(text), text)
+
+
+def tokens_per_byte(cfg, engine, sampled, encoder):
+    """{source: tokens a byte}, measured on up to 2 MB of each in the tokenizer's sample; 0.25 for a source without any."""
+    table = engine.read(sampled, ["source", "text"])
+    ratio = {source.name: 0.25 for source in cfg.sources}
+    for source in pc.unique(table["source"]).to_pylist():
+        texts = table.filter(pc.equal(table["source"], source))["text"]
+        ends = pc.cumulative_sum(pc.binary_length(texts).cast(pa.int64())).to_numpy()
+        texts = texts.slice(0, 1 + int((ends < 2_000_000).sum()))
+        blank = pa.array([""] * len(texts))
+        encoded = encode(pa.table({"id": blank, "source": blank, "uri": blank, "licence": blank, "text": texts}), encoder)[0]
+        ratio[source] = pc.sum(encoded["length"]).as_py() / max(1, pc.sum(encoded["bytes"]).as_py())
+    return ratio

@@ -20,3 +20,17 @@ def signals_noted():
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stoppable():
+    """SIGTERM ends the block as Ctrl-C does, so that Ray's processes go with the run."""
+
+    def stop(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -16,13 +16,28 @@ def bucket():
         yield env
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes(bucket):
-    """Two Ray nodes for a module, which know the S3 server: runs that join them need not start a Ray of their own."""
+    """Two Ray nodes for all tests, which know the S3 server, and this process' session on them: a run need not start Ray."""
     from tests.servers import cluster
 
-    with cluster.nodes() as found:
-        yield found
+    with cluster.nodes() as nodes, cluster.joined(nodes):
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def corpora(nodes, tmp_path_factory):
+    """A folder with the corpora first/ and second/, configs one.py and two.py, and straight/, a run of one.py on this machine."""
+    from tests import corpus, runs
+
+    path = tmp_path_factory.mktemp("laws")
+    corpus.write(path / "first", slice(0, 120))
+    corpus.write(path / "second", slice(120, 160))
+    runs.config(path / "one.py", path / "first")
+    more = f', Local("second", {str(path / "second")!r}, share=0.3)'
+    runs.config(path / "two.py", path / "first", 0.7, more)
+    runs.run_alone(path / "one.py", path / "straight")
+    return path
 
 
 @pytest.fixture(scope="session")

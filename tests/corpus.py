@@ -27,7 +27,7 @@ def texts():
         "unittest",
         "urllib",
     )
-    for path in (path for package in packages for path in sorted((library / package).glob("*.py"))):
+    for path in (path for package in ["", *packages] for path in sorted((library / package).glob("*.py"))):
         tree = ast.parse(path.read_bytes())
         nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]
         text = "\n\n".join(doc for node in nodes if (doc := ast.get_docstring(node)))
@@ -36,7 +36,7 @@ def texts():
 
 
 def write(folder, part=slice(None)):
-    """Files of text in `folder`: half as JSON lines, the rest as text, HTML and Parquet; two of them twice."""
+    """Writes texts into `folder`: half as JSON lines, the rest as text, HTML and Parquet, and near copies of two of them."""
     folder.mkdir(parents=True, exist_ok=True)
     some = list(texts()[part])
     rows = [json.dumps({"text": text, "url": f"u{i}"}) for i, text in enumerate(some[::2])]
@@ -53,7 +53,7 @@ def write(folder, part=slice(None)):
 
 
 def write_bad(folder):
-    """One file for each kind of bad input; returns {file name: (records in it, reason in the ledger)}."""
+    """Writes a file for each kind of bad input; returns {file name: (records in it, reason in the ledger)}."""
     import pymupdf
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,11 +64,10 @@ def write_bad(folder):
         "garbage.parquet": (b"PAR1 this is no parquet file PAR1", 1, "broken_parquet"),
         "unreadable.pdf": (b"%PDF-1.7\nnothing of a document", 1, "broken"),
         "long_line.html": (b"<p>" + b"word " * 10_000_000 + b"</p>", 1, "too_large"),
-        "latin.txt": ("é" * 400).encode("latin-1"),
+        "latin.txt": (("é" * 400).encode("latin-1"), 1, "invalid_utf8"),
         "half.jsonl": ((good + "\n" + good[: len(good) // 2]).encode(), 2, "bad_json"),
         "no_text.jsonl": ((json.dumps({"title": "no text"}) + "\n" + good + "\n").encode(), 2, "no_text"),
     }
-    files["latin.txt"] = (files["latin.txt"], 1, "invalid_utf8")
     document = pymupdf.open()
     document.new_page()
     files["blank.pdf"] = (document.tobytes(), 1, "no_text")

@@ -1,4 +1,4 @@
-"""The documents say what the code does: every command of the README, every row of docs/stages.md."""
+"""The documents describe the code as it is: commands and files of the README, rows of docs/stages.md, requirements."""
 
 import dataclasses
 import importlib
@@ -28,13 +28,15 @@ def test_make_targets_exist(command):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", SCRIPTS)
-def test_scripts_print_their_settings(command):
+def test_scripts_print_their_settings():
     """Every script of the README answers --help, and every setting that the README gives it exists."""
-    done = subprocess.run([sys.executable, *shlex.split(command)[1:], "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    given = {name for c in COMMANDS if c.startswith(command) for name in re.findall(r"--([\w.]+)=", c)}
-    assert given <= set(re.findall(r"--([\w.]+)=", done.stdout)), given
+    pipes = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = {command: subprocess.Popen([sys.executable, *shlex.split(command)[1:], "--help"], **pipes) for command in SCRIPTS}
+    for command, process in running.items():
+        stdout, stderr = process.communicate()
+        assert process.returncode == 0, stderr
+        given = {name for c in COMMANDS if c.startswith(command) for name in re.findall(r"--([\w.]+)=", c)}
+        assert given <= set(re.findall(r"--([\w.]+)=", stdout)), (command, given)
 
 
 def test_the_readmes_files_exist():
@@ -67,8 +69,8 @@ def test_the_table_of_stages_is_true():
 def test_every_step_of_the_line_and_every_setting_of_a_stage_is_in_the_table():
     rows = stages()
     named = {step for row in rows for step in re.findall(r"`(\w+)`", row[0])}
-    line = (ROOT / "data_engine" / "run.py").read_text()
-    assert set(re.findall(r"Step\((\w+)", line)) <= named
+    used = {step for file in (ROOT / "data_engine").glob("*.py") for step in re.findall(r"\bStep\((\w+)[,)]", file.read_text())}
+    assert len(used) > 10 and used <= named, used - named
     from data_engine.run import Settings
 
     shown = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "stages.md").read_text()))
@@ -85,3 +87,27 @@ def test_reasons_in_the_code_are_in_the_table():
         said = {reason for pattern in patterns for reason in re.findall(pattern, source)}
         rows = [row[4] for row in stages() if row[1] == file]
         assert said <= set(re.findall(r"\w+", " ".join(rows))), (file, said, dropped)
+
+
+def requirements(file):
+    """Names of the packages that a requirements file lists itself."""
+    return {name.lower() for name in re.findall(r"^([\w-]+)", (ROOT / file).read_text(), re.M)} - {"-r"}
+
+
+def test_every_requirement_has_its_purpose():
+    rows = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "dependencies.md").read_text(), re.M)
+    listed = {name.strip().split("[")[0].lower() for row in rows for name in row.split(",")} - {"package", "---"}
+    assert listed == requirements("requirements.txt") | requirements("requirements-dev.txt")
+
+
+def test_a_run_needs_no_package_of_the_tests():
+    code = [*ROOT.glob("*.py"), *(ROOT / "phoenix").rglob("*.py"), *(ROOT / "data_engine").rglob("*.py")]
+    imported = {name for file in code for name in re.findall(r"^\s*(?:import|from) (\w+)", file.read_text(), re.M)}
+    assert "torch" in imported and not imported & requirements("requirements-dev.txt")
+
+
+def test_the_experiments_are_dated_newest_first_within_120_columns():
+    lines = (ROOT / "dev" / "LOG.md").read_text().splitlines()
+    dates = re.findall(r"^## (\d{4}-\d\d-\d\d) \w", "\n".join(lines), re.M)
+    assert len(dates) > 40 and dates == sorted(dates, reverse=True)
+    assert not [line for line in lines if len(line) > 120 and not line.startswith("|")]

@@ -136,7 +136,8 @@ def made(repos, tmp_path_factory):
     out = tmp_path_factory.mktemp("corpus") / "out"
     hub_server.COMMITS.update(re.findall(r'"([^"]+/[^"]+)",\s+"([0-9a-f]{40})"', (ROOT / "configs/corpus_2b.py").read_text()))
     with Hub(repos[0]) as hub, AIKoshServer(repos[1]) as platform:
-        env = os.environ | {"HF_ENDPOINT": hub.url, "AIKOSH_API_BASE_URL": platform.url, "AIKOSH_API_KEY": KEY}
+        env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # Ray's workers are to have this env
+        env |= {"HF_ENDPOINT": hub.url, "AIKOSH_API_BASE_URL": platform.url, "AIKOSH_API_KEY": KEY}
         env |= {"HF_TOKEN": TOKEN, "HF_HUB_CACHE": str(out.parent / "none"), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "data_engine.run", "configs/corpus_2b.py", f"--out={out}", *SMALL]
         plan = subprocess.run([*command, "--plan"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)

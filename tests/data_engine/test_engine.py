@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_engine import engine as e
+from data_engine import worker as w
 from data_engine.records import LEDGER, RAW, drop, nothing_dropped, record_id
 from data_engine.sources.source import Job
+from data_engine.step import EngineError, Step, digest
 from data_engine.storage import storage
 from phoenix.config import UserError
 
@@ -50,65 +52,51 @@ def with_file(rows, cfg):
 
 def job(tmp_path, **more):
     one = {"name": "p", "key": "k", "stage": "stage", "out": str(tmp_path), "output": "stage/p.parquet"}
-    return one | {"began": 0.0, "steps": [], "beside": []} | more
+    return one | {"began": 0.0, "steps": [], "side_inputs": []} | more
 
 
 @pytest.mark.parametrize("n", [0, 1, 1000])
 def test_a_partition_survives_packing_whatever_its_size(tmp_path, n):
     rows = table(n).slice(0, n)
     files = {"x": b"1234", "y": b""}
-    back, kept, dropped, found = e._unpack(e._pack(job(tmp_path), rows, LEDGER.empty_table(), files))
+    back, kept, dropped, found = w.unpack(w.pack(job(tmp_path), rows, LEDGER.empty_table(), files))
     assert kept.equals(rows) and kept.schema == rows.schema and dropped.schema == LEDGER
     assert {k: bytes(v) for k, v in found.items()} == files and back["name"] == "p"
 
 
 def test_kept_and_dropped_rows_are_counted_by_reason(tmp_path):
-    block = e._pack(job(tmp_path), table(10))
-    steps = e._unpack(e.Apply(e.Step(drop_odd))(block))[0]["steps"]
-    assert steps[0] | {"secs": 0, "bytes": 0} == {
-        "step": "drop_odd",
-        "in": 10,
-        "out": 5,
-        "dropped": {"odd": 5},
-        "secs": 0,
-        "bytes": 0,
-    }
+    block = w.pack(job(tmp_path), table(10))
+    steps = w.unpack(w.Apply(Step(drop_odd))(block))[0]["steps"]
+    counts = {key: value for key, value in steps[0].items() if key not in ("secs", "bytes")}
+    assert counts == {"step": "drop_odd", "in": 10, "out": 5, "dropped": {"odd": 5}}
 
 
 def test_a_step_that_loses_a_row_ends_the_run(tmp_path):
-    with pytest.raises(e.EngineError, match="lose_a_row: 10 rows in, 9 kept"):
-        e.Apply(e.Step(lose_a_row))(e._pack(job(tmp_path), table(10)))
+    with pytest.raises(EngineError, match="lose_a_row: 10 rows in, 9 kept"):
+        w.Apply(Step(lose_a_row))(w.pack(job(tmp_path), table(10)))
 
 
 def test_one_row_that_makes_a_step_fail_is_quarantined_and_the_others_are_kept_in_order(tmp_path):
-    _, kept, dropped, _ = e._unpack(e.Apply(e.Step(raise_on_seven))(e._pack(job(tmp_path), table(20))))
+    _, kept, dropped, _ = w.unpack(w.Apply(Step(raise_on_seven))(w.pack(job(tmp_path), table(20))))
     assert kept["n"].to_pylist() == [n for n in range(20) if n != 7]
-    assert dropped.to_pylist() == [
-        {
-            "id": f"{7:032x}",
-            "source": "s",
-            "uri": "u7",
-            "stage": "raise_on_seven",
-            "reason": "quarantined",
-            "detail": "ValueError: seven",
-        }
-    ]
+    record = {"id": f"{7:032x}", "source": "s", "uri": "u7"}
+    assert dropped.to_pylist() == [record | {"stage": "raise_on_seven", "reason": "quarantined", "detail": "ValueError: seven"}]
 
 
 def test_a_step_that_fails_on_everything_is_a_defect_and_not_bad_data(tmp_path):
-    with pytest.raises(e.EngineError, match="failed on 20 rows"):
-        e.Apply(e.Step(raise_always))(e._pack(job(tmp_path), table(20)))
+    with pytest.raises(EngineError, match="failed on 20 rows"):
+        w.Apply(Step(raise_always))(w.pack(job(tmp_path), table(20)))
 
 
-@pytest.mark.parametrize("how", ["whole", "expand"])
+@pytest.mark.parametrize("how", ["atomic", "one_to_many"])
 def test_a_step_whose_rows_belong_together_is_never_cut(tmp_path, how):
-    with pytest.raises(e.EngineError, match="p: raise_on_seven: ValueError: seven"):
-        e.Apply(e.Step(raise_on_seven, **{how: True}))(e._pack(job(tmp_path), table(20)))
+    with pytest.raises(EngineError, match="p: raise_on_seven: ValueError: seven"):
+        w.Apply(Step(raise_on_seven, **{how: True}))(w.pack(job(tmp_path), table(20)))
 
 
 def test_commit_writes_table_ledger_files_and_receipt(tmp_path):
-    block = e.Apply(e.Step(with_file))(e.Apply(e.Step(drop_odd))(e._pack(job(tmp_path, files_to="made"), table(10))))
-    e.commit(block)
+    block = w.Apply(Step(with_file))(w.Apply(Step(drop_odd))(w.pack(job(tmp_path, files_to="made"), table(10))))
+    w.commit(block)
     assert pq.read_table(tmp_path / "stage" / "p.parquet")["n"].to_pylist() == [0, 2, 4, 6, 8]
     assert pq.read_table(tmp_path / "dropped" / "stage.p.parquet")["uri"].to_pylist() == ["u1", "u3", "u5", "u7", "u9"]
     receipt = storage(str(tmp_path)).read_receipt("stage/p.parquet")
@@ -118,9 +106,9 @@ def test_commit_writes_table_ledger_files_and_receipt(tmp_path):
 
 def test_a_partition_is_done_only_while_all_it_made_is_there(tmp_path):
     engine = e.Engine(tmp_path)
-    block = e._pack(job(tmp_path, files_to="made"), table(10))
-    e.commit(e.Apply(e.Step(with_file))(e.Apply(e.Step(drop_odd))(block)))
-    done = lambda key: engine._done("stage", "p", key)  # noqa: E731
+    block = w.pack(job(tmp_path, files_to="made"), table(10))
+    w.commit(w.Apply(Step(with_file))(w.Apply(Step(drop_odd))(block)))
+    done = lambda key: engine._finished("stage", "p", key)  # noqa: E731
     assert done("k") and not done("another key")
     for path in (tmp_path / "made" / "a.bin", tmp_path / "dropped" / "stage.p.parquet"):
         content = path.read_bytes()
@@ -144,7 +132,7 @@ def test_a_partition_is_done_only_while_all_it_made_is_there(tmp_path):
 
 def test_buckets_are_row_groups_in_order(tmp_path):
     rows = table(10).append_column("bucket", pa.array([3, 1, 3, 1, 0, 0, 3, 1, 0, 3], pa.int32()))
-    e.commit_buckets(e._pack(job(tmp_path), rows))
+    w.commit_buckets(w.pack(job(tmp_path), rows))
     path = tmp_path / "stage" / "p.parquet"
     assert storage(str(tmp_path)).read_receipt("stage/p.parquet")["buckets"] == [0, 1, 3]
     groups = [pq.ParquetFile(path).read_row_group(i)["n"].to_pylist() for i in range(3)]
@@ -152,7 +140,7 @@ def test_buckets_are_row_groups_in_order(tmp_path):
     bucket = {"name": "b", "out": str(tmp_path), "schema": "stage/p.parquet"}
     bucket |= {"inputs": [["stage/p.parquet", 1], ["stage/p.parquet", 2]]}
     again = {"job": [json.dumps(bucket)], "payload": [b""]}
-    assert e._unpack(e.read_bucket(pa.table(again)))[1]["n"].to_pylist() == [1, 3, 7, 0, 2, 6, 9]
+    assert w.unpack(w.read_bucket(pa.table(again)))[1]["n"].to_pylist() == [1, 3, 7, 0, 2, 6, 9]
 
 
 @dataclass(frozen=True)
@@ -187,8 +175,8 @@ class Sizes:
 def test_raw_partitions_are_cut_by_bytes_and_lose_nothing(tmp_path, sizes, cut, expected):
     source = Sizes("s", sizes)
     one = {"stage": "raw", "name": "s-0", "key": "k", "out": str(tmp_path), "cut": cut}
-    e.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((source, Job("0", (), "")))]}))
-    parts = e.Engine(tmp_path)._raw_parts("s-0", "k")
+    w.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((source, Job("0", (), "")))]}))
+    parts = e.Engine(tmp_path)._raw_partitions("s-0", "k")
     assert [part.receipt["rows"] for part in parts] == expected
     uris = [uri for part in parts for uri in pq.read_table(tmp_path / part.file)["uri"].to_pylist()]
     assert uris == [f"u{i}" for i in range(len(sizes))]
@@ -198,20 +186,20 @@ def test_raw_partitions_are_cut_by_bytes_and_lose_nothing(tmp_path, sizes, cut, 
 def test_an_unfinished_job_has_no_partitions(tmp_path):
     source = Sizes("s", (4, 4, 4, 4, 4))
     one = {"stage": "raw", "name": "s-0", "key": "k", "out": str(tmp_path), "cut": 8}
-    e.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((source, Job("0", (), "")))]}))
+    w.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((source, Job("0", (), "")))]}))
     (tmp_path / "raw" / "s-0-002.parquet").unlink()
-    assert e.Engine(tmp_path)._raw_parts("s-0", "k") is None
+    assert e.Engine(tmp_path)._raw_partitions("s-0", "k") is None
 
 
-def test_keys_depend_on_settings_and_not_on_places():
+def test_keys_depend_on_settings_and_not_on_paths():
     @dataclass(frozen=True)
     class Cfg:
         a: int = 1
 
-    assert e.digest(Cfg()) == e.digest(Cfg(1)) != e.digest(Cfg(2))
+    assert digest(Cfg()) == digest(Cfg(1)) != digest(Cfg(2))
     from data_engine.tokenizer import EncodeConfig
 
-    assert e.digest(EncodeConfig("x", "/here")) == e.digest(EncodeConfig("x", "/there")) != e.digest(EncodeConfig("y", "/here"))
+    assert digest(EncodeConfig("x", "/here")) == digest(EncodeConfig("x", "/there")) != digest(EncodeConfig("y", "/here"))
 
 
 def test_a_folder_in_use_or_not_writable_is_refused(tmp_path):
@@ -262,9 +250,9 @@ def saved(engine, sources):
 
 
 @pytest.mark.slow
-def test_a_step_with_a_model_runs_in_one_actor_and_a_step_of_a_source_on_that_source_only(tmp_path):
+def test_a_step_with_a_model_runs_in_one_actor_and_a_step_of_a_source_on_that_source_only(nodes, tmp_path):
     names = [f"s{i}" for i in range(6)]
-    steps = [e.Step(note_process), e.Step(note_actor, actor=True), e.Step(drop_odd, sources=frozenset(names[:2]))]
+    steps = [Step(note_process), Step(note_actor, actor=True), Step(drop_odd, sources=frozenset(names[:2]))]
     with e.Engine(tmp_path, num_cpus=1) as engine:
         parts = saved(engine, names)
         out = engine.map("out", parts, steps)
@@ -275,7 +263,7 @@ def test_a_step_with_a_model_runs_in_one_actor_and_a_step_of_a_source_on_that_so
         assert len(actors) == 1 and not actors & set(rows["process"].to_pylist())
 
         before = {p.name: p.receipt for p in out}
-        steps[2] = e.Step(drop_odd, {"another": "setting"}, sources=frozenset(names[:1]))
+        steps[2] = Step(drop_odd, {"another": "setting"}, sources=frozenset(names[:1]))
         again = engine.map("out", parts, steps)
         assert [p.name for p in again if p.receipt["key"] != before[p.name]["key"]] == ["s0", "s1"]
         assert [p.receipt["rows"] for p in again] == [5, 10, 10, 10, 10, 10]
@@ -305,9 +293,9 @@ def test_the_cache_of_kernels_is_named_after_every_file_whose_kernels_others_tak
     assert "kernels-" in os.environ["NUMBA_CACHE_DIR"]
 
 
-def test_a_note_of_the_driver_that_was_damaged_is_none(tmp_path):
+def test_a_damaged_json_file_of_the_driver_counts_as_missing(tmp_path):
     engine = e.Engine(tmp_path)
     engine.storage.write("work/x.json", b'{"key": "un')
-    assert engine._json("work/x.json") is None
+    assert engine._read_json("work/x.json") is None
     engine.storage.write("work/x.json", b'{"key": "k"}')
-    assert engine._json("work/x.json") == {"key": "k"} and engine._json("work/y.json") is None
+    assert engine._read_json("work/x.json") == {"key": "k"} and engine._read_json("work/y.json") is None

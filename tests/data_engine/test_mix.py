@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from data_engine.mix import MixConfig, choose, is_validation, place, plan_mix, take_fraction, uniform
+from data_engine.mix import MixConfig, allocate, choose, is_validation, place, take_fraction, uniform
 from data_engine.records import record_id
 from phoenix.config import UserError
 
@@ -46,23 +46,23 @@ def test_hashes_are_uniform_and_differ_by_seed_and_epoch():
 
 
 def test_without_a_budget_no_document_is_taken_twice_and_shares_hold():
-    assert plan_mix({"a": 100, "b": 300}, {"a": 0.5, "b": 0.5}, None, MixConfig()) == {"a": 100, "b": 100}
+    assert allocate({"a": 100, "b": 300}, {"a": 0.5, "b": 0.5}, None, MixConfig()) == {"a": 100, "b": 100}
 
 
 def test_without_a_budget_a_source_without_documents_has_no_share():
-    plan = plan_mix({"a": 100, "b": 300, "c": 0}, {"a": 0.4, "b": 0.4, "c": 0.2}, None, MixConfig())
-    assert plan == {"a": 100, "b": 100, "c": 0}
-    assert plan_mix({"a": 0}, {"a": 1.0}, None, MixConfig()) == {"a": 0}
+    targets = allocate({"a": 100, "b": 300, "c": 0}, {"a": 0.4, "b": 0.4, "c": 0.2}, None, MixConfig())
+    assert targets == {"a": 100, "b": 100, "c": 0}
+    assert allocate({"a": 0}, {"a": 1.0}, None, MixConfig()) == {"a": 0}
 
 
 def test_a_source_that_runs_short_gives_its_share_to_the_others():
-    plan = plan_mix({"a": 100, "b": 10_000, "c": 10_000}, {"a": 0.5, "b": 0.25, "c": 0.25}, 4000, MixConfig(max_epochs=4))
-    assert plan == {"a": 400, "b": 1800, "c": 1800}
+    targets = allocate({"a": 100, "b": 10_000, "c": 10_000}, {"a": 0.5, "b": 0.25, "c": 0.25}, 4000, MixConfig(max_epochs=4))
+    assert targets == {"a": 400, "b": 1800, "c": 1800}
 
 
 def test_a_source_that_runs_short_fails_where_the_config_says_so():
     with pytest.raises(UserError, match="source a has 100 tokens"):
-        plan_mix({"a": 100, "b": 10_000}, {"a": 0.5, "b": 0.5}, 4000, MixConfig(short="fail"))
+        allocate({"a": 100, "b": 10_000}, {"a": 0.5, "b": 0.5}, 4000, MixConfig(short="fail"))
 
 
 def test_the_targets_are_met_within_half_a_percent_of_each_source():
@@ -144,7 +144,7 @@ def test_validation_has_the_mix_of_the_corpus_where_sources_are_repeated(documen
     sources = [s for s, n in sizes.items() for _ in range(n)]
     docs = pa.table({"id": ids, "source": sources, "uri": ids, "tokens": [100] * len(ids)})
     available = {s: 80 * n for s, n in sizes.items()}
-    targets = plan_mix(available, shares, 1_000_000, MixConfig(max_epochs=4))
+    targets = allocate(available, shares, 1_000_000, MixConfig(max_epochs=4))
     fractions = {s: min(1.0, 1.1 * targets[s] / available[s]) for s in shares}
     docs, _ = take_fraction(docs, {"seed": 1, "fractions": fractions})
     selection = choose(docs, targets, available, 1, 0.2)

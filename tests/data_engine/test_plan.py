@@ -1,4 +1,4 @@
-"""What --plan tells; that it is within 25 % of what a run then uses is in test_corpus_2b.py."""
+"""The text of --plan; test_corpus_2b.py holds its figures against those of a run."""
 
 import dataclasses
 import re
@@ -32,10 +32,10 @@ def cfg(tmp_path, monkeypatch):
 
 def planned(cfg, tmp_path):
     cfg = dataclasses.replace(cfg, sources=download.add_download_settings(cfg, tmp_path / "out"))
-    return plan.text(cfg, tmp_path / "out", 2)
+    return plan.describe(cfg, tmp_path / "out", 2)
 
 
-def test_a_plan_tells_what_each_source_gives_and_writes_nothing(cfg, tmp_path):
+def test_a_plan_shows_what_each_source_gives_and_writes_nothing(cfg, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     text = planned(cfg, tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
@@ -57,9 +57,13 @@ def test_the_records_of_files_on_disk_are_estimated(cfg):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("disk", "the disk will not do"), ("memory", "the memory will not do"), ("shm", "/dev/shm is smaller than the object store")],
+    [
+        ("disk", "the disk is too small"),
+        ("memory", "the memory is too small"),
+        ("shm", "/dev/shm is smaller than the object store"),
+    ],
 )
-def test_a_machine_that_will_not_do_is_told(cfg, tmp_path, monkeypatch, name, words):
+def test_a_machine_that_is_too_small_gets_a_warning(cfg, tmp_path, monkeypatch, name, words):
     if name == "memory":
         monkeypatch.setattr(plan, "available_ram", lambda: 1 << 30)
     else:
@@ -69,7 +73,7 @@ def test_a_machine_that_will_not_do_is_told(cfg, tmp_path, monkeypatch, name, wo
     assert words in planned(cfg, tmp_path)
 
 
-def test_a_source_that_will_run_short_is_told(cfg, tmp_path):
+def test_a_source_that_will_run_short_gets_a_warning(cfg, tmp_path):
     text = planned(dataclasses.replace(cfg, tokens=4_000_000), tmp_path)
     assert re.search(r"warning: second has about 0\.\d+ M of the 0\.80 M tokens of its share", text)
     assert "40 of 40" in text, "all its files are taken"

@@ -9,6 +9,9 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
+
+from tests.fixtures import ROOT
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 BUCKET = "corpus"
@@ -23,12 +26,12 @@ class Nodes:
         self.start()
 
     def start(self):
-        """Two new nodes, in place of those there are."""
+        """Starts two nodes, after stopping those that run."""
         from ray.cluster_utils import Cluster
 
         if self.cluster:
             self.cluster.shutdown()
-        with own_signals():
+        with starting():
             self.cluster = Cluster(initialize_head=True, head_node_args=self.options | {"temp_dir": self.folder})
         self.address = self.cluster.address
         self.add_second()
@@ -41,34 +44,31 @@ class Nodes:
                 command, parent = (process / "cmdline").read_bytes(), (process / "stat").read_text().rsplit(")", 1)[1].split()[1]
             except OSError:
                 continue  # it has ended
-            if (
-                int(parent) in self.raylets()
-                and command.startswith(b"ray::")
-                and b"IDLE" not in command
-                and b"Actor" not in command
-            ):
+            at_task = command.startswith(b"ray::") and b"IDLE" not in command and b"Actor" not in command
+            if at_task and int(parent) in self.raylets():
                 found.append(int(process.name))
         return sorted(found)
 
     def raylets(self):
-        return {
-            node.all_processes["raylet"][0].process.pid for node in self.cluster.list_all_nodes() if "raylet" in node.all_processes
-        }
+        """Process ids of the nodes' raylets, the parents of their workers."""
+        nodes = (node.all_processes for node in self.cluster.list_all_nodes())
+        return {processes["raylet"][0].process.pid for processes in nodes if "raylet" in processes}
 
     def kill_second(self):
         self.cluster.remove_node(self.second, allow_graceful=False)  # SIGKILL
 
     def add_second(self):
-        with own_signals():
+        with starting():
             self.second = self.cluster.add_node(**self.options)
 
 
 @contextmanager
-def own_signals():
-    """Ray's nodes take SIGTERM for themselves; other tests send it to this process, and the nodes would go."""
+def starting():
+    """While Ray starts: its workers are to find the project, and SIGTERM, which it takes, is to stay this process' own."""
     before = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        with mock.patch.dict(os.environ, {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "0"}):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -81,6 +81,21 @@ def nodes():
             yield cluster
         finally:
             cluster.cluster.shutdown()
+
+
+@contextmanager
+def joined(nodes):
+    """This process has a Ray session on the nodes: the runs in it use it, and their workers stay warm from run to run."""
+    import logging
+
+    import ray
+
+    with starting():
+        ray.init(nodes.address, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @contextmanager

@@ -22,10 +22,11 @@ import pytest
 
 from data_engine import plan, run
 from data_engine.download import HuggingFace, Local, survey
-from data_engine.engine import Engine, read_source
+from data_engine.engine import Engine
 from data_engine.sources import budget, fetch, hosts
 from data_engine.sources.fetch import DownloadSettings, FetchError
 from data_engine.sources.listing import is_available
+from data_engine.worker import read_source
 from phoenix.config import UserError
 from tests.corpus import texts
 from tests.fixtures import ROOT

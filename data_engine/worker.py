@@ -1,0 +1,238 @@
+"""
+The workers' half of the engine: functions that Ray runs on partitions. engine.py chains them; none of them knows Ray.
+
+    read_input, read_bucket, read_source    job -> table
+    Apply(step)                             table -> table, every row accounted for
+    commit, commit_buckets                  table -> files
+
+Between them a partition travels as a table of one row, so that nothing can cut it or lose it:
+    job      string, JSON: names, paths, key, counts so far
+    kept     large_list<struct<columns of the table>>
+    dropped  large_list<struct<ledger row>>
+    files    list<struct<name, large_binary>>
+"""
+
+import functools
+import json
+import pickle
+import time
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_engine.records import LEDGER, RAW, drop, one_array
+from data_engine.step import EngineError, digest
+from data_engine.storage import storage
+from phoenix.files import sha256
+
+MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows has a bug; the data are not to blame
+
+
+def names_its_partition(function):
+    """Puts the partition's name into the function's errors."""
+
+    @functools.wraps(function)
+    def named(block):
+        try:
+            return function(block)
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(f"{_job(block)['name']}: {function.__name__}: {_one_line(error)}") from error
+
+    return named
+
+
+@names_its_partition
+def read_input(block):
+    """Job -> the input partition's table."""
+    job = _begun(block)
+    return pack(job, storage(job["out"]).read_table(job["inputs"][0]))
+
+
+@names_its_partition
+def read_bucket(block):
+    """Job -> all rows of a bucket, from the row groups of the split's files."""
+    job = _begun(block)
+    store = storage(job["out"])
+    with store.open(job["schema"]) as file:
+        empty = pq.read_schema(file).empty_table().replace_schema_metadata(None)
+    tables = [empty, *(store.read_table(name, groups=[group]) for name, group in job["inputs"])]
+    return pack(job, pa.concat_tables(tables))
+
+
+@names_its_partition
+def read_source(block):
+    """One job of a source -> its raw partitions, cut at job["cut"] bytes of content, each with its ledger rows."""
+    job = _job(block)
+    source, source_job = pickle.loads(block["payload"][0].as_py())
+    kept, lost, size, index, began = [], [], 0, 0, time.time()
+    total, seen = {"rows": 0, "bytes": 0}, set()
+
+    def write(last):
+        nonlocal kept, lost, size, index, began
+        table = pa.concat_tables([RAW.empty_table(), *kept])
+        dropped = pa.concat_tables([LEDGER.empty_table(), *lost])
+        name = f"{job['name']}-{index:03d}"
+        record = {"step": "raw", "in": len(table) + len(dropped), "out": len(table)}
+        record |= {"dropped": dict(sorted(Counter(dropped["reason"].to_pylist()).items()))}
+        record |= {"secs": time.time() - began, "bytes": size}
+        read_by_steps = [table[name].to_pylist() for name in ("id", "media_type", "licence", "meta")]  # the id hashes the content
+        partition = job | {"name": name, "output": f"raw/{name}.parquet", "began": began, "steps": [record]}
+        partition |= {"content": digest(read_by_steps), "last": last, "source": source.name}
+        _commit(partition, table, dropped, {})
+        total["rows"] += len(table)
+        total["bytes"] += size
+        kept, lost, size, index, began = [], [], 0, index + 1, time.time()
+
+    for records, dropped in source.read(source_job):
+        ids = records["id"].to_pylist()
+        first = pa.array([not (i in seen or seen.add(i)) for i in ids], pa.bool_())
+        repeated = records.filter(pc.invert(first))
+        lost += [dropped, drop(repeated, "raw", "repeated", "the same uri and content as a record before")]
+        records = records.filter(first)
+        while len(records):
+            ends = pc.cumulative_sum(pc.cast(pc.binary_length(records["content"]), pa.int64())).to_numpy()
+            fitting = int((ends <= job["cut"] - size).sum())
+            full = fitting < len(records) and bool(fitting or kept)
+            if not full:
+                fitting = max(fitting, 1)  # one record alone may be larger than a partition
+            kept.append(records.slice(0, fitting))
+            size += int(ends[fitting - 1]) if fitting else 0
+            records = records.slice(fitting)
+            if full:
+                write(last=False)
+    write(last=True)
+    if hasattr(source, "committed"):
+        source.committed(source_job)
+    return pa.table({"job": [json.dumps({"name": job["name"], **total})]})
+
+
+class Apply:
+    """One step on a packed partition; rows in = rows kept + rows dropped, or the run ends."""
+
+    def __init__(self, step):
+        self.step = step
+        self.__name__ = step.name  # Ray's name for the operator
+
+    def __call__(self, block):
+        job, table, dropped, files = unpack(block)
+        if not self.step.takes(job.get("source")):
+            return block
+        names = job.get("side_inputs", []) if self.step.side_inputs else []
+        side_inputs = [storage(job["out"]).read_table(name) for name in names]
+        start = time.perf_counter()
+        try:
+            kept, lost, new_files, notes = _quarantining(self.step, table, side_inputs)
+        except Exception as error:
+            raise EngineError(f"{job['name']}: {self.step.name}: {_one_line(error)}") from error
+        reasons = Counter(lost["reason"].to_pylist())
+        if not self.step.one_to_many and len(table) != len(kept) + len(lost):
+            raise EngineError(f"{job['name']}: {self.step.name}: {len(table)} rows in, {len(kept)} kept + {len(lost)} dropped")
+        if reasons["quarantined"] > max(10, MAX_QUARANTINED * len(table)):
+            raise EngineError(f"{job['name']}: {self.step.name} failed on {reasons['quarantined']} rows: {lost['detail'][-1]}")
+        record = {"step": self.step.name, "in": len(table), "out": len(kept), "dropped": dict(sorted(reasons.items()))}
+        record |= {"notes": notes} if notes else {}
+        job["steps"].append(record | {"secs": time.perf_counter() - start, "bytes": table.nbytes})
+        return pack(job, kept, pa.concat_tables([dropped, lost]), files | new_files)
+
+
+def _quarantining(step, table, side_inputs):
+    """The step on all rows. Where it raises, the table is halved until the rows that make it raise are alone: quarantined."""
+    try:
+        kept, lost, *more = step.run(table, step.settings, *side_inputs)
+    except Exception as error:
+        if step.atomic or step.one_to_many or not len(table):
+            raise
+        if len(table) == 1:
+            kept = step.run(table.slice(0, 0), step.settings, *side_inputs)[0]
+            return kept, drop(table, step.name, "quarantined", f"{type(error).__name__}: {error}"[:500]), {}, {}
+        middle = len(table) // 2
+        halves = [_quarantining(step, half, side_inputs) for half in (table.slice(0, middle), table.slice(middle))]
+        kept, lost = (pa.concat_tables([half[i] for half in halves]) for i in (0, 1))
+        return kept, lost, {}, {}
+    return kept, lost, *more, *({},) * (2 - len(more))
+
+
+@names_its_partition
+def commit(block):
+    """Writes a partition and its ledger; returns its name and counts."""
+    return _commit(*unpack(block))
+
+
+@names_its_partition
+def commit_buckets(block):
+    """As commit; the rows are sorted by `bucket`, a row group each, and the receipt lists the buckets."""
+    job, kept, dropped, files = unpack(block)
+    kept = kept.take(pc.sort_indices(kept["bucket"]))  # stable
+    runs = pc.run_end_encode(one_array(kept["bucket"])) if len(kept) else None
+    job["buckets"] = runs.values.to_pylist() if runs is not None else []
+    ends = runs.run_ends.to_pylist() if runs is not None else []
+    return _commit(job, kept, dropped, files, [0, *ends])
+
+
+def _commit(job, kept, dropped, files, cuts=None):
+    """Ledger first, then the files, and the partition last: it vouches for the others. cuts: ends of its row groups."""
+    receipt = {key: job[key] for key in ("stage", "name", "key", "source", "buckets", "last", "steps") if key in job}
+    receipt |= {"content": job.get("content", job["key"]), "rows": len(kept), "secs": round(time.time() - job["began"], 3)}
+    store, ledger = storage(job["out"]), f"{job['stage']}.{job['name']}.parquet"
+    if len(dropped) and not job.get("no_ledger"):
+        receipt["ledger"] = ledger
+        store.write_table(f"dropped/{ledger}", dropped, {"key": job["key"], "source": job.get("source")})
+    else:
+        store.remove(f"dropped/{ledger}")
+    if files:
+        receipt["files"] = []
+        for name, buffer in files.items():
+            store.write(f"{job['files_to']}/{name}", buffer)
+            receipt["files"].append({"folder": job["files_to"], "file": name, "bytes": len(buffer), "sha256": sha256(buffer)})
+    store.write_table(job["output"], kept, receipt, cuts)
+    return pa.table({"job": [json.dumps({"name": job["name"], "rows": len(kept), "bytes": kept.nbytes})]})
+
+
+# ---------------------------------------------------------------------------------------------------- packing
+
+
+def pack(job, kept, dropped=None, files=None):
+    """Job, tables and {file name: buffer} -> the table of one row that travels."""
+    dropped = LEDGER.empty_table() if dropped is None else dropped
+    files = files or {}
+    data = one_array(pa.chunked_array(map(_value, files.values()), pa.large_binary()))
+    blobs = pa.StructArray.from_arrays([pa.array(list(files), pa.string()), data], ["name", "data"])
+    columns = {"job": pa.array([json.dumps(job)])}
+    for key, rows in (("kept", _structs(kept)), ("dropped", _structs(dropped)), ("files", blobs)):
+        columns[key] = pa.LargeListArray.from_arrays(pa.array([0, len(rows)], pa.int64()), rows)
+    return pa.table(columns)
+
+
+def unpack(block):
+    """The inverse of pack: (job, kept, dropped, files)."""
+    assert len(block) == 1, f"a partition travels as one row, {len(block)} came"
+    kept, dropped, files = (one_array(block[key]) for key in ("kept", "dropped", "files"))
+    tables = [pa.Table.from_struct_array(rows.flatten()) for rows in (kept, dropped)]
+    blobs = files.flatten()
+    buffers = {name.as_py(): data.as_buffer() for name, data in zip(blobs.field("name"), blobs.field("data"), strict=True)}
+    return _job(block), *tables, buffers
+
+
+def _value(data):
+    """Bytes or a buffer as an array of one value. Not copied, for it may be a shard."""
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, pa.array([0, len(data)]).buffers()[1], pa.py_buffer(data)])
+
+
+def _structs(table):
+    return one_array(table.combine_chunks().to_struct_array())
+
+
+def _job(block):
+    return json.loads(block["job"][0].as_py())
+
+
+def _begun(block):
+    return _job(block) | {"began": time.time(), "steps": []}
+
+
+def _one_line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())
