@@ -6,13 +6,13 @@ import gzip
 import io
 import json
 import logging
-import os
 import pickle
 import random
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import huggingface_hub
@@ -23,6 +23,7 @@ import pytest
 from data_engine import plan, run
 from data_engine.download import HuggingFace, Local, survey
 from data_engine.engine import Engine
+from data_engine.mix import MixConfig
 from data_engine.sources import budget, fetch, hosts
 from data_engine.sources.fetch import DownloadSettings, FetchError
 from data_engine.sources.listing import is_available
@@ -709,42 +710,23 @@ def test_a_run_that_found_next_to_nothing_does_not_fetch_all():
         assert budget.count(files, mended, looked, False, measured) == first, "of other settings nothing is known"
 
 
-def config_of(tmp_path):
-    config = tmp_path / "config.py"
-    config.write_text(
-        "from data_engine.download import HuggingFace\n"
-        f"sources = [HuggingFace('s', 'owner/set', '{COMMIT}', files='*.jsonl')]\n"
-        f"out, language = {str(tmp_path / 'out')!r}, dict(xlm_roberta=None)\n"
-        "tokens, vocab_size, num_cpus = 5_000_000, 512, 2\n"
-    )
-    return str(config)
-
-
-def recorded_yield(tmp_path):
-    return json.loads((tmp_path / "out/work/downloads/s/listing.json").read_text())["measured"]
-
-
-def test_a_run_without_a_document_records_that_its_files_gave_nothing(monkeypatch, tmp_path):
-    for stage in ("ingest", "map"):
-        monkeypatch.setattr(Engine, stage, lambda *_, **__: [])
+@pytest.mark.parametrize(("documents", "tokens", "words"), [(0, 0, "no document is left"), (1, 4000, "its share needs")])
+def test_a_run_that_ends_for_lack_of_text_records_how_much_there_was(monkeypatch, tmp_path, documents, tokens, words):
+    """run.py's line with stages that give this much."""
+    stages = {"find_weights": None, "evaluation_grams": [], "find_duplicates": ([], []), "survivors": None}
+    stages |= {"make_tokenizer": (None, None), "tokens_per_byte": {}, "encode_documents": ([], {}, {"s": tokens})}
+    for name, result in stages.items():
+        monkeypatch.setattr(run, name, lambda *_, result=result: result)
+    parts = [SimpleNamespace(receipt={"rows": documents})]
+    engine = SimpleNamespace(out="out", ingest=lambda _: [], map=lambda *_, **__: parts)
+    mine = source(tmp_path, {"tokens": 5_000_000}, files="*.jsonl")
+    cfg = run.Settings(sources=(mine,), tokens=5_000_000, mix=MixConfig(short="fail"))
     with Hub({"owner/set": many(40)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        with pytest.raises(UserError, match="no document is left"):
-            run.main([config_of(tmp_path), "--tokens=3_000"])
-    yielded = recorded_yield(tmp_path)
-    assert yielded["found"] == 0 and 1 <= yielded["files"] < 10
-
-
-@pytest.mark.slow
-def test_a_run_that_ends_for_lack_of_text_records_how_much_there_was(tmp_path):
-    """In a process of its own, whose Ray workers get this environment."""
-    command = [sys.executable, "-m", "data_engine.run", config_of(tmp_path), "--mix.short=fail"]
-    with Hub({"owner/set": many(40)}) as hub:
-        env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"HF_ENDPOINT": hub.url}
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2 and "its share needs" in done.stderr, done.stdout + done.stderr
-    yielded = recorded_yield(tmp_path)
-    assert yielded["needed"] == 5_000_000 and 3_000 < yielded["found"] < 1_000_000 and yielded["files"] == 40
+        with pytest.raises(UserError, match=words):
+            run.pipeline(cfg, engine, {})
+        measured = mine.list_files()["measured"]
+    assert measured["needed"] == 5_000_000 and measured["found"] == tokens and measured["files"] == 40
 
 
 def test_a_plan_counts_as_fetched_what_its_own_partitions_hold(hub, tmp_path):
