@@ -42,10 +42,9 @@ class Job:
 class Chunk:
     """Collects records and ledger rows until they are passed on."""
 
-    def __init__(self, source, revision="", fetched_at=None):
+    def __init__(self, source):
         self.source = source
-        self.revision = revision  # of the records' data set
-        self.fetched_at = int(time.time() if fetched_at is None else fetched_at)
+        self.revision, self.fetched_at = "", int(time.time())  # of the records that follow
         self.records, self.lost, self.size = [], [], 0
 
     def add(self, uri, media_type, content, licence, meta="{}"):
@@ -174,8 +173,9 @@ def job_name(path):
     return f"{shown or 'file'}-{hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
 
 
-def digest(*what):
-    return hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=16).hexdigest()
+def digest(*values):
+    """Of JSON values, in hex: a job's state, and so in the keys of raw partitions."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def utf8(name: bytes) -> str:
