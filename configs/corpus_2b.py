@@ -1,24 +1,23 @@
 """
 The reference corpus: 2 B tokens of English from seven sources.
 
-    python -m data_engine.run configs/corpus_2b.py --plan      what it will fetch, keep and need; checks every id below first
-    python -m data_engine.run configs/corpus_2b.py             leaves data/corpus_2b, which configs/125m.py trains on
+    python -m data_engine.run configs/corpus_2b.py --plan      checks every id below, prints what the run will fetch and need
+    python -m data_engine.run configs/corpus_2b.py             writes data/corpus_2b, which configs/125m.py trains on
 
-Calculated from the sizes that are known: 7 GB to fetch, 40 GB of disk, an hour of work on 2 cores; --plan says it for this
-machine. A run may be stopped at any time. AIKosh takes part where AIKOSH_API_KEY is set; without it Wikipedia takes its share.
+Estimated from the known sizes: 7 GB to fetch, 40 GB of disk, an hour of work on 2 cores; --plan estimates it for this machine. A
+run may be stopped at any time. AIKosh is a source if AIKOSH_API_KEY is set; without it Wikipedia takes its share.
 
-What confirmed each id, the Hub itself being out of reach when this was written (2026-11-25):
-    wikipedia       id, commit, fields, licence: named alike by ten public repositories on GitHub that pin it, and the card
-    c4              id, commit, file names, fields: likewise ten; licence: the card
-    openwebtext     the Parquet mirror of OpenWebText2 (vietgpt/the_pile_openwebtext2) is only known by 1de27c6, the seven digits
-                    that one project pins; so this is the fallback, Skylion007/openwebtext: id and commit named alike by ten public
-                    repositories, its Parquet files by one
-    gutenberg       id and commit: nine public files alike; file names: two, with size and sha256 of a file each
-    stackexchange   id, commit, field: three public repositories alike; file names: one that listed the tree
-    arxiv           id, commit, field, count and size of the files: five public repositories alike
-    aikosh          the id is used by two public programs; what its files hold is not confirmed by anybody, and its licence is
-                    whatever the platform says. Put ids here of sets that you have seen: `aikosh.list_directory("dataset")`
-The run asks the Hub for all of them before it fetches anything, and says in one sentence each what is not as it stands here.
+The Hub was out of reach when this was written (2026-11-25). Each id was confirmed by public repositories that pin it:
+    wikipedia       id, commit, fields, licence: ten repositories, and the card
+    c4              id, commit, file names, fields: ten repositories; licence: the card
+    openwebtext     id and commit of Skylion007/openwebtext: ten repositories; its Parquet files: one. The Parquet mirror of
+                    OpenWebText2 (vietgpt/the_pile_openwebtext2) is not used: one project alone pins it, by seven digits, 1de27c6
+    gutenberg       id and commit: nine files; file names: two, each with the size and sha256 of a file
+    stackexchange   id, commit, field: three repositories; file names: one that listed the tree
+    arxiv           id, commit, field, count and size of the files: five repositories
+    aikosh          id: two programs. Nobody confirms what its files hold; the platform tells the licence. Prefer ids of sets that
+                    you have seen: `aikosh.list_directory("dataset")`
+The run asks the Hub for all of them before it fetches anything, and prints a sentence for each that differs from this config.
 """
 
 import os

@@ -39,7 +39,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.sources.fetch import readable, watching
+from data_engine.sources.fetch import show_downloads
+from data_engine.sources.listing import is_available
 from data_engine.step import EngineError, digest
 from data_engine.storage import storage
 from data_engine.worker import Apply, commit, commit_buckets, read_bucket, read_input, read_source
@@ -106,7 +107,7 @@ class Engine:
         if names and max(names.values()) > 1:
             raise UserError(f"two sources would both write raw/{names.most_common(1)[0][0]}: rename one of them")
         todo = [entry for entry in jobs if self._raw_partitions(*entry[:2]) is None]
-        missing = {name: source.name for name, _, source, job in todo if not readable(source, job)}
+        missing = {name: source.name for name, _, source, job in todo if not is_available(source, job)}
         for source, count in Counter(missing.values()).items():  # a finished partition does not need its download any more
             total = sum(other.name == source for _, _, other, _ in jobs)
             print(f"{source}: offline, {count} of {total} downloads are not here and are left out", file=sys.stderr)
@@ -116,7 +117,7 @@ class Engine:
             for name, key, source, job in todo
         ]
         fetched = [(source, job) for _, _, source, job in todo]
-        with self._stage("raw", len(jobs), len(todo)) as progress, watching(progress, fetched):
+        with self._stage("raw", len(jobs), len(todo)) as progress, show_downloads(progress, fetched):
             self._run("raw", rows, [read_source], progress)
         parts = []
         for name, key, *_ in jobs:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from data_engine import download
 from data_engine.engine import CPUS_PER_ACTOR, STORE_BYTES_PER_CPU
 from data_engine.mix import allocate, shares
-from data_engine.sources import budget, fetch
+from data_engine.sources import budget, fetch, listing
 from data_engine.storage import storage
 from phoenix.progress import duration
 
@@ -101,16 +101,16 @@ def warnings(cfg, found, targets):
 def estimate(source, cfg, raw=frozenset()):
     """The Estimate of one source; raw: names of the raw partitions that are done."""
     e = Estimate()
-    if hasattr(source, "look"):
-        found = source.look()
+    if hasattr(source, "list_files"):
+        found = source.list_files()
         looked, web = found["looked"], source.web
         remotes = []
         for job in source.jobs(cfg.partition_bytes):
             wanted, cut = source.remotes(job), f"{source.name}-{job.name}-000.parquet" in raw
-            if cut or fetch.readable(source, job):
+            if cut or listing.is_available(source, job):
                 remotes += wanted
             if not cut:
-                e.fetch += sum(r.size or 0 for r in wanted if not fetch.is_whole(r.file(source.place), r))
+                e.fetch += sum(r.size or 0 for r in wanted if not fetch.is_complete(r.file(source.downloads), r))
         e.files, e.listed = len(remotes), len(found["files"])
         e.stored = sum(remote.size or 0 for remote in remotes)
         kinds = [(e.stored, looked)] if looked and looked["bytes"] else []

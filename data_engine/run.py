@@ -80,7 +80,7 @@ def pipeline(cfg, engine, made):
         return
 
     if not sum(part.receipt["rows"] for part in docs):
-        download.learn(cfg.sources, dict.fromkeys(shares(cfg), 0))
+        download.record_yields(cfg.sources, dict.fromkeys(shares(cfg), 0))
         raise UserError(f"no document is left; {engine.out}/report.html says why")
     signatures = engine.map("signatures", docs, [Step(sign, cfg.dedup, atomic=True)], folder="work/signatures")
     made["pairs"], made["duplicates"] = find_duplicates(cfg, engine, docs, signatures)
@@ -98,10 +98,10 @@ def pipeline(cfg, engine, made):
     try:
         allocate({s: int(n) for s, n in available.items()}, shares(cfg), cfg.tokens, cfg.mix)
     except UserError:  # a source runs short and mix.short is "fail"; the next run takes more of its files
-        download.learn(cfg.sources, available)
+        download.record_yields(cfg.sources, available)
         raise
     made["order"], made["shards"] = make_shards(cfg, engine, made["tokens"], targets, available, encoder)
-    download.learn(cfg.sources, available)
+    download.record_yields(cfg.sources, available)
 
 
 def check(cfg):
@@ -153,7 +153,7 @@ def main(argv):
     check(cfg)
     cfg = dataclasses.replace(cfg, dedup=choose_bands(cfg.dedup))
     out = cfg.out or f"data/{Path(path).stem}"
-    cfg = dataclasses.replace(cfg, sources=download.placed(cfg, out))
+    cfg = dataclasses.replace(cfg, sources=download.add_download_settings(cfg, out))
     if cfg.plan:
         print(plan.describe(cfg, out, cfg.num_cpus or available_cpus()))
         return 0

@@ -111,7 +111,7 @@ def attribution(sources, index, targets, shares):
                 "kind": type(source).__name__,
                 "origin": getattr(source, "origin", None),
                 "revision": getattr(source, "revision", None),
-                "files": source.counted() if hasattr(source, "counted") else None,
+                "files": source.file_counts() if hasattr(source, "file_counts") else None,
                 "documents": documents,
                 "epochs": round(len(own) / max(1, documents), 3),
                 "tokens": tokens,

@@ -1,55 +1,55 @@
 """
-AIKosh: files of a data set of India's AI platform, by the id that the platform lists it under (a UUID).
+AIKosh: files of a data set of India's AI platform, by the UUID under which the platform lists it.
 
     AIKosh("soil", "403283a7-2042-4b42-946b-b51babcc58b3", share=0.01)      AIKOSH_API_KEY opens it
 
-The platform's own package asks the questions: metadata, file listing, signed addresses. Its download is not used, for it neither
-resumes nor checks, writes under the final name and calls a set that lies elsewhere a success: here every file is fetched by itself
-(fetch.py), with a signed address of its own for each attempt, against the size of the listing and the MD5 that the store tells;
-where it tells none, a damaged body of the right length is not noticed. The archive of a whole set is not used either: it cannot be
-asked for by version.
+The platform's own package asks for metadata, file listing and signed addresses. Its download is not used: it neither resumes nor
+verifies, writes under the final name, and reports success for a set that lies elsewhere. fetch.py downloads every file, with a
+new signed address for each attempt, and checks the listed size and the MD5 that the store tells. Where the store tells none, a
+damaged body of the right length goes unnoticed. The archive of a complete set is not used: it cannot be asked for by version.
 
 drops  external   the set lies with somebody else; the ledger's row says where
 """
 
+import dataclasses
 import fnmatch
 import functools
 import os
 import re
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from data_engine.sources import budget, fetch
-from data_engine.sources.fetch import Failure, FetchError, Place, Remote
-from data_engine.sources.readers import VERSION, kind_of, read_file
-from data_engine.sources.source import Chunk, Chunks, Job, check_source, digest, group, job_name, steady
+from data_engine.sources import fetch, hosts
+from data_engine.sources.fetch import FetchError, RemoteFile, RetryableError
+from data_engine.sources.hosts import describe, redact_urls
+from data_engine.sources.listing import UNKNOWN_BYTES, RemoteFiles, load_listing
+from data_engine.sources.readers import VERSION, kind_of
+from data_engine.sources.source import Chunk, Chunks, Job, check_source, digest, group, job_name
 from phoenix.config import UserError
 
-LISTED = 100  # files in one answer
-UNKNOWN = 1 << 20  # bytes that a file is taken for whose size is not listed
-SIZES = ("size", "fileSize", "sizeInBytes", "file_size")  # what a listing may call them
+PAGE_FILES = 100  # files in one answer
+SIZES = ("size", "fileSize", "sizeInBytes", "file_size")  # names that listings may have for it
 PATHS = ("relativeUrl", "filePath", "path", "name")
 VERSIONS = ("versionId", "version_id", "latestVersionId", "currentVersionId", "version")
 
 
 @dataclass(frozen=True)
-class AIKosh:
+class AIKosh(RemoteFiles):
     name: str  # names the source in every table and file
     dataset: str  # its id, a UUID
     version: str | None = None  # id of a version, a UUID; None: the newest
     share: float = 1.0  # fraction of the corpus' tokens
-    files: str = "*"  # of the data set: a pattern in which * also stands for /
+    files: str = "*"  # pattern of the files' paths; * also matches /
     text: str = "text"  # the field of a .csv, .jsonl or .parquet record that holds its text
     id: str | None = None  # the field that becomes the document's uri; None: path#row
-    licence: str = ""  # of records that do not name their own; "": what the platform says
-    web: bool = False  # pages of the open web: the quality filters sift them
-    place: Place = field(default=Place(), repr=False, compare=False, metadata={"in_key": False})  # the run's, not the user's
+    licence: str = ""  # of records that do not name their own; "": the platform's
+    web: bool = False  # pages of the open web: the quality filters apply
 
     @property
     def revision(self):
         """The version that was taken."""
-        return (fetch.remembered(self.place, self.name, self._identity()) or {}).get("version") or self.version
+        return (load_listing(self.downloads, self.name, self._identity()) or {}).get("version") or self.version
 
     @property
     def origin(self):
@@ -57,146 +57,93 @@ class AIKosh:
 
     def check(self):
         check_source(self)
-        fetch.usable_server(self.name, "AIKOSH_API_BASE_URL")
-        for what, value in (("dataset", self.dataset), ("version", self.version)):
+        hosts.check_server(self.name, "AIKOSH_API_BASE_URL")
+        for field, value in (("dataset", self.dataset), ("version", self.version)):
             try:
-                uuid.UUID(str(value)) if value is not None or what == "dataset" else None
+                uuid.UUID(str(value)) if value is not None or field == "dataset" else None
             except ValueError:
-                raise UserError(f"source {self.name}: {what} {value!r} is no id (a UUID, as AIKosh's lists give it)") from None
+                raise UserError(f"source {self.name}: {field} {value!r} is no id (a UUID, as AIKosh's lists give it)") from None
 
     def jobs(self, partition_bytes: int) -> list[Job]:
         """Files of more than a third of a partition are a job each; the others are grouped to two thirds of one."""
-        found = self.look()
-        settings = (VERSION, self.name, self.text, self.id, self.licence or found["licence"], found["version"], self.dataset)
-        if found["external"]:
-            return [Job("external", ("external", found["external"]), digest(settings, found["external"]))]
-        files = sorted(self.taken(found) + [tuple(file) for file in found["files"] if kind_of(file[0])[0] is None])
+        listing = self.list_files()
+        licence, version = self.licence or listing["licence"], listing["version"]
+        settings = (VERSION, self.name, self.text, self.id, licence, version, self.dataset)
+        if listing["external"]:
+            return [Job("external", ("external", listing["external"]), digest(settings, listing["external"]))]
+        files = sorted(self.select(listing) + [tuple(file) for file in listing["files"] if kind_of(file[0])[0] is None])
         large = [[file] for file in files if (file[1] or 0) * 3 > partition_bytes]
-        small = [(path, UNKNOWN if size is None else size, size) for path, size in files if (size or 0) * 3 <= partition_bytes]
+        small = [(path, UNKNOWN_BYTES if size is None else size, size) for path, size in files]
+        small = [file for file in small if (file[2] or 0) * 3 <= partition_bytes]
         groups = large + [[(path, size) for path, _, size in g] for g in group(small, partition_bytes * 2 // 3)]
-        about, jobs = (found["version"], self.licence or found["licence"]), []
+        jobs = []
         for g in groups:
             size = sum(size or 0 for _, size in g)
-            jobs.append(Job(job_name(g[0][0]), ("files", tuple(g), *about), digest(settings, g), size))
+            jobs.append(Job(job_name(g[0][0]), ("files", tuple(g), version, licence), digest(settings, g), size))
         return sorted(jobs, key=lambda job: job.name)
-
-    def ordered(self, found):
-        """The readable files in the order in which they are taken."""
-        return budget.in_order([tuple(file) for file in found["files"] if kind_of(file[0])[0]], self.place.seed)
-
-    def taken(self, found):
-        files = self.ordered(found)
-        if not found["looked"]:
-            return files
-        return files[: budget.count(_sized(files), self.place, found["looked"], self.web, found["measured"])]
-
-    def counted(self):
-        """How many of the files a run takes."""
-        found = self.look()
-        return {"taken": len(self.taken(found)), "listed": len(self.ordered(found))}
-
-    def learn(self, tokens):
-        """After a run: its files gave so many tokens to choose from. The next run takes as many files as that tells it."""
-        found = self.look()
-        if self.place.tokens is not None and not self.place.offline and not found["external"]:
-            measured = budget.measured(self.place, tokens, _sized(self.taken(found)))
-            fetch.remember(self.place, self.name, found | {"measured": measured})
 
     def read(self, job: Job) -> Chunks:
         if job.spec[0] == "external":
             chunk = Chunk(self.name)
             chunk.drop(f"aikosh:{self.dataset}", "external", job.spec[1])
             yield chunk.take()
-            return
-        _, files, version, licence = job.spec
-        chunk = Chunk(self.name, version or "")
-        source = _Reading(self.name, self.text, self.id, licence)
-        for path, size in files:
-            if kind_of(path)[0] is None:
-                chunk.drop(path, "unknown_type", os.path.splitext(path)[1][:20] or "no suffix")
-                continue
-            remote = self._remote((path, size), version)
-            local = fetch.download(self.place, remote, lambda p=path: self._address(p, version), self._gone)
-            chunk.fetched_at = int(local.stat().st_mtime)
-            with steady(self.name, path, lambda local=local: open(local, "rb")) as file:
-                yield from read_file(source, file, local.stat().st_size, path, path, chunk)
-        yield chunk.take()
+        else:
+            yield from self._read_files(job, dataclasses.replace(self, licence=job.spec[3]))
 
-    def has(self, job: Job):
-        """Whether its files are on this machine."""
-        return all(fetch.is_whole(remote.file(self.place), remote) for remote in self.remotes(job))
-
-    def committed(self, job: Job):
-        """Its raw partitions are on the disk: the downloads may go."""
-        for remote in self.remotes(job):
-            fetch.cut(self.place, remote)
-
-    def remotes(self, job: Job) -> list[Remote]:
+    def _job_files(self, job):
         if job.spec[0] == "external":
             return []
-        return [self._remote(file, job.spec[2]) for file in job.spec[1] if kind_of(file[0])[0]]
+        _, files, version, _ = job.spec
+        return [self._remote(file, {"version": version}) for file in files]
 
-    def _remote(self, file, version):
-        path, size = file
-        key = f"{job_name(path)}-{digest(self.dataset, version, path, size)[:12]}"
-        return Remote(self.name, path, key, size, resumable=bool(version))
+    def _remote(self, file, listing):
+        (path, size), version = file, listing["version"]
+        return RemoteFile(
+            source=self.name,
+            path=path,
+            key=f"{job_name(path)}-{digest(self.dataset, version, path, size)[:12]}",
+            size=size,
+            resumable=bool(version),
+            revision=version or "",
+            address=lambda: self._address(path, version),
+            refusal=_address_refused,
+        )
 
-    # ---- what the platform says
-
-    def look(self) -> dict:
-        """{"version", "licence", "external": where it lies instead, or "", "files": [[path, bytes or None]], "looked"}."""
-        saved = fetch.remembered(self.place, self.name, self._identity())
-        if saved:
-            return saved
-        if self.place.offline:
-            raise UserError(f"source {self.name}: nothing is known of {self.dataset} yet; run once without --offline")
-        try:
-            found = self._listing()
-            if not found["external"]:
-                readable = self.ordered(found)
-                if not readable:
-                    raise UserError(f"source {self.name}: the data set {self.dataset} has no file {self.files!r} that can be read")
-                read = functools.partial(self._range, found["version"])
-                found["looked"] = budget.probe(self, readable, read)
-                if found["looked"]["problem"]:
-                    raise UserError(f"source {self.name}: {found['looked']['problem']}")
-        except FetchError as error:
-            raise UserError(str(error)) from None
-        fetch.remember(self.place, self.name, found)
-        return found
+    # ---- questions to the platform
 
     def _identity(self):
         return [self.dataset, self.version, self.files, self.text, self.id, digest(os.environ.get("AIKOSH_API_BASE_URL", ""))]
 
-    def _listing(self):
+    def _subject(self):
+        return self.dataset
+
+    def _ask_listing(self):
+        """{"version", "licence", "external": where the set lies instead, or "", "files": [[path, bytes or None]]}."""
         about = self._ask("get_dataset_metadata", dataset_id=self.dataset)
-        listed = {}
-        found = {"of": self._identity(), "version": self.version or _version(about), "licence": _licence(about)}
-        found |= {"external": "", "files": [], "looked": None, "measured": None}
+        listing = {"version": self.version or _version(about), "licence": _licence(about), "external": "", "files": []}
         if _find(about, ("externally_hosted",)) in (True, "true", "True"):
-            found["external"] = _external(_find(about, ("dataset_source",)), _find(about, ("dataset_external_url",)))
-            return found
-        folders, seen = [""], {""}
+            return listing | {"external": _external(_find(about, ("dataset_source",)), _find(about, ("dataset_external_url",)))}
+        files, folders, seen = {}, [""], {""}
         while folders:
             folder, page, pages = folders.pop(), 1, 1
             while page <= pages:
-                what = {"dataset_id": self.dataset, "version_id": found["version"], "folder_path": folder}
-                answer = self._ask("list_file_details", **what, page=page, limit=LISTED)
+                asked = {"dataset_id": self.dataset, "version_id": listing["version"], "folder_path": folder}
+                answer = self._ask("list_file_details", **asked, page=page, limit=PAGE_FILES)
                 if "externalUrl" in answer:
-                    found["external"] = _external(answer.get("source"), answer["externalUrl"])
-                    return found
+                    return listing | {"external": _external(answer.get("source"), answer["externalUrl"])}
                 for entry in answer.get("files") or ():
                     path = self._path(entry).lstrip("/")
                     if fnmatch.fnmatchcase(path, self.files):
-                        listed.setdefault(path, _size(entry))  # a page may repeat what an earlier one had
+                        files.setdefault(path, _size(entry))  # pages may repeat a file
                 for entry in answer.get("directories") or ():
                     path = self._path(entry).strip("/")
-                    if path not in seen:  # some platforms repeat them on each page
+                    if path not in seen:  # pages may repeat a folder
                         seen.add(path)
                         folders.append(path)
                 page, pages = page + 1, int(answer.get("totalPages") or 1)
-        found["files"] = [list(file) for file in sorted(listed.items())]
-        return found
+        if not any(kind_of(path)[0] for path in files):
+            raise UserError(f"source {self.name}: the data set {self.dataset} has no file {self.files!r} that can be read")
+        return listing | {"files": [list(file) for file in sorted(files.items())]}
 
     def _path(self, entry):
         """The path of an entry of a listing."""
@@ -205,8 +152,8 @@ class AIKosh:
             raise UserError(f"source {self.name}: AIKosh lists a file of {self.dataset} without a path that is known here")
         return str(path)
 
-    def _ask(self, question, remote=None, **what):
-        """A question of the platform's package; Failure where it may be asked again, UserError where the answer is no."""
+    def _ask(self, question, remote=None, **asked):
+        """A function of the platform's package, repeated while it may help; UserError for a refusal."""
         import httpx
         from aikosh.config import get_access_key
         from aikosh.datasets import api
@@ -219,67 +166,54 @@ class AIKosh:
             raise UserError(
                 f"source {self.name}: AIKOSH_API_KEY is not set; AIKosh gives one under My profile, Account settings"
             ) from None
-        fetch.usable_key(self.name, "AIKOSH_API_KEY", key)
+        hosts.check_key(self.name, "AIKOSH_API_KEY", key)
         url, kind = get_sdk_api_base_url(), str if question == "get_file_download_url" else dict
 
-        def ask():
+        def attempt():
             try:
-                answer = getattr(api, question)(access_key=key, timeout=fetch.TIMEOUT_SECS, transport=transport(), **what)
+                answer = getattr(api, question)(access_key=key, timeout=fetch.TIMEOUT_SECS, transport=transport(), **asked)
                 if not isinstance(answer or kind(), kind):
-                    raise Failure(f"AIKosh answers with something else ({type(answer).__name__}) than was asked for")
+                    raise RetryableError(f"AIKosh answers with something else ({type(answer).__name__}) than was asked for")
                 return answer or kind()
             except APIError as error:
                 status = error.status_code if isinstance(error.status_code, int) else 0
                 if status in fetch.RETRIED:
-                    raise fetch.busy(self.place, url, transport().headers, status, f"AIKosh answers {status}") from None
+                    wait = hosts.slow_down(self.downloads, hosts.host_of(url), transport().headers, status)
+                    raise RetryableError(f"AIKosh answers {status}", wait) from None
                 if "not valid JSON" in str(error):
-                    raise Failure("AIKosh sends a page in place of data") from None
+                    raise RetryableError("AIKosh sends a page in place of data") from None
                 if status in (401, 403):
                     raise UserError(f"source {self.name}: AIKosh refuses the key in AIKOSH_API_KEY for {self.dataset}") from None
                 if status == 404:
                     raise UserError(f"source {self.name}: AIKosh has no data set {self.dataset}, or not in this version") from None
-                said = re.sub(re.escape(key), "...", fetch.hide(error))[:150]
-                raise UserError(f"source {self.name}: AIKosh refuses {self.dataset}: {said}") from None
+                message = re.sub(re.escape(key), "...", redact_urls(error))[:150]
+                raise UserError(f"source {self.name}: AIKosh refuses {self.dataset}: {message}") from None
             except httpx.TransportError as error:
-                raise Failure(fetch.told(error)) from None
+                raise RetryableError(describe(error)) from None
 
-        return fetch.call(self.place, remote or Remote(self.name, f"data set {self.dataset}", ""), url, ask)
+        return fetch.ask(self.downloads, remote or RemoteFile(self.name, f"data set {self.dataset}"), url, attempt)
 
     def _address(self, path, version):
-        """A signed address of its own for each attempt: they expire."""
-        remote = Remote(self.name, path, "")
+        """A new signed address: they expire."""
         try:
-            what = {"dataset_id": self.dataset, "version_id": version, "file_path": path}
-            return self._ask("get_file_download_url", remote, **what), {}
+            asked = {"dataset_id": self.dataset, "version_id": version, "file_path": path}
+            return self._ask("get_file_download_url", RemoteFile(self.name, path), **asked), {}
         except UserError as error:
             raise FetchError(f"{error} ({path})") from None
 
-    def _gone(self, status):
-        if status in (401, 403):  # the store refuses the address, not the platform the key
-            raise Failure(f"the signed address is refused ({status})")
-        return "is not where AIKosh says it is"
 
-    def _range(self, version, file, start, n):
-        remote = self._remote(tuple(file), version)
-        return fetch.read_range(self.place, remote, lambda: self._address(file[0], version), start, n, self._gone)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What the readers ask of a source, the licence being the platform's."""
-
-    name: str
-    text: str
-    id: str | None
-    licence: str
+def _address_refused(status):
+    if status in (401, 403):  # the store refuses the address, not the platform the key
+        raise RetryableError(f"the signed address is refused ({status})")
+    return "is not where AIKosh says it is"
 
 
 @functools.cache
 def transport():
-    """Of the package's requests: it notes the headers of the last answer, which the package keeps to itself."""
+    """For the package's requests: keeps the headers of the last answer, which the package does not show."""
     import httpx
 
-    class Noting(httpx.BaseTransport):
+    class HeaderRecorder(httpx.BaseTransport):
         def __init__(self):
             self.inner, self.headers = httpx.HTTPTransport(), {}
 
@@ -289,26 +223,21 @@ def transport():
             return answer
 
         def close(self):
-            """Each question closes its client; the connections are for the next one."""
+            """Does nothing: the package closes its client after each question, and the connections serve the next one."""
 
-    return Noting()
-
-
-def _sized(files):
-    """The files with a size each, for the budget."""
-    return [(path, UNKNOWN if size is None else size) for path, size in files]
+    return HeaderRecorder()
 
 
 def _values(value, names):
-    """The values under one of the names, wherever in the answer they stand; those further out first."""
-    todo = [value]
-    while todo:
-        inner = todo.pop(0)
+    """The values under one of the names at any depth of an answer, outer ones first."""
+    queue = [value]
+    while queue:
+        inner = queue.pop(0)
         if isinstance(inner, dict):
             yield from (inner[name] for name in names if inner.get(name) not in (None, "", [], {}))
-            todo += inner.values()
+            queue += inner.values()
         elif isinstance(inner, list):
-            todo += inner
+            queue += inner
 
 
 def _find(value, names):
@@ -334,7 +263,7 @@ def _licence(about):
 def _size(entry):
     value = next((entry[key] for key in SIZES if entry.get(key) is not None), None)
     size = int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else 0
-    return size or None  # 0 may stand for a size that is not known: the file tells
+    return size or None  # a listed 0 may mean unknown
 
 
 def _external(source, url):

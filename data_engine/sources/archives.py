@@ -4,8 +4,8 @@ Archives and compressed files as streams, under limits: nothing is unpacked onto
     decompressed(file, "gzip", limits)      the bytes of a .gz .zst .bz2 .xz or .lz4 as a stream
     members(zip_members(file, limits), limits), members(tar_members(stream), limits)      the files in an archive
 
-Every byte that comes out of a decompressor counts against the Limits of the outermost file, whatever lies in what. Bomb is raised
-where they are passed; what came before has been read by then.
+Every unpacked byte counts against the Limits of the outermost file, at any depth of nesting. Beyond them Bomb is raised; whatever
+came before has been read by then.
 """
 
 import bz2
@@ -24,28 +24,28 @@ from typing import Any
 import pyarrow as pa
 
 MAX_MEMBERS = 1_000_000
-MAX_UNPACKED = 256 << 30  # bytes that one file may become; the largest archive of a known corpus, OpenWebText2, becomes 66 GB
-MAX_RATIO = 200  # bytes out for one in; text packs 3 to 20 times, one byte repeated 1,000 times
-FREE_BYTES = 64 << 20  # that any file may become, for small ones pack better
-MAX_DIRECTORY = 256 << 20  # bytes of a zip's directory, which is held in memory; about 2 million names
+MAX_UNPACKED = 256 << 30  # bytes from one file; the largest archive of a known corpus, OpenWebText2, unpacks to 66 GB
+MAX_RATIO = 200  # bytes out for one in; text packs 3 to 20 times, a repeated byte 1,000 times
+FREE_BYTES = 64 << 20  # that any file may unpack to: small ones pack better
+MAX_DIRECTORY = 256 << 20  # bytes of a zip's directory, read into memory; about 2 million names
 MAX_HEADER = 1 << 20  # bytes of a tar's long name or extended header
-STEP = 4096  # bytes unpacked at once by libraries that lose what they have at hand when they meet damage
+STEP = 4096  # bytes asked of a library that loses the bytes of the current call when it meets damage
 LZMA_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error, pa.ArrowException)
-ODD = (ValueError, IndexError, KeyError, NotImplementedError, RuntimeError)  # what zipfile and others raise on damage, too
+ODD = (ValueError, IndexError, KeyError, NotImplementedError, RuntimeError)  # zipfile and others raise these on damage, too
 
 
 class Bomb(Exception):
-    """A file that would become too much; the text says what."""
+    """A file that would unpack to too much; the text says what."""
 
 
 def is_ours(error):
-    """Whether the disk of a temporary file, not what is read, is the trouble: what damage raises has no number, or EINVAL."""
+    """True if our own disk failed, not the file: the errors of damage have no errno, or EINVAL."""
     return getattr(error, "errno", None) not in (None, errno.EINVAL)
 
 
 class Limits:
-    """What the file of `size` bytes may become, in bytes and in members."""
+    """The most that a file of `size` bytes may unpack to, in bytes and in members."""
 
     def __init__(self, size):
         self.bytes = min(MAX_UNPACKED, max(FREE_BYTES, MAX_RATIO * size))
@@ -65,8 +65,10 @@ class Limits:
 
 class Unpacked(io.RawIOBase):
     """
-    A stream whose bytes count; damage is an OSError, whatever the library calls it. What came before the damage is handed out
-    first. step: bytes asked of the library at once; it loses what it has unpacked of them when it meets the damage.
+    A stream that counts its bytes and fills every buffer. Any library's error on damage becomes an OSError, after the bytes before
+    the damage. io.BufferedReader would lose those, so it must not wrap this.
+
+    step: bytes asked of the library at once; it loses those of the call that meets the damage
     """
 
     def __init__(self, stream, limits, step=1 << 20):
@@ -76,12 +78,11 @@ class Unpacked(io.RawIOBase):
     def readable(self):
         return True
 
-    def read(self, n=-1):
-        n = n if n is not None and n >= 0 else 1 << 20
-        pieces, size = [], 0
-        while size < n and not self.damage:
+    def readinto(self, buffer):
+        size = 0
+        while size < len(buffer) and not self.damage:
             try:
-                data = self.stream.read(min(self.step, n - size))
+                data = self.stream.read(min(self.step, len(buffer) - size))
             except (*DAMAGE, *ODD) as error:
                 if is_ours(error):
                     raise
@@ -90,32 +91,36 @@ class Unpacked(io.RawIOBase):
             if not data:
                 break
             self.limits.unpack(len(data))
-            pieces.append(bytes(data))
+            buffer[size : size + len(data)] = data
             size += len(data)
         if self.damage and not size:
             raise self.damage
-        return b"".join(pieces)
+        return size
 
 
 def decompressed(file, compression, limits):
-    """compression: gzip, zstd, bz2, xz or lz4. Files of several members, one behind another, are read to their end."""
+    """compression: gzip, zstd, bz2, xz or lz4. All members of a file are read, one after another."""
     if compression in DECODERS:
         return Unpacked(Streams(file, DECODERS[compression]), limits, 1 << 20 if compression == "gzip" else STEP)
     return Unpacked(pa.CompressedInputStream(pa.PythonFile(file, "r"), compression), limits, STEP)
 
 
-class Streams:
-    """The bytes of compressed streams, one behind another; they may be padded with zeros, as on tapes and by some servers."""
+class Streams(io.RawIOBase):
+    """The bytes of compressed streams, one after another; zeros may stand between them, as on tapes and by some servers."""
 
     def __init__(self, file, new_decoder):
         self.file, self.new_decoder, self.decoder = file, new_decoder, None
 
-    def read(self, n):
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        n = len(buffer)
         while True:
             if self.decoder is None or self.decoder.eof:
                 block = (self.decoder.unused_data if self.decoder else b"") or self.file.read(1 << 16)
                 if not block:
-                    return b""
+                    return 0
                 block, self.decoder = block.lstrip(b"\0"), None
                 if not block:
                     continue
@@ -129,11 +134,12 @@ class Streams:
             else:
                 data = self.decoder.decompress(b"", n)
             if data:
-                return data
+                buffer[: len(data)] = data
+                return len(data)
 
 
 class Gzip:
-    """A decoder of one gzip stream with the interface of bz2's and lzma's; where it meets damage it gives what came before."""
+    """A decoder of one gzip stream with the interface of bz2's and lzma's; it returns every byte before damage."""
 
     def __init__(self):
         self.inner, self.rest, self.full, self.damage = zlib.decompressobj(31), b"", False, None
@@ -177,11 +183,11 @@ class Member:
     name: str
     size: int
     file: Any = None  # a stream
-    problem: tuple[str, str] | None = None  # (reason, detail) where it cannot be read
+    problem: tuple[str, str] | None = None  # (reason, detail) if it cannot be read
 
 
 def members(found, limits):
-    """The members as they come, counted."""
+    """The members in their order, counted."""
     for member in found:
         limits.find()
         yield member
@@ -230,7 +236,7 @@ def _check_directory(file):
 
 
 class _Header(tarfile.TarInfo):
-    """A tar header whose extension is of bounded length: tarfile holds it in memory."""
+    """A tar header whose extension has a bounded length: tarfile reads it into memory."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
@@ -241,10 +247,10 @@ class _Header(tarfile.TarInfo):
 
 
 def tar_members(stream):
-    """The files in a tar, as they come; links and devices are members with a problem, folders are none."""
+    """The files in a tar, in their order; links and devices are members with a problem, folders are left out."""
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, errorlevel=2) as archive:
         while (header := archive.next()) is not None:
-            archive.members = []  # or the names of all would be kept
+            archive.members = []  # tarfile would keep every name
             if header.isdir():
                 continue
             if not header.isreg() or header.issparse():

@@ -1,7 +1,7 @@
 """
 Local: files on disk, or in a store that fsspec or pyarrow can list and read (s3:// gs:// hf:// memory:// ...).
 
-A folder is read to its depth; hidden files are left alone. What the files may be: readers.py.
+A folder is read with all its sub-folders, without hidden files. readers.py lists the kinds of file.
 """
 
 import errno
@@ -12,31 +12,41 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from data_engine.sources import budget
-from data_engine.sources.fetch import FetchError, Remote, hide, told
+from data_engine.sources.fetch import FetchError, RemoteFile
+from data_engine.sources.hosts import describe, redact_urls
 from data_engine.sources.readers import VERSION, kind_of, read_file
-from data_engine.sources.source import Chunk, Chunks, Job, check_source, digest, group, job_name, steady, utf8
+from data_engine.sources.source import Chunk, Chunks, Job, check_source, digest, group, job_name, retrying_file, utf8
 from phoenix.config import UserError
 
-MARKS = ("sha256", "etag", "ETag", "blob_id", "mtime", "LastModified", "last_modified", "created")  # what tells a change
-KEYS = re.compile(r"//(?:[^/@:]*:[^@]*|[^/@]*)@")  # of an address; a secret key may hold slashes
-SAMPLED = 5  # files of each kind that a plan looks at
-REFUSED = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}  # what stays so
+MARKS = (
+    "sha256",
+    "etag",
+    "ETag",
+    "blob_id",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "created",
+)  # of a store: they change with a file
+KEYS = re.compile(r"//(?:[^/@:]*:[^@]*|[^/@]*)@")  # in an address; a secret key may hold slashes
+SAMPLED = 5  # files of each kind that a plan probes
+REFUSED = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}  # not retried
 KINDS = ".jsonl .json .parquet .csv .txt .html .htm .tex .xml .pdf .warc .zip .tar"
 
 
 @dataclass(frozen=True)
 class Local:
     name: str  # names the source in every table and file
-    path: str  # a folder (read to its depth; hidden files are left alone) or one file
+    path: str  # a folder with its sub-folders, without hidden files; or one file
     share: float = 1.0  # fraction of the corpus' tokens
     text: str = "text"  # the field of a .jsonl, .csv or .parquet record that holds its text
     id: str | None = "id"  # the field that becomes the document's uri; a record without it has path#row
     licence: str = ""  # of records that do not name their own
-    web: bool = False  # pages of the open web: the quality filters sift them
+    web: bool = False  # pages of the open web: the quality filters apply
 
     @property
     def origin(self):
-        """The path, without the keys that an address may hold."""
+        """The path without the keys in an address."""
         return KEYS.sub("//", str(self.path).partition("?")[0]) if self._is_remote() else str(self.path)
 
     def check(self):
@@ -44,7 +54,7 @@ class Local:
         if not str(self.path).strip():
             raise UserError(f"source {self.name}: path is empty; the working directory would be '.'")
         if self._is_remote():
-            self._remote()
+            self._store()
         elif not os.path.exists(self._root()):
             raise UserError(f"source {self.name}: {self.origin} does not exist")
         if not any(kind_of(path)[0] for path, _, _ in self._files()):
@@ -67,19 +77,19 @@ class Local:
     def read(self, job: Job) -> Chunks:
         root, files = job.spec
         chunk = Chunk(self.name)
-        remote = self._remote()[0] if self._is_remote() else None
+        system = self._store()[0] if self._is_remote() else None
         for path, size in files:
             uri = utf8(os.fsencode(path))
-            if remote:
+            if system:
                 full = f"{root}/{path}"
-                with steady(self.name, uri, lambda full=full: remote.open(full, "rb")) as file:
+                with retrying_file(self.name, uri, lambda full=full: system.open(full, "rb")) as file:
                     yield from read_file(self, file, size, full, uri, chunk)
             else:
                 yield from _read_from_disk(self, os.path.join(root, path), uri, chunk)
         yield chunk.take()
 
     def sampled(self):
-        """For a plan, of each kind of file: (bytes of all, budget.probe of a few and the number of all)."""
+        """For a plan, of each kind of file: (bytes of all, budget.probe of a few, with "files": the number of all)."""
         kinds = {}
         for file in self._files():
             if file[1] and kind_of(file[0])[0]:
@@ -88,9 +98,9 @@ class Local:
 
         def read(file, start, n):
             path = root if file[0] == os.path.basename(root) and not os.path.isdir(root) else f"{root}/{file[0]}"
-            system = self._remote()[0] if self._is_remote() else None
+            system = self._store()[0] if self._is_remote() else None
             try:
-                with steady(self.name, file[0], lambda: system.open(path, "rb") if system else open(path, "rb")) as stream:
+                with retrying_file(self.name, file[0], lambda: system.open(path, "rb") if system else open(path, "rb")) as stream:
                     stream.seek(start)
                     return stream.read(n)
             except FetchError as error:
@@ -106,18 +116,18 @@ class Local:
         return "://" in str(self.path)
 
     def _root(self):
-        return self._remote()[1].rstrip("/") if self._is_remote() else os.path.abspath(os.path.expanduser(self.path))
+        return self._store()[1].rstrip("/") if self._is_remote() else os.path.abspath(os.path.expanduser(self.path))
 
     def _files(self):
-        """(path below the root, bytes, what tells a change) of all files, sorted."""
+        """(path below the root, bytes, a value that changes with the file) of all files, sorted."""
         root = self._root()
         if not self._is_remote():
             return _walk(root) if os.path.isdir(root) else [(os.path.basename(root), *_size_and_time(root))]
-        system = self._remote()[0]
+        system = self._store()[0]
         try:
             found = system.find(root, detail=True)
-        except Exception as error:  # whatever a store's library raises
-            raise UserError(f"source {self.name}: {self.origin} cannot be listed: {self._told(error)}") from None
+        except Exception as error:  # a store's library may raise anything
+            raise UserError(f"source {self.name}: {self.origin} cannot be listed: {self._message(error)}") from None
         if not found:
             raise UserError(f"source {self.name}: {self.origin} does not exist, or holds no file")
         files = []
@@ -128,25 +138,25 @@ class Local:
                 files.append((path, about.get("size") or 0, mark))
         return sorted(files)
 
-    def _remote(self):
+    def _store(self):
         try:
             return filesystem(str(self.path))
         except (ImportError, ValueError, OSError) as error:
-            raise UserError(f"source {self.name}: {self.origin} cannot be opened: {self._told(error)}") from None
+            raise UserError(f"source {self.name}: {self.origin} cannot be opened: {self._message(error)}") from None
 
-    def _told(self, error):
-        """What a store's library says, on one line and without the keys in the address."""
+    def _message(self, error):
+        """A store library's error on one line, without the keys in the address."""
         text, (address, _, query) = str(error).replace(str(self.path), self.origin), str(self.path).partition("?")
         keys = KEYS.search(address)
         secrets = keys[0][2:-1].split(":", 1) if keys else []
         secrets += [value for pair in query.split("&") for value in pair.split("=", 1)[1:]]
         for secret in sorted(filter(None, {*secrets, *map(unquote, secrets)}), key=len, reverse=True):
             text = text.replace(secret, "...")
-        return f"{type(error).__name__}: {hide(text)}"[:300]
+        return f"{type(error).__name__}: {redact_urls(text)}"[:300]
 
 
 def filesystem(path):
-    """(fsspec's file system, path in it) of an address. s3:// and gs:// go through pyarrow, which needs no other package."""
+    """(fsspec file system, path in it) of an address. s3:// and gs:// go through pyarrow, which needs no further package."""
     import fsspec
 
     if path.startswith(("s3://", "gs://", "gcs://")):
@@ -166,32 +176,29 @@ def _read_from_disk(source, full, uri, chunk):
             open(full, "rb").close()
     except OSError as error:
         if error.errno not in REFUSED:
-            raise Remote(source.name, uri, "").error(told(error)) from None
+            raise RemoteFile(source.name, uri).error(describe(error)) from None
         chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
         return
     if stat.S_ISREG(info.st_mode):
-        with steady(source.name, uri, lambda: open(full, "rb")) as file:
+        with retrying_file(source.name, uri, lambda: open(full, "rb")) as file:
             yield from read_file(source, file, info.st_size, full, uri, chunk)
     else:
         chunk.drop(uri, "unreadable", "a folder that cannot be listed" if stat.S_ISDIR(info.st_mode) else "not a regular file")
 
 
 def _walk(root):
-    """
-    (path relative to root, bytes, mtime in ns or 0 where it may not be read) of all that is not hidden, sorted; each real folder
-    is entered once.
-    """
+    """(path below root, bytes, mtime in ns or 0 if it may not be read) of all files but hidden ones, sorted."""
     found, entered, folders = [], set(), [""]
     while folders:
         folder = folders.pop()
         try:
             info = os.stat(os.path.join(root, folder))
             if (info.st_dev, info.st_ino) in entered:
-                continue  # a link back into what was read already
+                continue  # a link into a folder that was read already
             entered.add((info.st_dev, info.st_ino))
             names = sorted(os.listdir(os.path.join(root, folder)))
         except OSError:
-            found.append((folder or ".", 0, 0))  # read() gives it its row in the ledger
+            found.append((folder or ".", 0, 0))  # read() writes its ledger row
             continue
         for name in names:
             path = f"{folder}/{name}" if folder else name

@@ -1,10 +1,10 @@
 """
-Renders pydoc's HTML pages of the modules named on the command line: a process of its own, since it imports them.
+Renders pydoc's HTML pages of the modules on the command line, in a process of its own because it imports them.
 
     python -S -s -P pydoc_child.py json json.decoder
 
-For each module, in order, one line of JSON on stdout: [page, null], or [null, why it could not be imported].
-Values of data are left out of the pages: they hold addresses, paths and the environment of this machine.
+Prints one line of JSON a module, in order: [page, null], or [null, why the import failed]. Pages show no values of data, for these
+hold addresses, paths and the environment of this machine.
 """
 
 import importlib
@@ -32,7 +32,7 @@ def render(name):
         module = importlib.import_module(name)
         pages = Pages()
         page = pages.page(pydoc.describe(module), pages.document(module, name))
-    except Exception as error:  # importing may raise anything; the reader of our output writes it to the ledger
+    except Exception as error:  # an import may raise anything; the parent writes it to the ledger
         return None, without_machine(f"{type(error).__name__}: {error}")
     except SystemExit as error:
         return None, f"SystemExit: {error}"
@@ -40,14 +40,14 @@ def render(name):
 
 
 def without_machine(text):
-    """Text without addresses in memory and without the places that Python lives in."""
-    text = text.replace(LIBRARY, "lib").replace(sys.executable, "python")  # the latter is a default in platform
+    """The text without memory addresses and Python's own paths."""
+    text = text.replace(LIBRARY, "lib").replace(sys.executable, "python")  # the executable is a default value in `platform`
     return re.sub(r"(?: |&nbsp;)at(?: |&nbsp;)0x[0-9A-Fa-f]+", "", text)
 
 
 def main(names):
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what modules print on import is not ours to pass on
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # modules may print on import
     os.dup2(1, 2)
     warnings.simplefilter("ignore")
     for name in names:

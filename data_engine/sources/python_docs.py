@@ -1,7 +1,7 @@
 """
-PythonDocs: the embedded default, documentation that every machine has that has Python and the requirements.
+PythonDocs: the embedded default, documentation on every machine that has Python and the requirements.
 
-drops  no_text, unreadable          a package without a description, or that is not installed any more
+drops  no_text, unreadable          a package without a description, or that is no longer installed
        bad_python, import_failed, timeout, crashed     modules that cannot be read
 """
 
@@ -30,11 +30,11 @@ LEFT_OUT = {  # of the standard library: windows, jokes, demos, tests, tables
 NOT_DOCS = {  # tests, copies of other packages, and a megabyte of generated one-line wrappers
     *("tests", "test", "testing", "_testing", "_vendor", "_vendored", "vendored", "third_party", "thirdparty_files", "mupdf.py"),
 }
-DOC_SHARE = 1 / 3  # a module is a document when this part of its source or more is docstrings: text about code, not code
+DOC_SHARE = 1 / 3  # least fraction of a module's source that is docstrings: its text is about code, not code
 SOURCE_PER_JOB = 8_000_000  # bytes of Python; about 25 jobs with the pinned requirements, each a second or two
-SOURCE_PER_TEXT = 9  # bytes of Python for one of docstrings, on the whole
-PAGES_PER_JOB = 1_200_000  # bytes of the modules whose pydoc pages one child process renders
-PDF_EVERY = 32  # one document of so many is typeset, chosen by the hash of its uri
+SOURCE_PER_TEXT = 9  # bytes of Python for one of docstrings, on average
+PAGES_PER_JOB = 1_200_000  # bytes of modules that one child process renders
+PDF_EVERY = 32  # one text of so many becomes a PDF, chosen by the hash of its uri
 CHILD_SECS = 120  # for the pages of one job; they take 2 s on an idle core
 
 
@@ -100,7 +100,7 @@ class PythonDocs:
 
 
 def _standard_modules():
-    """(name, bytes of source) of the public modules of the standard library, sorted, found without importing any."""
+    """(name, bytes of source) of the standard library's public modules, sorted, found without an import."""
     library = sysconfig.get_path("stdlib")
     found = {name: 20_000 for name in sys.stdlib_module_names}  # those in C: pages like those of modules of this size
     for folder, folders, names in os.walk(library):
@@ -122,7 +122,7 @@ def _standard_modules():
 def _pydoc_pages(modules):
     """(module, page, None) or (module, None, (reason, detail)) for each: a module that hangs or kills the child costs one."""
     child = Path(__file__).with_name("pydoc_child.py")
-    # a fixed hash seed and an empty environment: no order of sets, no address, no secret of this machine gets into a page
+    # a fixed hash seed and an empty environment keep set orders, addresses and secrets of this machine out of a page
     env = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}
     if "LD_LIBRARY_PATH" in os.environ:
         env["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
@@ -144,7 +144,7 @@ def _pydoc_pages(modules):
 
 @cache
 def _packages():
-    """Normalised name -> distribution of this environment, sorted; sys.path is not asked, since programs add to it."""
+    """{normalised name: distribution} of this environment, sorted; not of sys.path, to which programs add."""
     folders = list(dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]))
     found = {}
     for dist in importlib.metadata.distributions(path=folders):
@@ -157,7 +157,7 @@ def _packages():
 def _package_licence(package):
     meta = _packages()[package].metadata
     stated = meta.get("License-Expression") or (meta.get("License") or "").strip().partition("\n")[0]
-    if not stated or len(stated) > 80:  # some put the whole text there
+    if not stated or len(stated) > 80:  # some packages put the whole text there
         kinds = [c.rpartition(" :: ")[2] for c in meta.get_all("Classifier", []) if c.startswith("License :: ")]
         stated = " AND ".join(kinds)
     return stated
@@ -177,18 +177,18 @@ def _add_readme(chunk, package):
 def _add_docstrings(chunk, path, package):
     uri = f"docstrings:{path}"
     dist = _packages().get(package)
-    if dist is None:  # on this node of a cluster, or not any more
+    if dist is None:  # uninstalled since, or on another node of a cluster
         return chunk.drop(uri, "unreadable", f"{package} is not installed here")
     try:
         source = Path(dist.locate_file(path)).read_bytes()
     except OSError as error:
         return chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror}")
     quoted = sum(m.end() - m.start() for m in re.finditer(rb'"""(?s:.*?)"""|\'\'\'(?s:.*?)\'\'\'', source))
-    if quoted < DOC_SHARE * len(source):  # tells without the cost of parsing
+    if quoted < DOC_SHARE * len(source):  # cheaper than parsing
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of "\d" in a string that is not raw
+            warnings.simplefilter("ignore")  # about "\d" in a string that is not raw
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError) as error:
         return chunk.drop(uri, "bad_python", f"{type(error).__name__}: {error}", source)
@@ -200,9 +200,9 @@ def _add_docstrings(chunk, path, package):
 
 def _docstrings(tree, module):
     """[(qualified name, docstring)] of a module and its public classes and functions, in the order of the source."""
-    found, todo = [], [(tree, module)]
-    while todo:
-        node, name = todo.pop()
+    found, stack = [], [(tree, module)]
+    while stack:
+        node, name = stack.pop()
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             doc = ast.get_docstring(node)
             if doc and doc.strip():
@@ -211,23 +211,23 @@ def _docstrings(tree, module):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.If, ast.Try)):
             for child in reversed(inside):
                 if isinstance(child, (ast.If, ast.Try)):
-                    todo.append((child, name))
+                    stack.append((child, name))
                 elif isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and child.name[0] != "_":
-                    todo.append((child, f"{name}.{child.name}"))
+                    stack.append((child, f"{name}.{child.name}"))
     return found
 
 
 def _add_text(chunk, uri, text, licence):
     text = text.replace("\r\n", "\n")
     chosen = int.from_bytes(hashlib.blake2b(uri.encode(), digest_size=8).digest()) % PDF_EVERY == 0
-    if chosen and 2_000 < len(text) < 200_000 and text.isascii():  # the font at hand has no other letters
+    if chosen and 2_000 < len(text) < 200_000 and text.isascii():  # the font has no other letters
         chunk.add(uri, "application/pdf", typeset(text), licence)
     else:
         chunk.add(uri, "text/plain", text.encode("utf-8", "backslashreplace"), licence)
 
 
 def typeset(text: str) -> bytes:
-    """A PDF of the text, the first line as its title: A4, Courier 9, 100 columns, 66 lines; the same bytes every time."""
+    """A PDF of the text with the first line as its title: A4, Courier 9, 100 columns, 66 lines; always the same bytes."""
     import pymupdf
 
     lines = []

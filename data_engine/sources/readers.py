@@ -1,5 +1,5 @@
 """
-Readers: a file that is open for reading -> records, as a stream with bounded memory.
+Readers: an open file -> records, as a stream with bounded memory.
 
     .txt .html .htm .tex .pdf      one file, one record
     .jsonl .json .csv .tsv         one line or row, one record; .json: JSON lines, or one array or object
@@ -8,17 +8,17 @@ Readers: a file that is open for reading -> records, as a stream with bounded me
     .xml                           MediaWiki's export and StackExchange's Posts.xml (xml_dumps.py)
     .warc .wet .wat                one answer of a web server a record (warc.py)
     .zip .tar                      the files in it, each by its own kind (archives.py)
-    .gz .zst .bz2 .xz .lz4         any of these but .parquet and .zip compressed; .tgz .tbz2 .txz .tzst
+    .gz .zst .bz2 .xz .lz4         any of these except .parquet and .zip, compressed; .tgz .tbz2 .txz .tzst
 
 drops  empty          a file without a byte or without a record, a record whose text is ""
-       no_text        a record without the text field, or with something else than text in it
+       no_text        a record without the text field, or with no text in it
        bad_json       a line that is no JSON, such as one cut in half
-       invalid_utf8   a line of JSON or a row that is not UTF-8 (the bytes of plain text are judged in extract)
+       invalid_utf8   a line of JSON or a row that is not UTF-8 (extract decodes the bytes of plain text)
        broken_parquet, broken (any other damaged file), unreadable (the disk says no), unknown_type, encrypted
        too_large      over MAX_RECORD
-       quarantined    an archive bomb: what came before its limits were met is kept
-       redirect, not_article, not_question, orphan     what an XML dump holds beside articles and questions
-       not_document, http_error                        what a WARC holds beside documents
+       quarantined    an archive bomb; records before its limits are kept
+       redirect, not_article, not_question, orphan     parts of an XML dump that are no article or question
+       not_document, http_error                        records of a WARC that are no document
 """
 
 import csv
@@ -42,7 +42,8 @@ from data_engine.sources.warc import documents
 from data_engine.sources.xml_dumps import Lost, read_dump
 
 VERSION = 4  # raise when the records of the same file change
-MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is dropped as too_large. The longest books have 10 MB
+MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is too_large; the longest books have 10 MB
+SMALL = 1 << 18  # bytes asked for first: most files have fewer, and a read allocates all that it asks for
 MAX_META = 4096  # characters of JSON that a record's other fields may take
 MAX_DEPTH = 3  # archives in archives
 COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
@@ -53,7 +54,7 @@ MEDIA_TYPE = {
 }
 WIKI_FILE = re.compile(r"(?:^|/)wiki_\d{2,}$")
 KINDS = (*MEDIA_TYPE, ".jsonl", ".json", ".csv", ".tsv", ".xml", ".warc", ".wet", ".wat", ".tar", "wiki")  # may be compressed
-SEEKABLE = (".parquet", ".zip")  # are read from their end, and never compressed
+SEEKABLE = (".parquet", ".zip")  # read from their end, and never compressed
 
 
 def kind_of(path):
@@ -75,12 +76,12 @@ def kind_of(path):
 
 def read_file(source, file, size, path, uri, chunk, limits=None, depth=0) -> Chunks:
     """
-    The records of one file; what is left in `chunk` at the end is the caller's to take.
+    Yields the records of one file; the caller takes the rest from `chunk`.
 
-    source  its name, text, id and licence count
-    file    open for reading bytes, seekable where it is no member of an archive
-    path    tells the kind; the name of its folder tells a StackExchange site
-    limits  of the archive that it is a member of
+    source  gives name, text, id and licence
+    file    open for reading bytes; seekable if it is no member of an archive
+    path    tells the kind; its folder's name tells a StackExchange site
+    limits  of the archive that holds it
     """
     kind, compression = kind_of(path)
     if kind is None:
@@ -99,7 +100,7 @@ def read_file(source, file, size, path, uri, chunk, limits=None, depth=0) -> Chu
 
 
 def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth):
-    if kind in SEEKABLE and depth:  # of a member only a copy can be read from its end
+    if kind in SEEKABLE and depth:  # a member cannot seek, so a copy is read
         with tempfile.TemporaryFile() as copy:
             try:
                 while block := file.read(1 << 20):
@@ -126,17 +127,17 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
 
 def _read_seekable(source, file, kind, uri, chunk, limits, depth):
     if kind == ".parquet":
-        yield chunk.take()  # its rows go out as Arrow tables, after those that came before
+        yield chunk.take()  # its rows follow as Arrow tables, after the earlier records
         yield from _read_parquet(source, file, uri, chunk, limits)
     else:
         yield from _read_members(source, zip_members(file, limits), uri, chunk, limits, depth)
 
 
 def _read_members(source, found, uri, chunk, limits, depth):
-    """Every file in an archive, by its kind. Its name is only text here: it tells the kind and becomes part of the uri."""
+    """Every file in an archive, by its kind. Its name only tells the kind and becomes part of the uri."""
     number = 0
     try:
-        for number, member in enumerate(members(found, limits), 1):  # noqa: B007 (told when the rest is broken)
+        for number, member in enumerate(members(found, limits), 1):  # noqa: B007 (for the message below)
             where = f"{uri}!/{utf8(member.name.encode('utf-8', 'surrogateescape'))}"
             if member.problem:
                 chunk.drop(where, *member.problem)
@@ -161,9 +162,11 @@ def _read_members(source, found, uri, chunk, limits, depth):
 def _read_whole(source, stream, uri, kind, chunk):
     """One file, one record."""
     try:
-        content = stream.read(MAX_RECORD + 1)
+        content = stream.read(min(MAX_RECORD + 1, SMALL))
+        if len(content) == SMALL:
+            content += stream.read(MAX_RECORD + 1 - SMALL)
         if content and len(content) <= MAX_RECORD:
-            content += stream.read(1)  # damage is told once what came before it has been read
+            content += stream.read(1)  # damage at the end raises here
     except DAMAGE as error:
         chunk.drop(uri, "broken", str(error))
         return
@@ -176,11 +179,11 @@ def _read_whole(source, stream, uri, kind, chunk):
         yield from chunk.full()
 
 
-def _read_jsonl(source, stream, uri, kind, chunk):
-    """One line, one record."""
+def _read_jsonl(source, stream, uri, kind, chunk, head=b""):
+    """One line, one record. head: bytes that were read already."""
     number, records = -1, 0
     try:
-        for number, line in _lines(stream):
+        for number, line in _lines(stream, head):
             records += line is None or bool(line.strip())
             where = f"line {number + 1}"
             if line is None:
@@ -289,7 +292,7 @@ def _add_record(source, record, uri, where, chunk, line):
         return chunk.drop(uri, "empty", f"{where}: {source.text!r} is empty", line)
     try:
         content = text.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair, as in "\ud800"
+    except UnicodeEncodeError as error:  # a lone surrogate, as in "\ud800"
         return chunk.drop(uri, "invalid_utf8", f"{where}: {error}", line)
     name = record.get(source.id) if source.id else None
     if isinstance(name, (str, int)) and name != "":
@@ -298,10 +301,11 @@ def _add_record(source, record, uri, where, chunk, line):
     chunk.add(uri, "text/plain", content, licence, _meta(record, (source.text, source.id)))
 
 
-def _lines(stream):
-    """(number from 0, line) of a binary stream; None for a line of more than MAX_RECORD bytes, which is never held."""
+def _lines(stream, head=b""):
+    """(number from 0, line) of `head` and the stream; None for a line over MAX_RECORD bytes, which never fills the memory."""
     parts, size, number = [], 0, 0
-    while block := stream.read(1 << 20):
+    while block := head or stream.read(1 << 20):
+        head = b""
         *ended, rest = block.split(b"\n")
         for piece in ended:
             size += len(piece)
@@ -316,17 +320,6 @@ def _lines(stream):
         yield number, b"".join(parts) if size <= MAX_RECORD else None
 
 
-class Peeked:
-    """A stream whose first bytes have been read already."""
-
-    def __init__(self, head, stream):
-        self.head, self.stream = head, stream
-
-    def read(self, n):
-        head, self.head = self.head[:n], self.head[n:]
-        return head or self.stream.read(n)
-
-
 def _read_json(source, stream, uri, kind, chunk):
     """JSON lines, as most .json.gz files of the Hub are; or else one array or object of at most MAX_RECORD bytes."""
     try:
@@ -334,7 +327,7 @@ def _read_json(source, stream, uri, kind, chunk):
         first = head.lstrip().partition(b"\n")[0]
         whole = first[:1] == b"[" or (b"\n" in head and not _is_json(first))
         if whole:
-            head += Peeked(b"", stream).read(MAX_RECORD + 1 - len(head)) if len(head) <= MAX_RECORD else b""
+            head += stream.read(MAX_RECORD + 1 - len(head)) if len(head) <= MAX_RECORD else b""
     except DAMAGE as error:
         chunk.drop(uri, "broken", str(error))
         return
@@ -350,7 +343,7 @@ def _read_json(source, stream, uri, kind, chunk):
     elif whole and first[:1] == b"[" and len(head) > MAX_RECORD:
         chunk.drop(uri, "too_large", f"an array of over {MAX_RECORD} bytes")
     else:
-        yield from _read_jsonl(source, Peeked(head, stream), uri, kind, chunk)
+        yield from _read_jsonl(source, stream, uri, kind, chunk, head)
 
 
 def _is_json(data):
@@ -374,7 +367,7 @@ def _read_csv(source, stream, uri, kind, chunk):
         for number, row in enumerate(row for row in rows if row):
             where, name = f"row {number + 1}", f"{uri}#{number}"
             record = dict(itertools.zip_longest(names, row[: len(names)]))
-            if lines.ended:  # only a quote makes the csv module ask for more than the row's own line
+            if lines.ended:  # only an open quote makes the csv module ask for a further line
                 swallowed = ",".join(row).rstrip("\n").count("\n") + 1
                 chunk.drop(name, "broken", f"{where}: a quote that is never closed takes in the last {swallowed} lines")
             elif len(row) > len(names):
@@ -391,10 +384,10 @@ def _read_csv(source, stream, uri, kind, chunk):
 
 
 class TextLines:
-    """Lines for the csv module: bytes that are no UTF-8 become lone surrogates, which _add_record refuses row by row."""
+    """Lines for the csv module. Bytes that are no UTF-8 become lone surrogates, which _add_record drops row by row."""
 
     def __init__(self, stream):
-        self.lines, self.ended = _lines(stream), False  # whether a line behind the last was asked for
+        self.lines, self.ended = _lines(stream), False  # ended: a line after the last was asked for
 
     def __iter__(self):
         return self
@@ -436,8 +429,10 @@ READERS = {
 
 def _read_parquet(source, file, uri, chunk, limits):
     """
-    One row, one record; the text stays in Arrow. Strings are read as the dictionaries in which most files keep them, and become
-    themselves about CHUNK bytes at a time: a text that stands once in the file and in a million rows fills no memory.
+    One row, one record; the text stays in Arrow.
+
+    Strings are read as dictionaries, as most files keep them, and decoded about CHUNK bytes at a time: a text that the file holds
+    once and names in a million rows does not fill the memory.
     """
     row = 0
     try:
@@ -448,7 +443,7 @@ def _read_parquet(source, file, uri, chunk, limits):
         columns = [f.name for f in schema if f.name == "metadata" or f.name == source.text or not pa.types.is_nested(f.type)]
         for index in range(groups):
             meta = parquet.metadata.row_group(index)
-            # rows that make about CHUNK bytes, were all alike
+            # about CHUNK bytes, if all rows were of one size
             rows = max(1, min(4096, meta.num_rows * CHUNK // max(1, meta.total_byte_size)))
             if meta.total_byte_size > limits.bytes - limits.unpacked:
                 limits.unpack(meta.total_byte_size)
@@ -461,7 +456,7 @@ def _read_parquet(source, file, uri, chunk, limits):
                     row += end - start
     except Bomb:
         raise
-    except Exception as error:  # whatever a damaged or strange file makes Arrow raise, it costs this file alone
+    except Exception as error:  # Arrow may raise anything on a damaged file; it costs this file alone
         chunk.drop(uri, "broken_parquet", f"after row {row}: {type(error).__name__}: {error}")
         return
     if row == 0:
@@ -469,7 +464,7 @@ def _read_parquet(source, file, uri, chunk, limits):
 
 
 def _row_bytes(column):
-    """Bytes of each row of a column, once its dictionary's values stand in the rows; of other kinds than strings, on average."""
+    """Bytes of each row of a column with its dictionary decoded; an average for other types than strings."""
     n = len(column)
     if pa.types.is_struct(column.type):
         return sum((_row_bytes(inner) for inner in column.flatten()), np.zeros(n))
@@ -520,7 +515,7 @@ def _parquet_rows(source, batch, uri, first_row, chunk):
 
 
 def _values(column):
-    """A column as Python values; None for all where one has none, such as a date of the year 20,000 or text that is not UTF-8."""
+    """A column as Python values; all None if Python cannot hold one: a date in the year 20,000, text that is not UTF-8."""
     try:
         return column.to_pylist()
     except (ValueError, OverflowError, pa.ArrowException):
@@ -528,7 +523,7 @@ def _values(column):
 
 
 def _binary(column):
-    """A column of text or bytes as large_binary; None when it holds something else."""
+    """A column of text or bytes as large_binary; None for another type."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
         kind = pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()
@@ -538,12 +533,12 @@ def _binary(column):
 
 
 def _licence(record):
-    """What the record, or its field `metadata`, says of its licence; else None."""
+    """The licence that a record or its field `metadata` names; else None."""
     inner = record.get("metadata")
-    for place in (record, inner if isinstance(inner, dict) else {}):
+    for fields in (record, inner if isinstance(inner, dict) else {}):
         for name in ("licence", "license"):
-            if isinstance(place.get(name), str) and place[name]:
-                return utf8(place[name][:200].encode("utf-8", "surrogatepass"))
+            if isinstance(fields.get(name), str) and fields[name]:
+                return utf8(fields[name][:200].encode("utf-8", "surrogatepass"))
     return None
 
 

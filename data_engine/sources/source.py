@@ -1,14 +1,15 @@
 """
-What all sources share: jobs, and the chunks in which records leave them.
+What all sources share: jobs, chunks of records, and files whose reads are retried.
 
-A source is a frozen dataclass: `check()` and `jobs(partition_bytes)` run in the driver, `read(job)` in a worker. One job is one
-large file or a group of small ones; the engine redoes a job when its state changes.
+A source is a frozen dataclass: `check()` and `jobs(partition_bytes)` run in the driver, `read(job)` in a worker. A job is one
+large file or a group of small ones; the engine redoes it when its state changes.
 
-read()   (records RAW, dropped LEDGER) in chunks of about CHUNK bytes; nothing found is lost: it is a record or a ledger row
+read()   yields (records RAW, dropped LEDGER) of about CHUNK bytes; whatever is found becomes a record or a ledger row
 """
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
@@ -21,10 +22,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from data_engine.records import RAW, drop, record_id
-from data_engine.sources.fetch import QUESTIONS, Failure, FetchError, Remote, persistently, told
+from data_engine.sources.fetch import FetchError, RemoteFile, RetryableError, retry
+from data_engine.sources.hosts import describe
 from phoenix.config import UserError
 
-CHUNK = 16 << 20  # bytes of content a chunk holds before it is handed on (one record can be more)
+CHUNK = 16 << 20  # bytes of content at which a chunk is passed on; a single record can be larger
 
 Chunks = Iterator[tuple[pa.Table, pa.Table]]
 
@@ -32,18 +34,17 @@ Chunks = Iterator[tuple[pa.Table, pa.Table]]
 @dataclass(frozen=True)
 class Job:
     name: str  # unique in its source, safe in a file name, the same however many cores there are
-    spec: tuple  # what to read; JSON
-    state: str  # hex digest of what decides its records: settings, paths, sizes, times, versions
-    size: int = 0  # bytes that will be read, for plans and progress
+    spec: tuple  # what to read, as JSON values
+    state: str  # hex digest of all that decides its records: settings, paths, sizes, times, versions
+    size: int = 0  # bytes to read, for plans and progress
 
 
 class Chunk:
-    """Records and ledger rows on their way out."""
+    """Collects records and ledger rows until they are passed on."""
 
-    def __init__(self, source, revision="", fetched_at=None):
+    def __init__(self, source):
         self.source = source
-        self.revision = revision  # of the data set that the records come from
-        self.fetched_at = int(time.time() if fetched_at is None else fetched_at)
+        self.revision, self.fetched_at = "", int(time.time())  # of the records that follow
         self.records, self.lost, self.size = [], [], 0
 
     def add(self, uri, media_type, content, licence, meta="{}"):
@@ -56,12 +57,12 @@ class Chunk:
         self.lost.append((record_id(self.source, uri, content), self.source, uri, reason, detail))
 
     def full(self) -> Chunks:
-        """Hands on what is there once it is CHUNK bytes or many rows."""
+        """Yields take() once there are CHUNK bytes or many rows."""
         if self.size >= CHUNK or len(self.records) + len(self.lost) >= 20_000:
             yield self.take()
 
     def take(self):
-        """(records, dropped): what is there, be it nothing."""
+        """(records, dropped) so far, maybe empty; the chunk starts anew."""
         columns = zip(*self.records, strict=True) if self.records else [()] * len(RAW)
         records = pa.table([pa.array(c, f.type) for c, f in zip(columns, RAW, strict=True)], schema=RAW)
         *names, reasons, details = map(list, zip(*self.lost, strict=True)) if self.lost else [[]] * 5
@@ -71,44 +72,26 @@ class Chunk:
 
 
 @contextmanager
-def steady(source, path, open_file):
+def retrying_file(source, path, open_file):
     """
-    A file for the readers, at whose end it is certain that every read of it went well: FetchError if not, whatever a reader made
-    of the failure. What a disk or a store refuses to give today is no damage of the file, so no record may be lost by it.
+    A readable file that retries reads; FetchError on exit if any read failed for good, even if the reader swallowed it.
 
-    open_file() -> the file; called again where reading failed and may go well the next time
+    What a disk or store refuses to give today is no damage of the file, so it must not cost a record.
+
+    open_file() -> the file; called again after a failure
     """
-    file = Steady(source, path, open_file)
-    try:
+    raw = RetryingFile(source, path, open_file)
+    with io.BufferedReader(raw) as file:
         yield file
-    finally:
-        file.close()
-    if file.trouble:
-        raise file.trouble
+    if raw.failure:
+        raise raw.failure
 
 
-class Steady:
+class RetryingFile(io.RawIOBase):
     def __init__(self, source, path, open_file):
-        self.remote, self.open_file = Remote(source, path, ""), open_file
-        self.file, self.at, self.closed = None, 0, False
-        self.trouble = None  # the FetchError that ended it
-
-    def read(self, n=-1):
-        rest = None if n is None or n < 0 else n  # pyarrow's files take no -1
-        data = self._persistently(lambda file: file.read(rest))
-        self.at += len(data)
-        return data
-
-    def seek(self, offset, whence=0):
-        base = 0 if whence == 0 else self.at if whence == 1 else self._persistently(lambda file: file.seek(0, 2))
-        at = base + offset
-        if at < 0:
-            raise ValueError(f"a place before the beginning of the file: {at}")
-        self.at = at
-        return at
-
-    def tell(self):
-        return self.at
+        self.remote, self.open_file = RemoteFile(source, path), open_file
+        self.file, self.position = None, 0
+        self.failure = None  # the FetchError that ended it
 
     def readable(self):
         return True
@@ -116,39 +99,52 @@ class Steady:
     def seekable(self):
         return True
 
-    def writable(self):
-        return False
+    def readinto(self, buffer):
+        data = self._retry(lambda file: file.read(len(buffer)))
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        if whence == os.SEEK_CUR:
+            offset += self.position
+        elif whence == os.SEEK_END:
+            offset += self._retry(lambda file: file.seek(0, os.SEEK_END))
+        if offset < 0:
+            raise ValueError(f"an offset before the beginning of the file: {offset}")
+        self.position = offset
+        return offset
 
     def close(self):
-        self.closed = True
-        self._let_go()
+        self._close_file()
+        super().close()
 
-    def _let_go(self):
+    def _close_file(self):
         with suppress(Exception):  # it has failed already, or its records have been read
             if self.file is not None:
                 self.file.close()
         self.file = None
 
-    def _persistently(self, act):
+    def _retry(self, read):
         def attempt():
             try:
                 if self.file is None:
                     self.file = self.open_file()
-                if self.file.tell() != self.at:
-                    self.file.seek(self.at)
-                return act(self.file)
-            except Exception as error:  # whatever a store's library raises
-                self._let_go()
+                if self.file.tell() != self.position:
+                    self.file.seek(self.position)
+                return read(self.file)
+            except Exception as error:  # a store's library may raise anything
+                self._close_file()
                 if isinstance(error, (FileNotFoundError, PermissionError)):
-                    raise self.remote.error(told(error)) from None
-                raise Failure(told(error)) from None
+                    raise self.remote.error(describe(error)) from None
+                raise RetryableError(describe(error)) from None
 
-        if self.trouble:
-            raise self.trouble
+        if self.failure:
+            raise self.failure
         try:
-            return persistently(self.remote, attempt, lambda: 0, QUESTIONS)
+            return retry(self.remote, attempt, question=True)
         except FetchError as error:
-            self.trouble = error
+            self.failure = error
             raise
 
 
@@ -156,8 +152,8 @@ def group(files, target):
     """
     Tuples (path, bytes, ...), sorted by path -> groups of them, each of target/2 to 3/2 target bytes.
 
-    Where a group ends is chosen by the hash of a path, not by a running sum from the start: a file that is added or
-    taken away changes its own group, and few after it.  [("a", 1), ("b", 1)], 9 -> [[("a", 1), ("b", 1)]]
+    The hash of a path decides where a group ends, not a running sum from the start: an added or removed file then changes its own
+    group and few after it.  [("a", 1), ("b", 1)], 9 -> [[("a", 1), ("b", 1)]]
     """
     groups, size = [], 0
     for file in files:
@@ -177,22 +173,25 @@ def job_name(path):
     return f"{shown or 'file'}-{hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
 
 
-def digest(*what):
-    return hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=16).hexdigest()
+def digest(*values):
+    """Of JSON values, in hex: a job's state, and so in the keys of raw partitions."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def utf8(name: bytes) -> str:
+    """Bytes that are not UTF-8 become \\xNN."""
     return name.decode("utf-8", "backslashreplace")
 
 
 def check_source(source):
+    """UserError for a field of the wrong type, a bad name or a bad share."""
     kinds = {str: (str, os.PathLike), float: (int, float), bool: (bool,), tuple: (tuple, list), types.NoneType: (types.NoneType,)}
     for field in dataclasses.fields(source):
         value = getattr(source, field.name)
-        named = field.type.__args__ if isinstance(field.type, types.UnionType) else (field.type,)
-        if all(kind in kinds for kind in named) and not isinstance(value, sum((kinds[kind] for kind in named), ())):
-            wanted = getattr(field.type, "__name__", str(field.type))
-            raise UserError(f"source {source.name!r}: {field.name} must be {wanted}, not {value!r}")
+        expected = field.type.__args__ if isinstance(field.type, types.UnionType) else (field.type,)
+        if all(kind in kinds for kind in expected) and not isinstance(value, sum((kinds[kind] for kind in expected), ())):
+            name = getattr(field.type, "__name__", str(field.type))
+            raise UserError(f"source {source.name!r}: {field.name} must be {name}, not {value!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", source.name):
         raise UserError(f"source {source.name!r}: a name is letters, digits, - and _, at most 64")
     if not 0 < source.share <= 1:

@@ -1,15 +1,15 @@
 """
-WARC -> documents, as a stream: the answers of web servers, resources and plain text (WET) in a crawl's files.
+WARC -> documents, as a stream: answers of web servers, resources and plain text (WET) in a crawl's files.
 
-    documents(stream, most) -> Document for each record of the file, kept or with its reason; nothing is skipped unseen
+    documents(stream, max_bytes) -> a Document for each record of the file, kept or with the reason why not
 
 kept    response (an HTTP answer with status 200), resource, conversion, each of HTML, plain text or PDF
 lost    not_document   warcinfo, request, metadata, revisit
         http_error     another status
         unknown_type   a page of another type
-        empty, too_large (over `most` bytes), broken (no HTTP header, a content-encoding that cannot be undone)
+        empty, too_large (over max_bytes), broken (no HTTP header, a content-encoding that cannot be decoded)
 
-Method: ISO 28500. A record's block is read by its Content-Length, never searched for; a stream that loses its step raises OSError.
+Method: ISO 28500. Content-Length tells the end of a record's block, which is never searched for; a wrong one raises OSError.
 """
 
 import re
@@ -34,7 +34,7 @@ class Document(NamedTuple):
 
 
 class Blocks:
-    """Bytes of a stream, by number or to the end of a header."""
+    """Reads a stream header by header, and so many bytes after each."""
 
     def __init__(self, stream):
         self.stream, self.held = stream, b""
@@ -45,7 +45,7 @@ class Blocks:
         return bool(block)
 
     def header(self):
-        """Lines up to the empty one; [] at the end of the stream."""
+        """The next header's lines; [] at the end of the stream."""
         while True:
             self.held = self.held.lstrip(b"\r\n")
             if self.held or not self._more():
@@ -70,7 +70,7 @@ class Blocks:
             yield piece
 
 
-def documents(stream, most):
+def documents(stream, max_bytes):
     blocks = Blocks(stream)
     while lines := blocks.header():
         if not VERSION_LINE.match(lines[0]):
@@ -82,13 +82,13 @@ def documents(stream, most):
         body, size = [], 0
         for piece in blocks.take(int(length)):
             size += len(piece)
-            if size <= most + MAX_HEADER:
+            if size <= max_bytes + MAX_HEADER:
                 body.append(piece)
-        yield _document(fields, b"".join(body), size, most)
+        yield _document(fields, b"".join(body), size, max_bytes)
 
 
 def _fields(lines):
-    """{name in small letters: value}; a line that begins with a blank goes on the one before."""
+    """{name in small letters: value}; a line that begins with a blank continues the one before."""
     fields, name = {}, None
     for line in lines:
         text = line.decode("utf-8", "surrogateescape").rstrip("\r")
@@ -101,13 +101,13 @@ def _fields(lines):
     return fields
 
 
-def _document(fields, body, size, most):
+def _document(fields, body, size, max_bytes):
     kind = fields.get("warc-type", "").lower()
     uri = fields.get("warc-target-uri", "").strip("<>")
     meta = {"date": fields.get("warc-date"), "record": fields.get("warc-record-id")}
     if kind not in ("response", "resource", "conversion"):
         return Document(uri, content=body, reason="not_document", detail=kind or "no WARC-Type")
-    if size > most:
+    if size > max_bytes:
         return Document(uri, reason="too_large", detail=f"{size} bytes")
     media = fields.get("content-type", "text/plain" if kind == "conversion" else "")
     if kind == "response" and media.partition(";")[0].strip() == "application/http":
@@ -120,11 +120,11 @@ def _document(fields, body, size, most):
         answer = _fields(body[: found.start()].split(b"\n")[1:])
         media, body = answer.get("content-type", ""), body[found.end() :]
         try:
-            body = _undo(body, answer, most)
+            body = _decode(body, answer, max_bytes)
         except (ValueError, zlib.error) as error:
             return Document(uri, content=body, reason="broken", detail=str(error))
-        if len(body) > most:
-            return Document(uri, reason="too_large", detail=f"over {most} bytes")
+        if len(body) > max_bytes:
+            return Document(uri, reason="too_large", detail=f"over {max_bytes} bytes")
     media_type = MEDIA.get(media.partition(";")[0].strip().lower())
     if not media_type:
         return Document(uri, content=body, reason="unknown_type", detail=media[:80] or "no Content-Type")
@@ -133,8 +133,8 @@ def _document(fields, body, size, most):
     return Document(uri, media_type, body, {key: value for key, value in meta.items() if value})
 
 
-def _undo(body, answer, most):
-    """Transfer and content encodings of an HTTP answer; some crawlers leave the header and undo the encoding, so both are tried."""
+def _decode(body, answer, max_bytes):
+    """Undoes the encodings of an HTTP answer, if its bytes have them: some crawlers decode the body and leave the header."""
     if "chunked" in answer.get("transfer-encoding", "").lower() and re.match(rb"[0-9A-Fa-f]+[ \t]*(?:;[^\n]*)?\r?\n", body):
         body = _unchunked(body)
     encoding = answer.get("content-encoding", "").lower().strip()
@@ -142,8 +142,8 @@ def _undo(body, answer, most):
         wrapped = encoding != "deflate" or body[:1] == b"\x78"
         if encoding == "deflate" or body[:2] == b"\x1f\x8b":
             decoder = zlib.decompressobj(47 if wrapped else -15)
-            body = decoder.decompress(body, most + 1)
-            if not decoder.eof and len(body) <= most:
+            body = decoder.decompress(body, max_bytes + 1)
+            if not decoder.eof and len(body) <= max_bytes:
                 raise ValueError(f"the {encoding} encoding ends too early")
     elif encoding not in ("", "identity") and "x-crawl-content-encoding" not in answer:
         raise ValueError(f"content-encoding {encoding[:20]}")

@@ -1,47 +1,46 @@
 """
-Web: files at addresses, each read by its kind: the suffix of the address, or what the server says it is.
+Web: files at addresses, each read by its kind: the suffix of the address, or the type that the server tells.
 
     Web("manuals", ("https://example.org/a.pdf", "https://example.org/b.html"), share=0.1, sha256=("ab12...", "cd34..."))
 
-With sha256 a file that has changed is refused; without, what was fetched first stays, and what was only listed is asked for again.
-The part of an address behind "?" may hold a secret: only its hash gets into uris, messages and files.
+With sha256 a changed file is refused. Without it a file that was fetched stays, and one that was only listed is asked for again at
+the start of each run. The part of an address behind "?" may hold a secret: uris, messages and files show only its hash.
 """
 
-import dataclasses
-import functools
-import hashlib
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import urlsplit
 
-from data_engine.sources import budget, fetch
-from data_engine.sources.fetch import FetchError, Place, Remote
-from data_engine.sources.readers import VERSION, kind_of, read_file
-from data_engine.sources.source import Chunk, Chunks, Job, check_source, digest, job_name, steady
+from data_engine.sources import fetch, hosts
+from data_engine.sources.fetch import FetchError, RemoteFile
+from data_engine.sources.hosts import redact_urls
+from data_engine.sources.listing import RemoteFiles, save_listing
+from data_engine.sources.readers import VERSION, kind_of
+from data_engine.sources.source import Job, check_source, digest, job_name
 from phoenix.config import UserError
+from phoenix.files import sha256
 
-SUFFIX = {  # of what servers send under an address without one
+SUFFIX = {  # of a media type, for addresses without one
     **{"text/html": ".html", "application/xhtml+xml": ".html", "text/plain": ".txt", "application/pdf": ".pdf"},
     **{"text/csv": ".csv", "application/json": ".json", "application/x-ndjson": ".jsonl", "application/zip": ".zip"},
     **{"application/x-tar": ".tar", "application/warc": ".warc", "application/vnd.apache.parquet": ".parquet"},
 }
 
 
-ASKED = set()  # what has been asked for again since the survey that a run begins with
-
-
 @dataclass(frozen=True)
-class Web:
+class Web(RemoteFiles):
+    BY_BUDGET: ClassVar[bool] = False
+
     name: str  # names the source in every table and file
     urls: str | tuple  # http:// or https:// addresses
     share: float = 1.0  # fraction of the corpus' tokens
-    sha256: str | tuple | None = None  # of the files, in the order of urls; None for one or for all: what comes is taken
+    sha256: str | tuple | None = None  # of the files, in the order of urls; None, for one or for all: not checked
     licence: str = ""  # of records that do not name their own
     text: str = "text"  # the field of a .jsonl, .csv or .parquet record that holds its text
     id: str | None = None  # the field that becomes the document's uri; None: the address, with #row for a record
-    web: bool = True  # pages of the open web: the quality filters sift them
-    place: Place = field(default=Place(), repr=False, compare=False, metadata={"in_key": False})  # the run's, not the user's
+    web: bool = True  # pages of the open web: the quality filters apply
 
     @property
     def origin(self):
@@ -51,8 +50,8 @@ class Web:
     def check(self):
         check_source(self)
         for url in self._urls():
-            if not fetch.is_address(url):
-                shown = fetch.hide(repr(url))
+            if not hosts.is_address(url):
+                shown = redact_urls(repr(url))
                 raise UserError(f"source {self.name}: {shown} is no address such as https://example.org/a.pdf")
         if len(set(self._urls())) < len(self._urls()) or not self._urls():
             raise UserError(f"source {self.name}: urls holds an address twice, or none")
@@ -63,93 +62,79 @@ class Web:
                 raise UserError(f"source {self.name}: {value!r} is no sha256: 64 hex digits in small letters")
 
     def jobs(self, partition_bytes: int) -> list[Job]:
-        """An address a job."""
-        found, jobs = self.look(), []
-        for url, sha256, about in zip(self._urls(), self._hashes(), found["files"], strict=True):
-            settings = (VERSION, self.name, self.text, self.id, self.licence, _secretless(url), sha256)
-            job = Job(job_name(_shown(url)), (self._urls().index(url), *about), digest(settings), about[1] or 0)
-            jobs.append(job)
+        """One job an address."""
+        listing, jobs = self.list_files(), []
+        for number, (path, size, etag) in enumerate(listing["files"]):
+            url, wanted = self._urls()[number], self._hashes()[number]
+            settings = (VERSION, self.name, self.text, self.id, self.licence, sha256(url), wanted)
+            jobs.append(Job(job_name(_shown(url)), (number, path, size, etag), digest(settings), size or 0))
         return sorted(jobs, key=lambda job: job.name)
 
-    def read(self, job: Job) -> Chunks:
-        (remote,) = self.remotes(job)
-        local = fetch.download(self.place, remote, self._address(job.spec[0]))
-        chunk = Chunk(self.name, remote.sha256 or remote.etag or "", local.stat().st_mtime)
-        with steady(self.name, remote.path, lambda: open(local, "rb")) as file:
-            yield from read_file(self, file, local.stat().st_size, remote.path, _shown(self._urls()[job.spec[0]]), chunk)
-        yield chunk.take()
+    def _job_files(self, job):
+        number, path, size, etag = job.spec
+        return [self._remote((path, size, etag, number))]
 
-    def has(self, job: Job):
-        """Whether its files are on this machine."""
-        return all(fetch.is_whole(remote.file(self.place), remote) for remote in self.remotes(job))
+    def _remote(self, file, listing=None):
+        """Another size or etag makes another download."""
+        path, size, etag, number = file
+        url, wanted = self._urls()[number], self._hashes()[number]
+        return RemoteFile(
+            source=self.name,
+            path=path,
+            key=f"{job_name(_shown(url))}-{sha256(url)[:12]}-{digest(size, etag)[:8]}",
+            size=size,
+            sha256=wanted,
+            etag=etag,
+            resumable=bool(etag or wanted),
+            uri=_shown(url),
+            revision=wanted or etag or "",
+            address=lambda: (url, {}),
+        )
 
-    def committed(self, job: Job):
-        """Its raw partitions are on the disk: the download may go."""
-        fetch.cut(self.place, self.remotes(job)[0])
+    # ---- questions to the servers
 
-    def remotes(self, job: Job) -> list[Remote]:
-        return [self._listed(job.spec[0], job.spec[1:])]
+    def order(self, listing):
+        """All files as they are listed: (path, bytes or None, etag, number of the address)."""
+        return [(*file, number) for number, file in enumerate(listing["files"])]
 
-    def look(self) -> dict:
-        """{"files": [[path that tells the kind, bytes or None, etag], ...] in the order of urls, "looked"}."""
-        of = [[_secretless(url) for url in self._urls()], list(self._hashes()), self.text, self.id]
-        found = fetch.remembered(self.place, self.name, of)
-        if found:
-            return self._as_it_is_now(found)
-        if self.place.offline:
-            raise UserError(f"source {self.name}: nothing is known of its addresses yet; run once without --offline")
-        found, problems = {"of": of, "files": [], "looked": None, "measured": None}, []
-        for number in range(len(self._urls())):
+    def _identity(self):
+        return [[sha256(url) for url in self._urls()], list(self._hashes()), self.text, self.id]
+
+    def _subject(self):
+        return "its addresses"
+
+    def _ask_listing(self):
+        """{"files": [[path that tells the kind, bytes or None, etag or None]]} in the order of urls."""
+        files, problems = [], []
+        for url in self._urls():
             try:
-                found["files"].append(self._ask(number))
+                files.append(self._ask(url))
             except (FetchError, UserError) as error:
                 problems.append(str(error))
         if problems:
             raise UserError("\nerror: ".join(problems))
-        files = [(path, size, number) for number, (path, size, _) in enumerate(found["files"])]
-        read = functools.partial(self._range, found["files"])
-        try:
-            found["looked"] = budget.probe(self, files, read)
-        except FetchError as error:
-            raise UserError(str(error)) from None
-        if found["looked"]["problem"]:
-            raise UserError(f"source {self.name}: {found['looked']['problem']}")
-        fetch.remember(self.place, self.name, found)
-        ASKED.add((self.place, self.name, str(of)))
-        return found
+        return {"files": files}
 
-    def _ask(self, number):
-        """[path that tells the kind, bytes or None, etag] of an address."""
-        url = self._urls()[number]
-        size, etag, media = fetch.head(self.place, self._remote(number), self._address(number))
+    def _ask(self, url):
+        size, etag, media = fetch.read_headers(self.downloads, RemoteFile(self.name, _shown(url), address=lambda: (url, {})))
         path = urlsplit(url).path
         path += "" if kind_of(path)[0] else SUFFIX.get(media, "")
         if kind_of(path)[0] is None:
             raise UserError(f"source {self.name}: {_shown(url)} is {media or 'of no type'}, which no reader reads")
         return [path, size, etag]
 
-    def _as_it_is_now(self, found):
-        """Once a run: what is not here yet is asked for again, for it may have changed since; what was fetched stays."""
-        once = (self.place, self.name, str(found["of"]))
-        if self.place.offline or once in ASKED:
-            return found
-        files = list(found["files"])
-        for number, about in enumerate(files):
-            if not fetch.is_here(self.place, self._listed(number, about)):
-                with suppress(FetchError, UserError):  # its download will tell, should it be needed at all
-                    files[number] = self._ask(number)
-        ASKED.add(once)
-        if files != found["files"]:
-            found |= {"files": files}
-            fetch.remember(self.place, self.name, found)
-        return found
-
-    def _listed(self, number, about):
-        """The remote file as it was listed; another size or etag is another download."""
-        path, size, etag = about
-        remote = self._remote(number)
-        key = f"{remote.key}-{digest(size, etag)[:8]}"
-        return dataclasses.replace(remote, path=path, size=size, etag=etag, key=key, resumable=bool(etag or remote.sha256))
+    def _refreshed(self, listing):
+        """Asks again for each file that has not been fetched: it may have changed since."""
+        files = list(listing["files"])
+        for file in self.order(listing):
+            if not fetch.was_fetched(self.downloads, self._remote(file)):
+                number = file[-1]
+                with suppress(FetchError, UserError):  # its download will fail with a sentence, should it be needed at all
+                    files[number] = self._ask(self._urls()[number])
+        if files != listing["files"]:
+            listing |= {"files": files}
+            save_listing(self.downloads, self.name, listing)
+        return listing
 
     def _urls(self):
         return (self.urls,) if isinstance(self.urls, str) else tuple(self.urls)
@@ -159,25 +144,9 @@ class Web:
             return (self.sha256,) if len(self._urls()) == 1 or self.sha256 else (None,) * len(self._urls())
         return tuple(self.sha256)
 
-    def _remote(self, number):
-        url = self._urls()[number]
-        return Remote(self.name, _shown(url), f"{job_name(_shown(url))}-{_secretless(url)[:12]}", sha256=self._hashes()[number])
-
-    def _address(self, number):
-        return lambda: (self._urls()[number], {})
-
-    def _range(self, files, file, start, n):
-        remote = dataclasses.replace(self._remote(file[2]), path=file[0])
-        return fetch.read_range(self.place, remote, self._address(file[2]), start, n)
-
-
-def _secretless(url):
-    """What stands for an address in keys and files."""
-    return hashlib.sha256(url.encode()).hexdigest()
-
 
 def _shown(url):
     """An address without user, password and query; the query's hash tells two apart."""
     parts = urlsplit(url)
-    query = f"?{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}" if parts.query else ""
+    query = f"?{sha256(parts.query)[:8]}" if parts.query else ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{query}"

@@ -1,18 +1,17 @@
 """
 XML dumps -> records, read as streams: MediaWiki's export (Wikipedia's dumps) and StackExchange's Posts.xml.
 
-    read_dump(stream, uri, folder) -> Record or Lost for each page or question; nothing in the file is skipped unseen
+    read_dump(stream, uri, folder) -> a Record or a Lost for each page or question of the file
 
-MediaWiki   a page of namespace 0 is a record of text/x-wiki, the last of its revisions in the file; redirects and pages of other
-            namespaces (talk, users, templates, files) are lost as `redirect` and `not_article`
+MediaWiki   the last revision of a page in namespace 0 is a record of text/x-wiki; redirects are lost as `redirect`, pages of other
+            namespaces (talk, users, templates, files) as `not_article`
 Posts.xml   a question with its answers is a record of application/x-stackexchange+json, with bodies in HTML:
             {"title", "tags", "score", "body", "answers": [{"id", "score", "accepted", "body"}]}. Tag wikis and the like are
-            lost as `not_question`, answers whose question is not in the file as `orphan`, a second question of one number as
-            `repeated`
+            lost as `not_question`, answers without their question as `orphan`, a question with a used number as `repeated`
 
-Memory is bounded whatever the file holds: each element is forgotten once it is closed, entities are not resolved, libxml2's limits
-(10 MB for a text, 256 levels) stay on. Questions and answers stand far apart in a dump; they are joined through BUCKETS temporary
-files by the number of the question, so that one bucket at a time is in memory: about 1/BUCKETS of the file.
+Memory is bounded for any file: each element is freed once it is closed, entities are not resolved, libxml2's limits (10 MB for a
+text, 256 levels) stay on. Questions and answers stand far apart in a dump, so BUCKETS temporary files collect them by the number
+of the question. One bucket at a time is in memory: about 1/BUCKETS of the file.
 """
 
 import contextlib
@@ -26,14 +25,14 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 
 BUCKETS = 128  # temporary files; one of 1/128 of an 8 GB dump takes some 200 MB as Python objects
-IN_MEMORY = 1 << 20  # bytes of a bucket that stay out of the file system, so that small dumps need no disk
+IN_MEMORY = 1 << 20  # bytes of a bucket that stay in memory, so that small dumps need no disk
 
 
 class Record(NamedTuple):
     uri: str
     media_type: str
     content: bytes
-    licence: str  # "" where the dump tells none
+    licence: str  # "" if the dump names none
     meta: dict
 
 
@@ -44,7 +43,7 @@ class Lost(NamedTuple):
 
 
 def read_dump(stream, uri: str, folder: str) -> Iterator[Record | Lost]:
-    """Records and losses in a fixed order. uri: of the file; folder: the name of the one it lies in, which names the site."""
+    """Records and losses in a fixed order. uri: of the file; folder: name of its folder, which names a StackExchange site."""
     from lxml import etree
 
     read = 0
@@ -67,7 +66,7 @@ def read_dump(stream, uri: str, folder: str) -> Iterator[Record | Lost]:
 
 
 def elements(stream):
-    """The elements as they close, children first; each is emptied, and its elder siblings removed, when the next is asked for."""
+    """The elements as they close, children first. Each is emptied, and its elder siblings removed, before the next."""
     from lxml import etree
 
     options = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
@@ -93,7 +92,7 @@ def pages(first, rest, uri):
     while element is not None:
         name = local_name(element)
         if len(element) and name in ("title", "ns", "id", "text"):
-            page["odd"] = name  # only what stands before it is still there
+            page["odd"] = name  # its text before the child was freed
         if name == "base" and element.text:
             prefix = element.text.strip().rpartition("/")[0] + "/"
             licence = "CC-BY-SA-4.0" if BY_SA.search(urlsplit(prefix).hostname or "") else ""
@@ -102,7 +101,7 @@ def pages(first, rest, uri):
         elif name == "redirect":
             page["redirect"] = element.get("title", "")
         elif name in ("timestamp", "text"):
-            page[name] = element.text or ""  # of the last revision
+            page[name] = element.text or ""  # the last revision's stays
         elif name == "page":
             yield wiki_page(page, prefix, licence, uri)
             page = {}
@@ -149,7 +148,7 @@ def questions(first, rest, uri, folder):
                     else:
                         yield Lost(f"{uri}#{post.get('Id', '')}", "not_question", POST_TYPES.get(kind, f"type {kind}"))
                 element = next(rest, None)
-        except Exception as error:  # of the file; what came before it is whole
+        except Exception as error:  # damage of the file; the posts before it are whole
             problem = error
         for bucket in buckets:
             bucket.seek(0)
@@ -165,7 +164,7 @@ def site_of(folder):
 
 
 def compact(post, kind, question):
-    """What is kept of a post: question, is it an answer, id, score, body, licence; of a question title, tags, accepted answer."""
+    """(question's number, is it an answer, id, score, body, licence; a question's title, tags, accepted answer) of a post."""
     score = post.get("Score", "")
     score = int(score) if re.fullmatch(r"-?[0-9]{1,9}", score) else 0
     licence = post.get("ContentLicense", "").replace(" ", "-") or licence_on(post.get("CreationDate", ""))
@@ -175,12 +174,12 @@ def compact(post, kind, question):
 
 
 def licence_on(date):
-    """The licence of what was posted on a day (ISO): https://stackoverflow.com/help/licensing."""
+    """The licence of posts of a day (ISO): https://stackoverflow.com/help/licensing."""
     return f"CC-BY-SA-{'2.5' if date < '2011-04-08' else '3.0' if date < '2018-05-02' else '4.0'}"
 
 
 def joined(posts, prefix, site):
-    """The posts of a bucket -> its questions in the order of their numbers, and the answers without one."""
+    """The posts of a bucket -> its questions with their answers in the order of their numbers, and the orphans."""
     threads = {}
     for post in sorted(posts, key=lambda post: post[:3]):  # the question before its answers
         threads.setdefault(post[0], []).append(post)

@@ -1,22 +1,17 @@
 """
-configs/corpus_2b.py itself, unchanged, its ids served on loopback from real text at small scale: planned, killed in the middle of a
-download, run to its end.
+configs/corpus_2b.py unchanged, with its ids served on loopback from real text at small scale: planned, run to its end, run offline.
 """
 
 import csv
 import dataclasses
 import gzip
-import hashlib
 import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
-import time
-from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -129,53 +124,35 @@ class Made:
     out: Path
     plan: str
     log: str
-    peak: int  # bytes of memory that the processes of the run to its end held together
+    peak: int  # bytes of memory that the processes of the run held together
     hub: Hub
     env: dict
-    at_kill: dict  # {end of the name: bytes} of the files in the downloads when the run was killed
-    served: Counter  # by the Hub after that
     repos: dict
 
 
 @pytest.fixture(scope="module")
 def made(repos, tmp_path_factory):
-    """Planned, then begun and killed in the middle of a download, then run to its end."""
+    """Planned, then run to its end through a fault of the server."""
     out = tmp_path_factory.mktemp("corpus") / "out"
     hub_server.COMMITS.update(re.findall(r'"([^"]+/[^"]+)",\s+"([0-9a-f]{40})"', (ROOT / "configs/corpus_2b.py").read_text()))
     with Hub(repos[0]) as hub, AIKoshServer(repos[1]) as platform:
-        env = os.environ | {"HF_ENDPOINT": hub.url, "AIKOSH_API_BASE_URL": platform.url, "AIKOSH_API_KEY": KEY}
+        env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # Ray's workers are to have this env
+        env |= {"HF_ENDPOINT": hub.url, "AIKOSH_API_BASE_URL": platform.url, "AIKOSH_API_KEY": KEY}
         env |= {"HF_TOKEN": TOKEN, "HF_HUB_CACHE": str(out.parent / "none"), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "data_engine.run", "configs/corpus_2b.py", f"--out={out}", *SMALL]
         plan = subprocess.run([*command, "--plan"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
         assert plan.returncode == 0, plan.stdout + plan.stderr
         assert not out.exists(), "a plan writes nothing"
 
-        big = {path for files in repos[0].values() for path, data in files.items() if len(data) >= hub_server.LFS_BYTES}
-        for path in big:
-            hub.faults[path] = ["", "drip:0.15"]  # the look, then the download
-        with open(out.parent / "log", "w") as log:
-            run = subprocess.Popen([*command, "--until=raw"], cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
-            downloads, deadline = out / "work" / "downloads", time.monotonic() + 60
-            while not [p for p in downloads.rglob("*.part") if p.stat().st_size > 4000] and time.monotonic() < deadline:
-                time.sleep(0.02)
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-        sizes = None
-        while sizes != (sizes := [p.stat().st_size for p in sorted(downloads.rglob("*.part"))]):
-            time.sleep(1.0)  # until Ray's processes have seen that their driver is gone
-        for path in big:
-            hub.faults[path] = [""] * hub.faults[path].count("")
-        there = [p for p in downloads.rglob("*") if p.is_file() and re.search(r"-[0-9a-f]{12}(\.part)?$", p.name)]
-        at_kill, before = {p.name[p.name.rindex("-") + 1 :]: p.stat().st_size for p in there}, hub.served.copy()
         hub.faults["stackexchange-dolma-0001.json.gz"] = ["429:1", "reset:900"]
-        with open(out.parent / "log", "a") as log, subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as run:
+        with open(out.parent / "log", "w") as log, subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as run:
             limit = threading.Timer(280, run.kill)
             limit.start()
             peak = peak_memory(run)
             limit.cancel()
         log = Path(out.parent / "log").read_text()
         assert run.returncode == 0, log
-        yield Made(out, plan.stdout, log, peak, hub, env, at_kill, hub.served - before, repos[0])
+        yield Made(out, plan.stdout, log, peak, hub, env, repos[0])
 
 
 def test_the_achieved_mix_is_that_of_the_config_by_tokens(made):
@@ -199,14 +176,11 @@ def test_documents_tokens_licence_and_revision_of_every_source_are_listed(made):
         assert all(table["revision"].to_pylist()) and table["fetched_at"].null_count == 0
 
 
-def test_only_what_was_missing_was_fetched_after_the_kill(made):
-    assert not list((made.out / "work" / "downloads").rglob("*.part")) and any(name.endswith(".part") for name in made.at_kill)
-    for path, data in ((path, data) for files in made.repos.values() for path, data in files.items()):
-        mark = (hashlib.sha256(data).hexdigest() if len(data) >= hub_server.LFS_BYTES else hub_server.git_sha1(data))[:12]
-        there = made.at_kill.get(mark, made.at_kill.get(f"{mark}.part", 0))
-        broken = 900 if path == "stackexchange-dolma-0001.json.gz" else 0
-        assert made.served[path] <= len(data) - there + broken, path
-    assert sum(made.served.values()) > 100_000
+def test_every_file_was_fetched_whole_and_its_yield_recorded(made):
+    assert not list((made.out / "work" / "downloads").rglob("*.part"))
+    for path in (made.out / "work" / "downloads").glob("*/listing.json"):
+        listing = json.loads(path.read_text())
+        assert listing["measured"]["found"] > 0 and listing["measured"]["files"] <= len(listing["files"]), path
 
 
 def test_the_plan_told_what_the_run_then_used(made):

@@ -31,7 +31,7 @@ def cfg(tmp_path, monkeypatch):
 
 
 def planned(cfg, tmp_path):
-    cfg = dataclasses.replace(cfg, sources=download.placed(cfg, tmp_path / "out"))
+    cfg = dataclasses.replace(cfg, sources=download.add_download_settings(cfg, tmp_path / "out"))
     return plan.describe(cfg, tmp_path / "out", 2)
 
 

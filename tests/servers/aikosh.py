@@ -1,10 +1,10 @@
 """
-A small AIKosh on loopback: what the package `aikosh` asks of the real one, with faults on demand as in hub_server.py.
+A small AIKosh on loopback: what the package `aikosh` asks of the real one, with faults on demand as in hub.py.
 
     with AIKoshServer({UUID: {"reports/a.pdf": b"..."}}) as server:
         os.environ |= {"AIKOSH_API_BASE_URL": server.url, "AIKOSH_API_KEY": KEY}
 
-Files lie in a store of its own, at signed addresses that are good for one request.
+Files lie in a store on another host, at signed addresses that are good for one request.
 """
 
 import hashlib
@@ -23,21 +23,21 @@ VERSION = "11111111-2222-3333-4444-555555555555"
 class AIKoshServer:
     def __init__(self, sets, licence="Government Open Data License - India", external=(), sizes=True, version=VERSION, tags=False):
         self.sets, self.licence, self.external, self.sizes = sets, licence, dict(external), sizes
-        self.version, self.tags = version, tags  # what the metadata call the version; whether the store answers as S3 does
+        self.version, self.tags = version, tags  # version: of the metadata; tags: answers as S3 does
         self.faults, self.requests, self.served = defaultdict(list), [], Counter()
-        self.lock, self.signed, self.rate = threading.Lock(), set(), 0.0
+        self.lock, self.signed, self.rate, self.sending = threading.Lock(), set(), 0.0, 0
 
-    def version_said(self):
+    def version_fields(self):
         return self.version if isinstance(self.version, dict) else {"versionId": self.version}
 
     def __enter__(self):
-        mine = self
+        platform = self
 
         class Api(Questions):
-            server_hub = mine
+            server_hub = platform
 
         class Store(Questions):
-            server_hub, cdn = mine, True
+            server_hub, cdn = platform, True
 
         self.servers = [Server(("127.0.0.1", 0), kind) for kind in (Api, Store)]
         self.url, self.store_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers)
@@ -53,15 +53,15 @@ class AIKoshServer:
 
 class Questions(Handler):
     def do_GET(self):
-        mine, url = self.server_hub, urlsplit(self.path)
+        server, url = self.server_hub, urlsplit(self.path)
         path, query = unquote(url.path), {name: values[0] for name, values in parse_qs(url.query).items()}
         if self.cdn:
-            with mine.lock:
-                good = query.get("signature") in mine.signed
-                mine.signed.discard(query.get("signature"))
+            with server.lock:
+                good = query.get("signature") in server.signed
+                server.signed.discard(query.get("signature"))
             dataset, _, name = path.lstrip("/").partition("/")
-            data = mine.sets[dataset][name]
-            tag = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "x-amz-request-id": "1"} if mine.tags else {}
+            data = server.sets[dataset][name]
+            tag = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "x-amz-request-id": "1"} if server.tags else {}
             return self.send_file(name, data, tag) if good else self.answer(403, b"expired")
         if self.headers.get("access-key") != KEY:
             return self.answer(401, b'{"header": {"success": false}}')
@@ -74,32 +74,32 @@ class Questions(Handler):
         return self.answer(404, b"")
 
     def known(self, dataset):
-        mine = self.server_hub
-        return None if dataset in mine.sets or dataset in mine.external else self.answer(404, b"{}") or True
+        server = self.server_hub
+        return None if dataset in server.sets or dataset in server.external else self.answer(404, b"{}") or True
 
     def data(self, value):
         return self.json({"header": {"success": True, "error": False, "code": 200, "msg": "ok"}, "data": value})
 
     def metadata(self, dataset):
-        mine = self.server_hub
-        about = {"id": dataset, "name": "a set", "license": {"id": 7, "name": mine.licence}}
-        if dataset in mine.external:
+        server = self.server_hub
+        about = {"id": dataset, "name": "a set", "license": {"id": 7, "name": server.licence}}
+        if dataset in server.external:
             return {"datasetMetadata": about | {"externally_hosted": True, "dataset_source": "A portal"}}
-        return {"datasetMetadata": about | {"externally_hosted": False} | mine.version_said()}
+        return {"datasetMetadata": about | {"externally_hosted": False} | server.version_fields()}
 
     def listing(self, dataset, query):
-        """The files and folders right in one folder, two to a page."""
-        mine = self.server_hub
-        assert query.get("versionId") == (VERSION if VERSION in str(mine.version) else None)
+        """The direct files and folders of one folder, two files a page."""
+        server = self.server_hub
+        assert query.get("versionId") == (VERSION if VERSION in str(server.version) else None)
         folder = query.get("folderPath", "")
         prefix = folder + "/" if folder else ""
-        inside = [path for path in sorted(mine.sets[dataset]) if path.startswith(prefix)]
+        inside = [path for path in sorted(server.sets[dataset]) if path.startswith(prefix)]
         files = [path for path in inside if "/" not in path[len(prefix) :]]
         folders = sorted({path[len(prefix) :].partition("/")[0] for path in inside} - {path[len(prefix) :] for path in files})
         page = int(query["page"])
         rows = [{"name": path.rpartition("/")[2], "relativeUrl": path} for path in files[2 * page - 2 : 2 * page]]
-        if mine.sizes:
-            rows = [row | {"size": len(mine.sets[dataset][row["relativeUrl"]])} for row in rows]
+        if server.sizes:
+            rows = [row | {"size": len(server.sets[dataset][row["relativeUrl"]])} for row in rows]
         below = [{"name": name, "relativeUrl": prefix + name + "/"} for name in folders] if page == 1 else []
         return {
             "files": rows,
@@ -110,11 +110,11 @@ class Questions(Handler):
         }
 
     def address(self, dataset, path):
-        mine = self.server_hub
-        with mine.lock:
-            signature = f"s{len(mine.signed)}-{len(mine.requests)}"
-            mine.signed.add(signature)
-        self.data(f"{mine.store_url}/{dataset}/{quote(path)}?signature={signature}")
+        server = self.server_hub
+        with server.lock:
+            signature = f"s{len(server.signed)}-{len(server.requests)}"
+            server.signed.add(signature)
+        self.data(f"{server.store_url}/{dataset}/{quote(path)}?signature={signature}")
 
     def json(self, value, headers=None):
         return self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

@@ -5,8 +5,9 @@ A small Hub on loopback: what huggingface_hub and the engine ask of the real one
         os.environ["HF_ENDPOINT"] = hub.url
         hub.faults["data/a.jsonl.gz"] = ["429", "reset:1000", "wrong"]      one for each request of the file's bytes, in turn
         hub.served["data/a.jsonl.gz"]                                       bytes of it that left the server
+        hub.sending                                                         bodies that it is sending now
 
-Files of LFS_BYTES and more lie on a second host, as they do on the Hub's CDN, at signed addresses; smaller ones in git.
+Files of LFS_BYTES and more lie on a second host at signed addresses, as on the Hub's CDN; smaller ones in git.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 LFS_BYTES = 10_000
 COMMIT = hashlib.sha1(b"the only commit").hexdigest()
-COMMITS = {}  # of repositories that have another
+COMMITS = {}  # {repository: another commit}
 PAGE = 3  # entries of a tree in one answer
 
 
@@ -31,17 +32,17 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request, address):
-        """A client that goes away, or is sent away, is no error here."""
+        """A client may disconnect."""
 
 
 class Hub:
     def __init__(self, repos, gated=(), rate=0.0):
         self.repos = {name: dict(files) for name, files in repos.items()}
         self.gated = set(gated)
-        self.rate = rate  # seconds between two requests to a host; what comes earlier is sent away with 429
+        self.rate = rate  # seconds between two requests to a host; an earlier one is answered 429
         self.faults = defaultdict(list)
         self.requests = []  # (time, host, path, headers, status)
-        self.served = Counter()
+        self.served, self.sending = Counter(), 0
         self.lock, self.last = threading.Lock(), {False: 0.0, True: 0.0}
 
     def __enter__(self):
@@ -109,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(404, b"")
 
     def in_repo(self, repo, revision, gate=False):
-        """An answer for what is not there, or not for everyone."""
+        """True after an error answer: the repository or revision is missing, or gated."""
         hub = self.server_hub
         if repo not in hub.repos:
             return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"}) or True
@@ -165,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
     # ---- bytes
 
     def fault(self, name):
-        """Takes the next fault of a file and acts on it; True where that was the whole answer."""
+        """Takes the next fault of a file; True if it was answered by that."""
         with self.server_hub.lock:
             self.now = self.server_hub.faults[name].pop(0) if self.server_hub.faults[name] else ""
         if re.fullmatch(r"[345]\d\d(:.*)?", self.now):
@@ -201,6 +202,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        with self.server_hub.lock:
+            self.server_hub.sending += 1
+        try:
+            self.send_body(name, body, kind, number)
+        finally:
+            with self.server_hub.lock:
+                self.server_hub.sending -= 1
+
+    def send_body(self, name, body, kind, number):
         if kind in ("reset", "short"):
             body = body[: int(number)]
         step = 2_000 if kind == "drip" else 1 << 16
@@ -217,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(float(number))
         if kind == "reset":
             self.wfile.flush()
-            time.sleep(0.02)  # or the reset would take the bytes on the way with it
+            time.sleep(0.02)  # a reset at once would discard the bytes on their way
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if kind in ("reset", "short", "hang"):
             self.close_connection = True
@@ -247,3 +257,11 @@ def commit(repo):
 
 def git_sha1(data):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def wait_until(condition, secs=60):
+    """Polls; fails after `secs`."""
+    deadline = time.monotonic() + secs
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {secs} s"
+        time.sleep(0.01)

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from data_engine.download import Web, survey
-from data_engine.sources import fetch
-from data_engine.sources.fetch import FetchError, Place
+from data_engine.sources import fetch, hosts
+from data_engine.sources.fetch import DownloadSettings, FetchError
 from phoenix.config import UserError
 from tests.corpus import texts
 from tests.servers.hub import Handler, Hub, Server
@@ -52,8 +52,8 @@ def site(monkeypatch):
 
 
 def source(tmp_path, site, *paths, **more):
-    place = more.pop("place", {})
-    return Web("s", tuple(site.url + path for path in paths), place=Place(str(tmp_path / "downloads"), **place), **more)
+    downloads = DownloadSettings(str(tmp_path / "downloads"))
+    return Web("s", tuple(site.url + path for path in paths), downloads=downloads, **more)
 
 
 def rows(source):
@@ -72,7 +72,7 @@ def test_each_file_is_read_by_its_kind_and_fetched_once(site, tmp_path):
     assert json.loads(by_uri["/rows.jsonl.gz#3"]["meta"]) == {"id": 3}
     before = len(site.requests)
     assert rows(mine)[0] == kept and len(site.requests) == before
-    assert rows(dataclasses.replace(mine, place=dataclasses.replace(mine.place, offline=True)))[0] == kept
+    assert rows(dataclasses.replace(mine, downloads=dataclasses.replace(mine.downloads, offline=True)))[0] == kept
 
 
 def test_faults_are_met_and_a_break_goes_on(site, tmp_path):
@@ -88,11 +88,11 @@ def test_a_file_that_changes_before_it_is_fetched_is_asked_for_again(site, tmp_p
     mine = source(tmp_path, site, "/a.txt", "/raw.html")
     survey([mine])
     first = mine.jobs(1 << 20)
-    kept, _ = rows(dataclasses.replace(mine, urls=mine.urls[1:], place=Place(str(tmp_path / "other"))))
+    kept, _ = rows(dataclasses.replace(mine, urls=mine.urls[1:], downloads=DownloadSettings(str(tmp_path / "other"))))
     list(mine.read(first[1]))
     site.faults["/a.txt"] = ["short:100"]  # a part of the old file is here
     with pytest.raises(FetchError), monkeypatch.context() as patch:
-        patch.setattr(fetch, "FAILURES", 1)
+        patch.setattr(fetch, "DOWNLOAD_TRIES", 1)
         list(mine.read(first[0]))
     monkeypatch.setitem(FILES, "/a.txt", b"another text, and longer" * 2000)
     monkeypatch.setitem(FILES, "/raw.html", b"<p>changed, but it has been fetched")
@@ -130,13 +130,13 @@ def test_a_secret_in_an_address_stays_out_of_uris_and_files(site, tmp_path):
 def test_a_password_in_an_address_is_told_nowhere(site, tmp_path):
     address = site.url.replace("//", "//user:hunter2@")
     with pytest.raises(UserError, match=r"127.0.0.1:\d+ answers 404") as caught:
-        survey([Web("s", address + "/gone.txt", place=Place(str(tmp_path / "downloads")))])
+        survey([Web("s", address + "/gone.txt", downloads=DownloadSettings(str(tmp_path / "downloads")))])
     site.faults["/a.txt"] = ["503:0", "429:0.01"]
-    rows(Web("s", address + "/a.txt", place=Place(str(tmp_path / "downloads"))))
+    rows(Web("s", address + "/a.txt", downloads=DownloadSettings(str(tmp_path / "downloads"))))
     there = [p for p in (tmp_path / "downloads").rglob("*") if p.is_file()]
     assert there and not [p for p in there if b"hunter2" in p.read_bytes() + p.name.encode()]
     assert "hunter2" not in str(caught.value)
-    assert fetch.hide(f"x '{address}/a?b=c' y") == f"x '{site.url}/...' y"
+    assert hosts.redact_urls(f"x '{address}/a?b=c' y") == f"x '{site.url}/...' y"
 
 
 @pytest.mark.parametrize(
