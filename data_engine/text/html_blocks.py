@@ -255,7 +255,7 @@ def parse_page(data, n_tags, tags, entities, names):
     depth = 1
 
     title_start = title_end = math_end = 0
-    endless = np.zeros(256, np.bool_)  # by tag: no end of this raw element lies ahead; 0 stands for comments
+    endless = np.zeros(256, np.bool_)  # True for tags of raw elements that have no end ahead; entry 0 is for comments
     character = np.zeros(6, np.uint8)
     at = 0
     while at < n:

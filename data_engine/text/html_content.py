@@ -59,7 +59,7 @@ HTML5 = sum(
 COMMENT = list(GROUPS).index("comment")
 COMMENT_LEVELS = 6  # a "comment" further out than this is the page that "has-comments"
 
-TAG_ORDER = np.zeros(len(TAG) + 8, np.int64)  # from running text to headings to what frames a page, so that a tree can cut it
+TAG_ORDER = np.zeros(len(TAG) + 8, np.int64)  # rank: running text, headings, frames of a page; a tree can split it
 for _position, _tag in enumerate(
     (
         *words("p blockquote pre dd dt li td th div center section article main body custom figcaption summary"),
@@ -83,7 +83,7 @@ el los del las por con una su para al lo como más o pero sus ha di che è e per
 van het een en dat niet te zijn voor met op aan er maar om ook os as um uma do da em no na não mais
 i w z na się nie do że jest och att det som på av för inte den med till
 """
-WORD = re.compile(rb"(?:[0-9A-Za-z_\xc3-\xe1\xe3-\xee\xf0-\xff][\x80-\xbf]*)+")  # what count_words takes for a word
+WORD = re.compile(rb"(?:[0-9A-Za-z_\xc3-\xe1\xe3-\xee\xf0-\xff][\x80-\xbf]*)+")  # the words of count_words
 RUNNING = 8  # words outside of links from which a block counts as running text
 LONG = 20  # words outside of links that make a long block
 FAR = np.float32(100)  # blocks; a distance is cut off here
@@ -124,10 +124,10 @@ FEATURES = np.dtype(
         # the block's position in the page
         *float32("""levels_to_top levels_to_majority position_in_top position_in_majority blocks_since_long blocks_until_long
             blocks_since_heading position share_before running_share_before blocks_after_h1 has_h1 gap first"""),
-        ("containers", CONTAINER, (CONTAINERS,)),  # from the inside, each with more blocks than the one before
+        ("containers", CONTAINER, (CONTAINERS,)),  # innermost first, each with more blocks than the one before
         ("neighbours", NEIGHBOUR, (len(NEIGHBOURS),)),
         ("windows", WINDOW, (len(WINDOWS),)),
-        ("levels_to_name", np.float32, (N_NAMES,)),  # of GROUPS, then of ELEMENTS; -1 is an inline element in the block
+        ("levels_to_name", np.float32, (N_NAMES,)),  # names of GROUPS, then of ELEMENTS; -1: an inline element in the block
     ]
 )
 
@@ -218,7 +218,7 @@ def count_words(blocks, stop_words, title_words):
 
 @njit(cache=True)
 def number(hashes):
-    """How many hashes differ, and the number of each in order of appearance."""
+    """Numbers different hashes in order of appearance: how many there are, and the number of each."""
     size = 16
     while size < 3 * len(hashes):
         size *= 2
@@ -453,7 +453,7 @@ def block_features(blocks, stop_words, title_words, page_bytes):
             near = max(near, np.float32(1))
             window = f.windows[i]
             window.words, window.linked_share, window.running_share = near, near_linked / near, near_running / near
-        # how many levels out of it an element of each name stands
+        # the levels from it to the nearest element of each name
         f.levels_to_name[:] = N_LEVELS
         found = blocks.words[b]
         set_level(f.levels_to_name, found, -1)

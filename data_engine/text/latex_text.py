@@ -16,7 +16,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-MAX_BYTES = 8_000_000  # of a file; the longest of arXiv have 3 MB, and a token takes 60 bytes of memory
+MAX_BYTES = 8_000_000  # the longest files of arXiv have 3 MB, and a token takes 60 bytes of memory
 MAX_GROWTH = 10  # tokens that macros may add, for each token of the source
 FREE_GROWTH = 100_000  # tokens that macros may add in any case: a short source can have many macros
 MAX_OPTIONAL = 100  # tokens of an argument in [ ]

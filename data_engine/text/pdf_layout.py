@@ -23,9 +23,9 @@ import numpy as np
 
 EDGE_ROWS = 4  # rows at the top and at the bottom of a page that may be running headers and footers
 EDGE_LINES = 40  # the same limit in lines: a row of a table has many
-SHARE_OF_TURNED = 0.1  # of a page's letters; fewer in another direction are a stamp or labels and not text
+SHARE_OF_TURNED = 0.1  # share of a page's letters; fewer in another direction are a stamp or labels
 COLUMN_LINES = 4  # fewer lines make no column
-COLUMN_LETTERS = 14  # in a line of a column, on average
+COLUMN_LETTERS = 14  # average letters of a line in a column
 COLUMN_GAP = 40  # points from one left edge to the next; indents are smaller
 SURE_OF_EACH, SURE_OF_BOTH = 0.3, 0.9  # least _wrapped_share of each of two columns, and least sum of both
 SURE_ALONE = 0.5  # the same of each column in a document that has columns on few pages
@@ -49,7 +49,7 @@ SPACES = re.compile(r"[ \xa0\u2000-\u200a\u202f\u205f]{2,}")
 HYPHENS = "-\xad\u2010"
 FIRST_HALF = re.compile(r"([^\W\d_]+).\Z")
 SECOND_HALF = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-KEEPS_HYPHEN = re.compile(r"[-/@_.:\\]")  # in a compound of three, an address, the name of a file
+KEEPS_HYPHEN = re.compile(r"[-/@_.:\\]")  # the word is a compound of three, an address, the name of a file
 
 
 @dataclass
@@ -231,14 +231,14 @@ def _running_headers(lines):
     for _, _, rows in inwards:  # all rows were repeated, so the text is: only rows before a wide gap can be a header
         for row in rows[max(_rows_before_wide_gaps(rows, base), default=0) :]:
             remove[row] = False
-    # where most pages have a header at a height, the first line there is one on every page: it may name another section
+    # a header at one height of most pages is one on every page, though it may name another section
     for page, side, rows in edges:
         height = round(base[rows[0][0]] / 3)
         on = set().union(*(heights.get((side, near), ()) for near in (height - 1, height, height + 1)))
         if page not in on and len(on) >= max(3, pages / 2) and 1 in _rows_before_wide_gaps(rows, base):
             remove[rows[0]] = True
     letters = [len(text) for text in lines.text]
-    # where most of the text would go, the pages are copies of one page
+    # if most of the text would go, the pages are copies of one page
     return remove if 2 * np.dot(remove, letters) < sum(letters) else np.zeros(len(base), bool)
 
 
@@ -465,7 +465,7 @@ def _remove_hyphens(parts, gaps):
     def count(word):
         return sum(words[form] for form in forms(word))
 
-    soft_are_hard = "\xad" in text and any("\xad" in part[:-1] for part in parts)  # in some fonts every hyphen is a soft one
+    soft_are_hard = "\xad" in text and any("\xad" in part[:-1] for part in parts)  # some fonts encode every hyphen as a soft one
     for gap, (start, end) in zip(gaps, halves, strict=True):
         line = parts[gap - 1]
         if line[-1] != "\xad" or soft_are_hard:

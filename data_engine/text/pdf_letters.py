@@ -30,7 +30,7 @@ for _pair in PAIRS.split():
 COMMON_OF_LETTERS = 0.36  # least share of common pairs in the pairs of two letters
 COMMON_OF_ALL = 0.26  # least share in all pairs with a letter and without a space or digit
 
-SYMBOL_BULLETS = "\uf06c\uf06e\uf076\uf09f\uf0a7\uf0b7\uf0d8\uf0e0\uf0fc"  # of the fonts Symbol and Wingdings
+SYMBOL_BULLETS = "\uf06c\uf06e\uf076\uf09f\uf0a7\uf0b7\uf0d8\uf0e0\uf0fc"  # bullets of the fonts Symbol and Wingdings
 # TeX's old fonts set an accent before its letter; ´ before any other letter is an apostrophe
 ACCENTS = {"´": "\u0301", "¨": "\u0308", "ˆ": "\u0302", "˜": "\u0303", "ˇ": "\u030c", "˚": "\u030a"}
 WITH_ACCENT = {"´": "aeiouycnz", "¨": "aeiouy", "ˆ": "aeiouwy", "˜": "ano", "ˇ": "cdenrstz", "˚": "au"}

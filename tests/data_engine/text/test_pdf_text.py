@@ -424,7 +424,7 @@ NATURAL = [
 
 
 def shifted(text):
-    """What a font without a Unicode map shows where the numbers of its glyphs, those of ASCII less 29, are taken for characters."""
+    """Text of a font without a Unicode map: the numbers of its glyphs, ASCII less 29, are taken for characters."""
     return "".join(chr(ord(c) - 29) if "!" <= c <= "~" else c for c in text)
 
 
@@ -454,7 +454,7 @@ def test_garbage_is_recognised(text):
 
 
 def test_letters_in_another_order_are_garbage():
-    """Of all orders a few look plausible: one in 200."""
+    """About one order in 200 looks plausible."""
     assert sum(bool(garbled(permuted(NATURAL[-1], seed))) for seed in range(40)) >= 38
 
 
@@ -661,7 +661,7 @@ def test_the_child_dies_with_its_killed_parent(tmp_path, doing):
 
 class Page(NamedTuple):
     file: str
-    passages: str  # in this order, " | " between them
+    passages: str  # must be in the text in this order; " | " between them
     absent: str
     present: str
 
