@@ -163,7 +163,7 @@ def test_real_books_keep_all_but_what_the_project_added():
     with tarfile.open(archive) as tar:
         # old/pandp09.txt is the listing of a folder
         texts = (member for member in tar if member.name.endswith(".txt") and "old/pandp09" not in member.name)
-        for member in itertools.islice(texts, 0, None, 3):
+        for member in itertools.islice(texts, 0, None, 6):
             content = tar.extractfile(member).read()
             try:
                 text = content.decode()
@@ -176,4 +176,4 @@ def test_real_books_keep_all_but_what_the_project_added():
             )
             added = len("".join(text.split())) - len("".join(book.split()))
             assert 0 < added < 0.2 * len(text) + 25_000, member.name
-    assert books >= 70 and left == 0
+    assert books >= 35 and left == 0
