@@ -6,11 +6,11 @@ Fits the trees of data_engine/text/html_content.py to pages whose content people
 
 SHARED is the folder with corpus/html.tar.xz and scorers/extraction.py. Needs lightgbm 4.7 besides the pinned requirements.
 
-Each block is labelled by aligning the words of its page with those of the gold text (matches in runs count more than scattered
-ones): the label is the share of its words that are in the gold. Its weight is what its words are worth in its set's mean F1, so
-that every set counts the same. Pages with must and must-not segments label the blocks that these stand in, and no others. Readers'
-comments in dragnet's gold are right with and without: no weight. Pages whose gold is not in them: no weight. Pydoc's pages are
-content from end to end.
+The words of a page are aligned with those of its gold text (matches in runs count more than scattered ones); a block's label is
+the share of its words that were matched. Its weight is what its words are worth in its set's mean F1, so that every set counts the
+same. Pages with must and must-not segments label the blocks that hold these, and no others. Readers' comments in dragnet's gold
+have no weight, because they may stay or go. A page whose gold text is that of another page has no weight. Pydoc's pages are content
+from end to end.
 """
 
 import gzip
@@ -29,7 +29,17 @@ from numba import njit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data_engine.text.html_blocks import parse
-from data_engine.text.html_content import FOREST_TYPES, STOP_WORDS, Forest, evaluate, observe, reconsider, select, word_set
+from data_engine.text.html_content import (
+    FOREST_TYPES,
+    STOP_WORDS,
+    Forest,
+    block_features,
+    columns,
+    context_features,
+    evaluate,
+    select,
+    word_set,
+)
 from data_engine.text.html_text import decode_html, page_title, weigh_comments
 
 SEED = 1
@@ -56,7 +66,7 @@ class Page:
         self.set, self.golds, self.segments = name, golds, segments
         self.blocks = parse(content)
         title = page_title(content, self.blocks)
-        self.seen = observe(self.blocks, word_set(STOP_WORDS), word_set(title[:1000]), len(content))
+        self.seen = block_features(self.blocks, word_set(STOP_WORDS), word_set(title[:1000]), len(content))
         text = self.blocks.text
         self.texts = [text[a:b].tobytes().decode() for a, b in zip(self.blocks.start, self.blocks.end, strict=True)]
         self.words = [re.findall(r"\w+", text.lower()) for text in self.texts]
@@ -95,7 +105,7 @@ def squeeze(text):
 
 
 def label(page, n_pages, n_required):
-    """Label and weight of each block."""
+    """Label and weight of each block: float (n,) each."""
     weight = (page.n_words + 0.5) / n_pages
     if page.set == "pydoc":
         return np.ones(page.n), weight / weight.sum() / n_pages
@@ -106,14 +116,14 @@ def label(page, n_pages, n_required):
     gold = re.findall(r"\w+", page.golds[-1].lower())
     wanted = np.array([numbers.setdefault(word, len(numbers)) for word in gold], np.int32)
     n_article = len(re.findall(r"\w+", page.golds[0].lower()))
-    where = align(found[:40000], wanted[:15000])
+    match = align(found[:40000], wanted[:15000])
     block = np.repeat(np.arange(page.n), page.n_words)
-    hits = np.bincount(block[where[where >= 0]], minlength=page.n) / np.maximum(page.n_words, 1)
-    comments = where[n_article:][where[n_article:] >= 0]
+    hits = np.bincount(block[match[match >= 0]], minlength=page.n) / np.maximum(page.n_words, 1)
+    comments = match[n_article:][match[n_article:] >= 0]
     weight /= 2 * max(n_article, 50)
     weight[np.bincount(block[comments], minlength=page.n) > 0.3 * page.n_words] = 0
     weight *= min(1, 4 / n_pages / max(weight.sum(), 1e-9))
-    if n_article > 20 and (where[:n_article] >= 0).sum() < 0.3 * min(n_article, 15000):
+    if n_article > 20 and (match[:n_article] >= 0).sum() < 0.3 * min(n_article, 15000):
         weight[:] = 0  # the gold is that of another page
     return hits, weight
 
@@ -124,19 +134,19 @@ def label_segments(page, n_required):
     joined, ends = " ".join(texts), np.cumsum([len(text) + 1 for text in texts])
     for wanted, segments in zip((1, 0), page.segments, strict=True):
         for segment in segments:
-            places = [match.start() for match in re.finditer(re.escape(segment), joined)] if segment else []
-            for place in places:
-                first, last = np.searchsorted(ends, [place, place + len(segment) - 1], "right")
+            starts = [match.start() for match in re.finditer(re.escape(segment), joined)] if segment else []
+            for start in starts:
+                first, last = np.searchsorted(ends, [start, start + len(segment) - 1], "right")
                 labels[first : last + 1] = wanted
-                weight[first : last + 1] += 1 / (2 * n_required * len(places) * (last - first + 1))
+                weight[first : last + 1] += 1 / (2 * n_required * len(starts) * (last - first + 1))
     return labels, weight
 
 
 @njit(cache=True)
 def align(found, wanted):
-    """For each wanted word where it was found, or -1: the alignment with the longest runs. A run of n scores n - 0.8."""
+    """For each wanted word its position in found, or -1, by the alignment with the longest runs. A run of n scores n - 0.8."""
     n, m = len(found), len(wanted)
-    steps = np.zeros((n + 1, m + 1), np.uint8)  # 0 leave a found one out, 1 a wanted one, 2 match; 4: the match goes on a run
+    steps = np.zeros((n + 1, m + 1), np.uint8)  # 0 skips a found word, 1 a wanted one, 2 matches; 4: the match continues a run
     best, run = np.zeros(m + 1, np.float32), np.full(m + 1, -1e9, np.float32)
     for i in range(1, n + 1):
         best_before, run_before = best[0], run[0]
@@ -155,11 +165,11 @@ def align(found, wanted):
                 best[j] = match
                 step = step & 4 | 2
             steps[i, j] = step
-    where, i, j, inside = np.full(m, -1, np.int64), n, m, False
+    position, i, j, inside = np.full(m, -1, np.int64), n, m, False
     while i and j:
         step = steps[i, j]
         if inside or step & 2:
-            where[j - 1] = i - 1
+            position[j - 1] = i - 1
             inside = step & 4 > 0
             i -= 1
             j -= 1
@@ -167,7 +177,7 @@ def align(found, wanted):
             j -= 1
         else:
             i -= 1
-    return where
+    return position
 
 
 # --- Fitting ---------------------------------------------------------------------------------------------------------------
@@ -180,7 +190,7 @@ def fit(x, y, weight):
 
 
 def forest(booster):
-    """LightGBM's trees as arrays of nodes, children side by side."""
+    """LightGBM's trees as a Forest."""
     roots, nodes = [], []
     for tree in booster.dump_model()["tree_info"]:
         roots.append(len(nodes))
@@ -206,36 +216,38 @@ class Data:
         n_required = sum(len(page.segments[0]) for page in pages if page.segments)
         labels = [label(page, n_pages[page.set], n_required) for page in pages]
         self.y, self.weight = (np.concatenate(column) for column in zip(*labels, strict=True))
-        self.x = np.concatenate([page.seen.features for page in pages])
+        self.x = np.concatenate([columns(page.seen.features) for page in pages])
         self.page = np.repeat(np.arange(len(pages)), [page.n for page in pages])
         self.ends = np.cumsum([page.n for page in pages])
         templates = groups(pages)
         self.fold = np.random.default_rng(SEED).permutation(len(pages))[templates] % FOLDS
 
     def second(self, p):
-        around = [reconsider(page.blocks, page.seen, q) for page, q in zip(self.pages, np.split(p, self.ends[:-1]), strict=True)]
-        return np.hstack([np.concatenate(around), self.x])
+        """Features of the second round. p: out_of_fold of the first one."""
+        split = zip(self.pages, np.split(p, self.ends[:-1]), strict=True)
+        context = [columns(context_features(page.blocks, page.seen, q)) for page, q in split]
+        return np.hstack([np.concatenate(context), self.x])
 
     def rows(self, pages):
         return np.isin(self.page, np.flatnonzero(pages))
 
     def out_of_fold(self, x, pages):
-        """Probabilities of the blocks of these pages by trees that have not seen their folds."""
+        """Probabilities of these pages' blocks, each by trees that were fitted to the other folds."""
         p = np.zeros(len(self.y), np.float32)
         for fold in range(FOLDS):
-            learn, judge = self.rows(pages & (self.fold != fold)), self.rows(pages & (self.fold == fold))
-            p[judge] = evaluate(fit(x[learn], self.y[learn], self.weight[learn]), x[judge])
+            train, test = self.rows(pages & (self.fold != fold)), self.rows(pages & (self.fold == fold))
+            p[test] = evaluate(fit(x[train], self.y[train], self.weight[train]), x[test])
         return p
 
     def both(self, pages, first):
-        """The two forests fitted to these pages. first: what out_of_fold gave for self.x"""
+        """The two forests fitted to these pages. first: out_of_fold of self.x."""
         rows = self.rows(pages)
         second = self.second(first)
         return fit(self.x[rows], self.y[rows], self.weight[rows]), fit(second[rows], self.y[rows], self.weight[rows])
 
 
 def groups(pages):
-    """A number for each page, the same for pages that share a third of the rarer one's templates."""
+    """int (pages,): the same number for pages that share a third of the templates of the one with fewer."""
     kinds = [set(page.blocks.kind.tolist()) for page in pages]
     having = defaultdict(list)
     for number, members in enumerate(kinds):
@@ -256,7 +268,7 @@ def groups(pages):
 
 
 def score(pages, p, comments=False):
-    """Prints F1 of each set and the mean, as scorers/extraction.py reckons them. p: one array a page."""
+    """Prints F1 of each set and the mean as scorers/extraction.py computes them. p: one array a page."""
     f1, found, required, forbidden = defaultdict(list), 0, 0, 0
     for page, q in zip(pages, p, strict=True):
         keep = select(weigh_comments(q, page.seen, comments), page.seen.words)
@@ -291,16 +303,17 @@ def check(data):
     names = np.array([page.set for page in data.pages])
     means = {}
     for name in dict.fromkeys(names):
-        one, two = data.both(names != name, first)
+        forests = data.both(names != name, first)
         pages = [page for page in data.pages if page.set == name]
         print("left out:", end=" ")
-        means |= score(pages, [judge(page, one, two) for page in pages])
+        means |= score(pages, [predict(page, *forests) for page in pages])
     print(f"mean of the sets left out: {np.mean([value for name, value in means.items() if name != 'pydoc']):.4f}")
 
 
-def judge(page, one, two):
-    p = evaluate(one, page.seen.features)
-    return evaluate(two, np.hstack([reconsider(page.blocks, page.seen, p), page.seen.features]))
+def predict(page, first, second):
+    features = columns(page.seen.features)
+    p = evaluate(first, features)
+    return evaluate(second, np.hstack([columns(context_features(page.blocks, page.seen, p)), features]))
 
 
 def main(shared, out):
@@ -310,7 +323,7 @@ def main(shared, out):
         return check(data)
     every = np.ones(len(data.pages), bool)
     forests = data.both(every, data.out_of_fold(data.x, every))
-    score(data.pages, [judge(page, *forests) for page in data.pages])
+    score(data.pages, [predict(page, *forests) for page in data.pages])
     arrays = {f"{name}{stage}": values for stage, trees in enumerate(forests, 1) for name, values in trees._asdict().items()}
     small = {name: values.astype(np.uint16) if name.startswith("left") else values for name, values in arrays.items()}
     np.savez_compressed(out, **small)

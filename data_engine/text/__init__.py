@@ -1,1 +1,1 @@
-"""From a format to plain text: HTML, PDF, LaTeX, wikitext, books."""
+"""Readers of formats (HTML, PDF, LaTeX, wikitext, books, questions) to plain text, and the one form of text (normalise.py)."""

@@ -1,22 +1,22 @@
 """
-Project Gutenberg's plain texts -> the book: without header, licence, credits and transcriber's notes, its hard lines joined.
+Project Gutenberg's plain texts -> the book, without header, licence, credits and transcriber's notes, its hard line ends removed.
 
 in:   the text of a file whose first HEAD bytes name Project Gutenberg          out: (title, text)
 
-Header and licence are cut at the marks that the Project itself writes: "*** START OF", "*** END OF" (since 2001), "*END*THE SMALL
-PRINT!" and "End of Project Gutenberg's" (before). A text without a mark keeps that end. What the volunteers added around the book
-(credits, notes, pointers to other formats) goes where it stands in paragraphs of its own and opens with the words that they use;
-a note ends at the next gap of three empty lines, so that a chapter behind it stays. Captions stay, their "[Illustration: ]" goes.
+Header and licence are cut at the Project's own marks: "*** START OF", "*** END OF" (since 2001), "*END*THE SMALL PRINT!" and
+"End of Project Gutenberg's" (before). A text without such a mark is not cut at that end. Additions of the volunteers (credits,
+notes, pointers to other formats) are removed where they stand in paragraphs of their own and begin with their usual words. A
+note ends at the next gap of three empty lines, so that a chapter after it stays. Captions stay, their "[Illustration: ]" goes.
 
-A paragraph is joined when its lines look filled: nearly each is so long that the first word of the next would not have fitted.
-Verse, tables and title pages do not, and keep their lines.
+A paragraph is joined when its lines look filled: after nearly every line the first word of the next would not have fitted.
+The lines of verse, tables and title pages do not look filled, and stay.
 """
 
 import re
 from itertools import pairwise
 
 HEAD = 4096  # bytes at the start that name the Project in every file of it
-HEADER = 60_000  # characters in which a header ends; the longest, with two licences, have 20,000
+HEADER = 60_000  # characters; a header ends before. The longest, with two licences, have 20,000
 
 START = re.compile(r"^[^\S\n]*\*{3}[^\S\n]*START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}\*{3}[^\n]*\n?", re.I | re.M)
 END = re.compile(r"^[^\S\n]*\*{3}[^\S\n]*END OF (?:THE|THIS) PROJECT GUTENBERG", re.I | re.M)
@@ -37,7 +37,7 @@ CREDIT = re.compile(
     re.I,
 )
 NOTE = re.compile(r"[\[({|+=\-\s*#_●○]*(?:additional )?transcriber(?:['’]s|s['’]?)? notes?\b(?!\s+of\b)", re.I)
-NOTE_LINES = 400  # a note that is longer is not believed to be one
+MAX_NOTE_LINES = 400  # a longer "note" is part of the book
 ILLUSTRATION = re.compile(r"\[(?:Cover |Frontispiece )?Illustrations?\s*(?:[:.]\s*((?:[^\[\]]|\[[^\[\]]*\])*))?\]")
 PAGE = re.compile(r"\[Pg \d+\] ?")
 WORLD_LIBRARY = re.compile(r"<<THIS ELECTRONIC VERSION OF THE COMPLETE WORKS[^<>]{0,1000}>>")
@@ -48,42 +48,24 @@ CHARSET = re.compile(rb"Character set encoding: *([\w-]+)", re.I)
 
 
 def decode_book(content: bytes) -> str | None:
-    """Bytes that are not UTF-8 -> text, by the set that a header of the Project names, else windows-1252; None for other texts."""
+    """Bytes that are not UTF-8 -> text, in the encoding that the header names, else windows-1252; None for other texts."""
     if b"project gutenberg" not in content[:HEAD].lower():
         return None
     named = CHARSET.search(content, 0, HEADER)
     try:
         return content.decode(named[1].decode() if named else "windows-1252")
-    except (UnicodeError, LookupError):  # no such set, or one that is no encoding of text
+    except (UnicodeError, LookupError):  # unknown, or not an encoding of text
         return content.decode("windows-1252", "replace")
 
 
-def read_book(text: str) -> tuple[str | None, str]:
-    """Title, None where the header names none, and the book."""
-    text = re.sub("\r\n?", "\n", text)
-    start, stop = header_end(text), footer_start(text)
-    if not start and stop == len(text):
-        return None, text  # it only speaks of the Project
-    title = find_title(text[:start]) if start else None
-    body = text[start : max(start, stop)]
-    for mark in (WORLD_LIBRARY, PAGE):
-        body = mark.sub("", body)
-    body = ILLUSTRATION.sub(lambda mark: mark[1] or "", body)
-    pieces = PARAGRAPH.split(body.strip("\n"))
-    paragraphs, gaps = pieces[::2], [gap.count("\n") - 1 for gap in pieces[1::2]] + [0]
-    keep = without_additions(paragraphs, gaps, credits=start > 0)
-    width = line_width(text)
-    return title, "\n\n".join(joined(paragraph, width) for paragraph, k in zip(paragraphs, keep, strict=True) if k)
-
-
 def header_end(text):
-    """Where the book begins: after the last mark of a header; 0 where there is none."""
+    """The start of the book, after the last mark of a header; 0 where there is none."""
     marks = [mark.end() for rule in (START, SMALL_PRINT) for mark in rule.finditer(text, 0, HEADER)]
     return max(marks, default=0)
 
 
 def footer_start(text):
-    """Where the licence begins, or the line that ends the book; the length of the text where there is none."""
+    """The start of the licence, or of the line that ends the book; the length of the text where there is none."""
     end = len(text)
     for mark in END.finditer(text):
         end = mark.start()
@@ -97,8 +79,27 @@ def find_title(header):
     return re.split(r",? by ", " ".join(found[1].split()))[0] if found else None
 
 
+def note_end(paragraphs, gaps, first):
+    """The last paragraph of the note that begins with paragraph `first`."""
+    opened, rest = paragraphs[first].lstrip()[:1], NOTE.sub("", paragraphs[first]).strip(" :.\n#=|+-*_")
+    if rest and opened != "[" and not paragraphs[first].rstrip().endswith(":"):
+        return first  # the paragraph is the whole note, not its heading
+    lines = depth = 0
+    for i in range(first, len(paragraphs)):
+        lines += paragraphs[i].count("\n") + 1 + gaps[i]
+        if lines > MAX_NOTE_LINES:
+            break
+        if opened == "[":
+            depth += paragraphs[i].count("[") - paragraphs[i].count("]")
+            if depth <= 0:
+                return i
+        elif gaps[i] >= 3 or i == len(paragraphs) - 1:
+            return i
+    return first
+
+
 def without_additions(paragraphs, gaps, credits):
-    """Which paragraphs are the book's. gaps: empty lines after each."""
+    """A bool for each paragraph: True for those of the book. gaps: empty lines after each."""
     keep = [bool(paragraph.strip()) for paragraph in paragraphs]
     i = 0
     while credits and i < len(paragraphs) and (not keep[i] or CREDIT.match(paragraphs[i].lstrip())):
@@ -116,32 +117,23 @@ def without_additions(paragraphs, gaps, credits):
     return keep
 
 
-def note_end(paragraphs, gaps, first):
-    """The last paragraph of the note that begins with paragraph `first`."""
-    opened, said = paragraphs[first].lstrip()[:1], NOTE.sub("", paragraphs[first]).strip(" :.\n#=|+-*_")
-    if said and opened != "[" and not paragraphs[first].rstrip().endswith(":"):
-        return first  # not a heading of several but all of it
-    lines = depth = 0
-    for i in range(first, len(paragraphs)):
-        lines += paragraphs[i].count("\n") + 1 + gaps[i]
-        if lines > NOTE_LINES:
-            break
-        if opened == "[":
-            depth += paragraphs[i].count("[") - paragraphs[i].count("]")
-            if depth <= 0:
-                return i
-        elif gaps[i] >= 3 or i == len(paragraphs) - 1:
-            return i
-    return first
-
-
 def line_width(text):
-    """The width that the lines of prose are filled to: the 90th percentile of their lengths; verse alone counts as 60."""
+    """The width to which lines of prose are filled: the 90th percentile of their lengths, at least 60, at most 90."""
     lengths = sorted(len(line) for line in text.split("\n") if line.strip())
     return min(90, max(60, lengths[len(lengths) * 9 // 10])) if lengths else 60
 
 
-def joined(paragraph, width):
+def is_filled(lines, width):
+    """True if the first word of the next line did not fit on nearly any line."""
+    indents = [len(line) - len(line.lstrip()) for line in lines[1:]]
+    if max(indents) - min(indents) > 1 or 3 * sum("   " in line.strip() for line in lines) > len(lines):
+        return False  # verse and tables
+    width = max(max(map(len, lines)), width - 8 + 2 * min(indents))
+    filled = sum(len(line) + len(after.split(None, 1)[0]) + 8 > width for line, after in pairwise(lines))
+    return 10 * filled >= 9 * (len(lines) - 1)
+
+
+def join_lines(paragraph, width):
     """The paragraph on one line where its lines are filled, else as it is."""
     lines = [line.rstrip() for line in paragraph.split("\n")]
     if len(lines) < 2 or not is_filled(lines, width):
@@ -153,11 +145,19 @@ def joined(paragraph, width):
     return text
 
 
-def is_filled(lines, width):
-    """Whether nearly each line but the last is so long that the next one's first word did not fit into it."""
-    indents = [len(line) - len(line.lstrip()) for line in lines[1:]]
-    if max(indents) - min(indents) > 1 or 3 * sum("   " in line.strip() for line in lines) > len(lines):
-        return False  # verse and tables
-    width = max(max(map(len, lines)), width - 8 + 2 * min(indents))
-    filled = sum(len(line) + len(after.split(None, 1)[0]) + 8 > width for line, after in pairwise(lines))
-    return 10 * filled >= 9 * (len(lines) - 1)
+def read_book(text: str) -> tuple[str | None, str]:
+    """Title (None where the header names none) and text of the book."""
+    text = re.sub("\r\n?", "\n", text)
+    start, stop = header_end(text), footer_start(text)
+    if not start and stop == len(text):
+        return None, text  # it only mentions the Project
+    title = find_title(text[:start]) if start else None
+    body = text[start : max(start, stop)]
+    for mark in (WORLD_LIBRARY, PAGE):
+        body = mark.sub("", body)
+    body = ILLUSTRATION.sub(lambda mark: mark[1] or "", body)
+    pieces = PARAGRAPH.split(body.strip("\n"))
+    paragraphs, gaps = pieces[::2], [gap.count("\n") - 1 for gap in pieces[1::2]] + [0]
+    keep = without_additions(paragraphs, gaps, credits=start > 0)
+    width = line_width(text)
+    return title, "\n\n".join(join_lines(paragraph, width) for paragraph, k in zip(paragraphs, keep, strict=True) if k)

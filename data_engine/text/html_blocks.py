@@ -1,12 +1,14 @@
 """
-HTML -> blocks of text: what a browser would set apart, each with its place in the tree.
+HTML -> blocks of text, as a browser would set them apart, with the elements around them.
 
-One compiled pass over the bytes of a page (UTF-8) does what a browser's tokenizer and tree builder do as far as text is concerned:
-tags, comments, character references, raw text, implied end tags, stray end tags. It keeps a stack of open elements and no tree:
-time is linear in the bytes, memory in the tags, whatever the page. Nesting beyond DEPTH elements is flattened, as browsers do.
+in:   a page as bytes in UTF-8          out: Blocks
 
-Departures from the standard, for the sake of text that readers would miss: a comment, a title or a quote that never ends is
-taken to end at the next tag and not at the end of the page; formatting that stays open is not carried into the next block.
+One compiled pass over the bytes does the part of a browser's tokenizer and tree builder that matters to text: tags, comments,
+character references, raw text, implied end tags, stray end tags. It keeps a stack of open elements and builds no tree, so that
+time is linear in the bytes and memory in the tags of any page. Nesting beyond DEPTH elements is flattened, as browsers do.
+
+Two departures from the standard save text that readers would miss. A comment, a title or a quote that never ends stops at the next
+tag and not at the end of the page. Formatting that stays open is not carried into the next block.
 """
 
 import functools
@@ -18,11 +20,11 @@ from numba import njit
 
 DEPTH = 512  # as in Blink; deeper elements become siblings
 
-# what stands between two blocks, the stronger wins
+# gaps between two blocks; where several meet, the strongest counts
 SPACE, CELL, LINE, PARAGRAPH = range(4)
 GAPS = (b" ", b"\t", b"\n", b"\n\n")
 
-# of a character, inherited from the elements around it
+# marks of a character, inherited from the elements around it
 LINK, BOLD, PRE, HIDDEN, DROP = 1, 2, 4, 8, 16
 
 
@@ -45,7 +47,7 @@ A, ANNOTATION, BODY, BR, H1, IMG, MATH, P, SCRIPT, TITLE = (
 
 
 def of_tags(**names):
-    """One uint32 a tag: the sum of the values whose names list it."""
+    """uint32 (tags,): the bits whose lists of names hold the tag."""
     table = np.zeros(len(TAGS), np.uint32)
     for value, listed in names.items():
         for name in listed.split():
@@ -68,7 +70,7 @@ KIND = of_tags(
     NEW_PARAGRAPH="""custom address article aside blockquote body center details dialog dir div dl fieldset figure footer form h1 h2
         h3 h4 h5 h6 header hgroup hr listing main menu nav ol p pre search section summary table ul xmp""",
 )
-# Which open elements a start tag closes (ITEM and P), and which ones an end tag does not reach across.
+# A start tag closes open elements of the groups ITEM and IN_P. An end tag closes nothing beyond an element of the groups END_STOP.
 IN_P, IN_LI, IN_DL, IN_OPTION, IN_ROW, IN_CELL, IN_ROWS, IN_TABLE, IN_LIST, IN_BLOCK, IN_LINK = (1 << i for i in range(11))
 GROUP = of_tags(
     IN_P="p", IN_LI="li", IN_DL="dd dt", IN_OPTION="option", IN_ROW="tr", IN_CELL="td th caption", IN_ROWS="tbody tfoot thead",
@@ -111,9 +113,9 @@ def fnv(name):
 CLASS, ID, ROLE, ITEMPROP, STYLE, ALT, HREF, TYPE, ENCODING, ALTTEXT, HIDDEN_NAME, ARIA_HIDDEN = (
     fnv(name.encode()) for name in words("class id role itemprop style alt href type encoding alttext hidden aria-hidden")
 )
-HAS_HREF, IS_HIDDEN, IS_TEX, UNREAD_HERE = (1 << i for i in range(4))  # what attributes say of an element
+HAS_HREF, IS_HIDDEN, IS_TEX, IS_UNREAD = (1 << i for i in range(4))  # bits that attributes give to an element
 
-# What the words in class, id, role and itemprop say of an element: the same few words all over the web, in groups.
+# Words in class, id, role and itemprop, in groups of one meaning: sites all over the web use the same few words.
 GROUPS = dict(
     content="content contents main body text bodytext maincontent articlebody storybody copy prose primary",
     article="article articles story entry post posts hentry news blog single page document",
@@ -151,20 +153,20 @@ MATH_WORD, MATHJAX_WORD, KATEX_HTML = BIT["math"], BIT["mathjax"], BIT["katex"] 
 
 
 class Blocks(NamedTuple):
-    """The text of a page in pieces. n blocks, m elements that are blocks; an element comes after its parent."""
+    """The text of a page in n blocks, and its m block elements. An element comes after its parent."""
 
     text: np.ndarray  # uint8: the blocks' characters, one after another, UTF-8
     marks: np.ndarray  # uint8, one a byte of text: LINK, BOLD, PRE, HIDDEN
     start: np.ndarray  # int64 (n,): into text
     end: np.ndarray  # int64 (n,)
     gap: np.ndarray  # int64 (n,): SPACE, CELL, LINE or PARAGRAPH before the block
-    element: np.ndarray  # int64 (n,): the block element around it
-    words: np.ndarray  # int64 (n,): the words in the class and id of inline elements at its beginning, as bits
+    element: np.ndarray  # int64 (n,): the innermost block element around it
+    words: np.ndarray  # int64 (n,): bits of GROUPS, from the class and id of the inline elements at its beginning
     tag: np.ndarray  # int64 (m,)
     parent: np.ndarray  # int64 (m,); the first element, 0, is the page
-    element_words: np.ndarray  # int64 (m,): the words in its class, id, role and itemprop, as bits
-    kind: np.ndarray  # int64 (m,): hash of tag, class and id without digits: what the same template made
-    title: tuple[int, int]  # where in the page the title stands
+    element_words: np.ndarray  # int64 (m,): bits of GROUPS, from its class, id, role and itemprop
+    kind: np.ndarray  # int64 (m,): hash of tag, class and id without digits; equal for what the same template made
+    title: tuple[int, int]  # start and end of the text of <title> in the page
 
 
 # --- Tables of names -------------------------------------------------------------------------------------------------------
@@ -202,7 +204,7 @@ def tag_table():
 
 @functools.cache
 def name_table():
-    """Words of GROUPS, and the bits of the groups that each is in."""
+    """Words of GROUPS, and for each the bits of its groups."""
     bits = {}
     for group, members in GROUPS.items():
         for word in words(members):
@@ -220,9 +222,10 @@ def entity_table():
 
 # --- The pass --------------------------------------------------------------------------------------------------------------
 
-START, END, GAP, ELEMENT, NAMES = range(5)
-OUT, OPENED, BLANK, BETWEEN, COUNT = range(5)  # the state of the text: bytes written; whether the last block goes on; the white
-# space since its last character (0, 32 or 10); what stands before the next block; blocks begun
+START, END, GAP, ELEMENT, NAMES = range(5)  # columns of a block
+# The state of the writer: bytes written; 1 while a block is open; the white space since its last character (0, 32 or 10); the gap
+# before the next block; the number of closed blocks.
+OUT, OPENED, BLANK, BETWEEN, COUNT = range(5)
 
 
 def parse(content: bytes) -> Blocks:
@@ -237,7 +240,7 @@ def parse(content: bytes) -> Blocks:
 @njit(cache=True)
 def parse_page(data, n_tags, tags, entities, names):
     n, most = len(data), n_tags + 2
-    size = n * 5 // 4 + 64  # &nGt; grows from 5 bytes to 6, an empty formula by 2
+    size = n * 5 // 4 + 64  # &nGt; grows from 5 bytes to 6, a formula by its two $
     text, marks = np.empty(size, np.uint8), np.empty(size, np.uint8)
     block = np.empty((most, 5), np.int64)  # START, END, GAP, ELEMENT, NAMES
     pieces = text, marks, block
@@ -252,7 +255,7 @@ def parse_page(data, n_tags, tags, entities, names):
     depth = 1
 
     title_start = title_end = math_end = 0
-    endless = np.zeros(256, np.bool_)  # raw elements, and comments at 0, of which no end is ahead
+    endless = np.zeros(256, np.bool_)  # True for tags of raw elements that have no end ahead; entry 0 is for comments
     character = np.zeros(6, np.uint8)
     at = 0
     while at < n:
@@ -286,9 +289,9 @@ def parse_page(data, n_tags, tags, entities, names):
             while at < n and data[at] != 62:
                 at += 1
             at += 1
-            own, hashed, says, value_start, value_end = np.int64(0), np.int64(0), 0, 0, 0
+            own, hashed, attribute_flags, value_start, value_end = np.int64(0), np.int64(0), 0, 0, 0
         else:
-            at, own, hashed, says, value_start, value_end = attributes(data, at, tag, names)
+            at, own, hashed, attribute_flags, value_start, value_end = attributes(data, at, tag, names)
         kind = np.int64(KIND[tag])
         if tag == BODY:
             if not closing and n_elements == 1:
@@ -297,7 +300,7 @@ def parse_page(data, n_tags, tags, entities, names):
         if closing and kind & VOID and tag != BR:
             continue
 
-        # which elements it closes, and what it sets apart
+        # the elements that it closes, and the gap that these and it make
         keep = depth_after_end(stack_tag, depth, tag) if closing else depth_before_start(stack_tag, depth, tag)
         if closing and keep == depth and tag != P and tag != BR:
             continue
@@ -326,46 +329,46 @@ def parse_page(data, n_tags, tags, entities, names):
         if closing or (kind & VOID and tag != IMG):
             continue
 
-        # what it opens
-        element_here, words_here = stack_element[depth - 1], stack_words[depth - 1]
+        # the element that it opens
+        around, inherited = stack_element[depth - 1], stack_words[depth - 1]
         if kind & RAW:
             stop = n if endless[tag] else raw_end(data, at, began + 1, name_end)
             if stop == n:
                 endless[tag] = True
                 if tag == TITLE:
-                    continue  # its text is read as the page's
+                    continue  # its text becomes text of the page
             if tag == TITLE and title_end == 0 and not flags & DROP:
                 title_start, title_end = at, stop
-            if tag == SCRIPT and says & IS_TEX and not flags & DROP:
-                put_formula(data, at, stop, pieces, state, flags, element_here, words_here, entities, character)
-            at = stop  # where its end tag closes nothing
+            if tag == SCRIPT and attribute_flags & IS_TEX and not flags & DROP:
+                put_formula(data, at, stop, pieces, state, flags, around, inherited, entities, character)
+            at = stop  # the end tag there closes nothing
             continue
         if tag == MATH and value_start == value_end and not flags & DROP and at >= math_end:
             math_end = raw_end(data, at, began + 1, name_end)
             value_start, value_end = tex_annotation(data, at, math_end, tags, names)
         is_formula = (tag == IMG and own & MATH_WORD) or (tag == MATH and not flags & HIDDEN)
         if is_formula and value_start < value_end and not flags & DROP:
-            put_formula(data, value_start, value_end, pieces, state, flags, element_here, words_here, entities, character)
-            says |= UNREAD_HERE
+            put_formula(data, value_start, value_end, pieces, state, flags, around, inherited, entities, character)
+            attribute_flags |= IS_UNREAD
         if tag == IMG or (tag <= CUSTOM and data[at - 2] == 47):  # <path/> of SVG and the like
             continue
         if tag == MATH and flags & HIDDEN:
-            says |= UNREAD_HERE  # a picture of it with its text follows
+            attribute_flags |= IS_UNREAD  # a picture of it with its text follows
         if kind & STRONG:
             flags |= BOLD
         if kind & INDENTED:
             flags |= PRE
-        if kind & UNREAD or says & UNREAD_HERE:
+        if kind & UNREAD or attribute_flags & IS_UNREAD:
             flags |= DROP
-        if says & HAS_HREF and tag == A:
+        if attribute_flags & HAS_HREF and tag == A:
             flags |= LINK
-        if says & IS_HIDDEN:
+        if attribute_flags & IS_HIDDEN:
             flags |= HIDDEN
         stack_tag[depth], stack_flags[depth] = tag, flags
-        stack_element[depth], stack_words[depth] = element_here, words_here | own
+        stack_element[depth], stack_words[depth] = around, inherited | own
         if kind & BLOCK:
             stack_element[depth], stack_words[depth] = n_elements, 0
-            element[n_elements, 0], element[n_elements, 1] = tag, element_here
+            element[n_elements, 0], element[n_elements, 1] = tag, around
             element[n_elements, 2], element[n_elements, 3] = own, hashed
             n_elements += 1
         depth += 1
@@ -373,7 +376,7 @@ def parse_page(data, n_tags, tags, entities, names):
     return text[: state[OUT]], marks[: state[OUT]], block[: state[COUNT]], element[:n_elements], (title_start, title_end)
 
 
-NO_MARKUP, DECLARATION, TAG_HERE = range(3)
+NO_MARKUP, DECLARATION, TAG_START = range(3)
 BREAK = np.array([10, 0, 0, 0, 0, 0], np.uint8)
 DOLLAR = np.array([36, 0, 0, 0, 0, 0], np.uint8)
 
@@ -390,22 +393,22 @@ def is_letter(byte):
 
 @njit(cache=True)
 def markup(data, at):
-    """What begins here."""
+    """NO_MARKUP, DECLARATION or TAG_START: what begins at `at`."""
     if data[at] != 60 or at + 1 >= len(data):
         return NO_MARKUP
     byte = data[at + 1]
     if is_letter(byte):
-        return TAG_HERE
+        return TAG_START
     if byte == 33 or byte == 63:
         return DECLARATION
     if byte == 47:
-        return TAG_HERE if at + 2 < len(data) and is_letter(data[at + 2]) else DECLARATION
+        return TAG_START if at + 2 < len(data) and is_letter(data[at + 2]) else DECLARATION
     return NO_MARKUP
 
 
 @njit(cache=True)
 def after_declaration(data, at, endless):
-    """Where a comment, doctype, processing instruction or CDATA section ends."""
+    """The position after a comment, doctype, processing instruction or CDATA section."""
     n = len(data)
     if at + 3 < n and data[at + 1] == 33 and data[at + 2] == 45 and data[at + 3] == 45 and not endless[0]:
         stop = at + 4
@@ -430,7 +433,7 @@ def after_declaration(data, at, endless):
 
 @njit(cache=True)
 def depth_after_end(stack_tag, depth, tag):
-    """How many open elements stay when an end tag comes; an end tag without its start closes nothing."""
+    """The number of elements that an end tag leaves open; one without its start tag closes nothing."""
     i = depth - 1
     while i > 0:
         if stack_tag[i] == tag:
@@ -443,7 +446,7 @@ def depth_after_end(stack_tag, depth, tag):
 
 @njit(cache=True)
 def depth_before_start(stack_tag, depth, tag):
-    """How many open elements stay when a start tag comes: <li> ends <li>, <div> ends <p>."""
+    """The number of elements that a start tag leaves open: <li> ends <li>, <div> ends <p>."""
     keep = depth
     if ITEM[tag]:
         i = depth - 1
@@ -463,13 +466,13 @@ def depth_before_start(stack_tag, depth, tag):
 @njit(cache=True)
 def attributes(data, at, tag, names):
     """
-    From the end of a tag's name -> its end, the bits of the words in class, id, role and itemprop, a hash of tag,
-    class and id, what it says (HAS_HREF ...), and where its alt, alttext stands.
+    The end of a tag's name -> the end of the tag, bits of GROUPS in class, id, role and itemprop, a hash of tag, class and id,
+    flags (HAS_HREF ...), start and end of its alt or alttext.
     """
     n, name_end, tag_end = len(data), at, -1
-    bits, hashed, says = np.int64(0), np.int64(tag + 1) * FNV_PRIME, 0
+    bits, hashed, flags = np.int64(0), np.int64(tag + 1) * FNV_PRIME, 0
     alt_start = alt_end = 0
-    hides = False
+    aria_hidden = False
     while at < n:
         while at < n and (is_space(data[at]) or data[at] == 47):
             at += 1
@@ -513,27 +516,27 @@ def attributes(data, at, tag, names):
             more, hashed = name_words(data, start, stop, hashed, names)
             bits |= more
         elif name == STYLE:
-            if hides_it(data, start, stop):
-                says |= IS_HIDDEN
+            if hides(data, start, stop):
+                flags |= IS_HIDDEN
         elif name == HREF:
-            says |= HAS_HREF
+            flags |= HAS_HREF
         elif name in (ALT, ALTTEXT):
             alt_start, alt_end = start, stop
         elif name in (TYPE, ENCODING):
             if is_tex(data, start, stop):
-                says |= IS_TEX
+                flags |= IS_TEX
         elif name == HIDDEN_NAME:
-            says |= IS_HIDDEN
+            flags |= IS_HIDDEN
         elif name == ARIA_HIDDEN:
-            hides = stop > start and data[start] == 116  # true
-    if tag_end < 0:  # the page ends in it, or in a quote of it: then it is as long as it looks
+            aria_hidden = stop > start and data[start] == 116  # t of true
+    if tag_end < 0:  # the page ends inside it, or inside a quote of it: the next > ends it
         at = name_end
         while at < n and data[at] != 62:
             at += 1
         tag_end = at + 1
-    if (bits & KATEX_HTML == KATEX_HTML and hides) or bits & MATHJAX_WORD:
-        says |= UNREAD_HERE  # the formula as drawn; its LaTeX stands beside it
-    return tag_end, bits, hashed, says, alt_start, alt_end
+    if (bits & KATEX_HTML == KATEX_HTML and aria_hidden) or bits & MATHJAX_WORD:
+        flags |= IS_UNREAD  # the formula as it is drawn; the page has its LaTeX too
+    return tag_end, bits, hashed, flags, alt_start, alt_end
 
 
 @njit(cache=True)
@@ -562,8 +565,8 @@ def name_words(data, start, stop, hashed, names):
 
 
 @njit(cache=True)
-def hides_it(data, start, stop):
-    """Whether a style says display: none or visibility: hidden."""
+def hides(data, start, stop):
+    """True for a style with display: none or visibility: hidden."""
     for at in range(start, stop - 11):
         if data[at] | 32 == 100 and data[at + 6] | 32 == 121 and data[at + 3] | 32 == 112:  # d..p..y
             colon = at + 7
@@ -582,7 +585,7 @@ def hides_it(data, start, stop):
 
 @njit(cache=True)
 def is_tex(data, start, stop):
-    """Whether a media type is one of TeX: math/tex, application/x-tex, LaTeX."""
+    """True for a media type of TeX: math/tex, application/x-tex, LaTeX."""
     for at in range(start, stop - 2):
         if (
             data[at] | 32 == 116
@@ -596,7 +599,7 @@ def is_tex(data, start, stop):
 
 @njit(cache=True)
 def raw_end(data, at, name_start, name_end):
-    """Where </name stands next, or the end of the page."""
+    """The start of the next </name, or the end of the page."""
     n, size = len(data), name_end - name_start
     while at < n:
         if data[at] == 60 and at + 1 < n and data[at + 1] == 47 and at + 2 + size <= n:
@@ -611,11 +614,11 @@ def raw_end(data, at, name_start, name_end):
 
 @njit(cache=True)
 def tex_annotation(data, at, stop, tags, names):
-    """Start and end of the LaTeX that a formula in MathML brings along."""
+    """Start and end of the LaTeX in the annotation of a formula in MathML; (0, 0) where there is none."""
     while at < stop:
         if data[at] == 60 and at + 11 < stop and data[at + 1] | 32 == 97 and data[at + 5] | 32 == 116 and data[at + 10] | 32 == 110:
-            start, _, _, says, _, _ = attributes(data, at + 11, ANNOTATION, names)
-            if says & IS_TEX:
+            start, _, _, flags, _, _ = attributes(data, at + 11, ANNOTATION, names)
+            if flags & IS_TEX:
                 end = start
                 while end < stop and data[end] != 60:
                     end += 1
@@ -628,14 +631,14 @@ def tex_annotation(data, at, stop, tags, names):
 
 
 @njit(cache=True)
-def put(pieces, state, character, size, flags, element_here, words_here):
+def put(pieces, state, character, size, flags, around, inherited):
     """Adds a character and the white space before it; opens a block where none is open."""
     text, marks, block = pieces
     out = state[OUT]
     if not state[OPENED]:
         state[OPENED] = 1
         new = block[state[COUNT]]
-        new[START], new[GAP], new[ELEMENT], new[NAMES] = out, state[BETWEEN], element_here, words_here
+        new[START], new[GAP], new[ELEMENT], new[NAMES] = out, state[BETWEEN], around, inherited
         state[BETWEEN] = SPACE
     elif state[BLANK]:
         text[out], marks[out] = state[BLANK], flags
@@ -649,6 +652,7 @@ def put(pieces, state, character, size, flags, element_here, words_here):
 
 @njit(cache=True)
 def close_block(pieces, state):
+    """Ends the open block without the space at its end; an empty block leaves its gap to the next one."""
     text, _, block = pieces
     if not state[OPENED]:
         return
@@ -665,8 +669,8 @@ def close_block(pieces, state):
 
 
 @njit(cache=True)
-def put_text(data, at, pieces, state, flags, element_here, words_here, entities, character):
-    """Adds the text from here to the next markup; returns where that is."""
+def put_text(data, at, pieces, state, flags, around, inherited, entities, character):
+    """Adds the text from `at` to the next markup; returns the position of that."""
     n, first = len(data), at
     while at < n:
         byte, size = data[at], 1
@@ -695,12 +699,12 @@ def put_text(data, at, pieces, state, flags, element_here, words_here, entities,
                 continue
         elif (size == 1 and byte == 0) or size == 0:
             continue
-        put(pieces, state, character, size, flags, element_here, words_here)
+        put(pieces, state, character, size, flags, around, inherited)
     return at
 
 
 @njit(cache=True)
-def put_formula(data, at, stop, pieces, state, flags, element_here, words_here, entities, character):
+def put_formula(data, at, stop, pieces, state, flags, around, inherited, entities, character):
     """Adds $LaTeX$."""
     while at < stop and (is_space(data[at]) or data[at] == 36):
         at += 1
@@ -708,23 +712,26 @@ def put_formula(data, at, stop, pieces, state, flags, element_here, words_here, 
         stop -= 1
     if at == stop:
         return
-    put(pieces, state, DOLLAR, 1, flags, element_here, words_here)
+    put(pieces, state, DOLLAR, 1, flags, around, inherited)
     while at < stop:
         if data[at] == 38:
             at, size = reference(data, at, stop, entities, character)
         else:
             character[0], size = data[at], 1
             at += 1
-        put(pieces, state, character, size, flags, element_here, words_here)
-    put(pieces, state, DOLLAR, 1, flags, element_here, words_here)
+        put(pieces, state, character, size, flags, around, inherited)
+    put(pieces, state, DOLLAR, 1, flags, around, inherited)
 
 
-WINDOWS_1252 = np.array([ord(bytes([i]).decode("windows-1252", "replace")) for i in range(128, 160)])  # what &#150; is taken for
+# browsers read &#150; as the byte 150
+WINDOWS_1252 = np.array(
+    [ord(bytes([i]).decode("windows-1252", "replace")) for i in range(128, 160)]
+)  # browsers read &#150; as the byte 150
 
 
 @njit(cache=True)
 def reference(data, at, stop, entities, character):
-    """&amp; &#38; &#x26; at `at`: fills character, returns where it ends and the bytes of it. A bare & is itself."""
+    """Writes the &amp; &#38; or &#x26; at `at` to character; returns its end, and the bytes written. A bare & stays."""
     i = at + 1
     if i < stop and data[i] == 35:
         i += 1
@@ -771,7 +778,7 @@ def reference(data, at, stop, entities, character):
 
 @njit(cache=True)
 def put_character(value, character):
-    """A code point as UTF-8; U+FFFD for none."""
+    """Writes a code point as UTF-8, U+FFFD for an invalid one; returns the bytes written."""
     if value == 0 or value > 0x10FFFF or 0xD800 <= value < 0xE000:
         value = 0xFFFD
     if value < 0x80:

@@ -1,26 +1,25 @@
 r"""
 LaTeX source -> plain text.
 
-in:   one .tex file, UTF-8 or in the set that inputenc names          out: {"text", "title"} or {"reason", "detail"}
+in:   one .tex file, in UTF-8 or the encoding that inputenc names          out: {"text", "title"} or {"reason", "detail"}
 kept  title, abstract, headings, paragraphs, lists as "- " lines, tables as lines of cells with tabs between, captions, theorems
       with their names, footnotes in brackets, verbatim text; formulas as LaTeX in $...$ and $$...$$
 gone  preamble, authors, comments, figures' code, labels, references, citations, bibliography; files named by \input are not read
-drops too_large     over LARGEST bytes; macros that grow beyond their limits: a bomb, or a loop
-      short         by extract: nothing is left of a file that only has macros
+drops too_large     over MAX_BYTES; macros that grow beyond their limits: a bomb, or a loop
 
-One pass over the tokens, which TeX's own rules decide as far as they can be decided without running it. The author's macros
-(\newcommand, \def with plain parameters, \let, \newenvironment, \DeclareMathOperator) are expanded, in formulas too, so that
-these read without the preamble; definitions with conditionals are not. A command nobody knows goes, its argument stays.
+One pass over the tokens, split by TeX's own rules as far as possible without running TeX. The author's macros (\newcommand, \def
+with plain parameters, \let, \newenvironment, \DeclareMathOperator) are expanded, in formulas too, so that a formula can be read
+without the preamble. Definitions with conditionals are not expanded. An unknown command goes, its argument stays.
 """
 
 import re
 import unicodedata
 from typing import NamedTuple
 
-LARGEST = 8_000_000  # bytes of a file; the longest of arXiv have 3 MB, and a token takes 60 bytes of memory
-GROWTH = 10  # tokens that macros may add, for each of the source
-FREE = 100_000  # and these besides: of a short source with many macros
-OPTIONAL = 100  # tokens that an argument in [ ] may have
+MAX_BYTES = 8_000_000  # the longest files of arXiv have 3 MB, and a token takes 60 bytes of memory
+MAX_GROWTH = 10  # tokens that macros may add, for each token of the source
+FREE_GROWTH = 100_000  # tokens that macros may add in any case: a short source can have many macros
+MAX_OPTIONAL = 100  # tokens of an argument in [ ]
 
 TOKEN = re.compile(
     r"%[^\n]*\n?[ \t]*"  # a comment takes its line end and the next line's indent
@@ -29,7 +28,7 @@ TOKEN = re.compile(
     r"|\\[A-Za-z@]+\*?|\\.|\n[ \t]*\n\s*|\$\$?|[{}\[\]&~#]|[^\\{}\[\]$%&~#\n]+|\n|.",
     re.S,
 )
-ADDRESS = re.compile(r"\\(?:url|href|nolinkurl|path)[ \t]*\{[^{}\n]{0,2000}\}")  # a "%" in it begins no comment
+ADDRESS = re.compile(r"\\(?:url|href|nolinkurl|path)[ \t]*\{[^{}\n]{0,2000}\}")  # a "%" in it does not begin a comment
 INPUT_ENCODING = re.compile(rb"\\usepackage\[([\w-]+)\]\{inputenc\}")
 ENCODINGS = {
     b"latin1": "windows-1252",
@@ -43,7 +42,7 @@ HEADINGS = frozenset(
     ("part", "chapter", "section", "subsection", "subsubsection", "paragraph", "subparagraph", "caption", "abstract")
 )
 TITLES = frozenset(("title", "ArticleName", "icmltitle"))
-GONE_WITH = (  # commands that go with their arguments in [ ] and with as many in { } as the place in this list says
+DROPPED_NAMES = (  # commands that go with all their arguments in [ ] and 0, 1, 2 or 3 in { }, by position in this tuple
     "maketitle tableofcontents newpage clearpage noindent centering bigskip medskip smallskip hline appendix allowdisplaybreaks",
     """label cite citep citet citealp citealt citeauthor citeyear citeyearpar parencite textcite footcite nocite ref eqref pageref
     cref Cref autoref vref nameref thmref author address email ead urladdr curraddr date thanks thanksref dedicatory affiliation
@@ -56,23 +55,14 @@ GONE_WITH = (  # commands that go with their arguments in [ ] and with as many i
     "setlength addtolength setcounter addtocounter markboth settowidth fontsize rule resizebox fcolorbox numberwithin multicolumn",
     "addcontentsline definecolor DeclareFontFamily",
 )
-GONE = {name: count for count, names in enumerate(GONE_WITH) for name in names.split()}
-ENVIRONMENT_ARGUMENTS = {
-    **{
-        "tabular": 1,
-        "tabular*": 2,
-        "tabularx": 2,
-        "longtable": 1,
-        "minipage": 1,
-        "multicols": 1,
-        "wrapfigure": 2,
-        "adjustwidth": 2,
-    },
-    **{"spacing": 1, "array": 1, "thebibliography": 1, "wraptable": 2, "subfigure": 1, "list": 2},
-}
+DROPPED = {name: count for count, names in enumerate(DROPPED_NAMES) for name in names.split()}
+ENVIRONMENT_ARGUMENTS = {  # arguments in { } after \begin{name}; those in [ ] are always skipped
+    "tabular": 1, "tabular*": 2, "tabularx": 2, "longtable": 1, "minipage": 1, "multicols": 1, "wrapfigure": 2, "adjustwidth": 2,
+    "spacing": 1, "array": 1, "thebibliography": 1, "wraptable": 2, "subfigure": 1, "list": 2,
+}  # fmt: skip
 HIDDEN_NAMES = "figure figure* wrapfigure SCfigure tikzpicture picture pspicture tikzcd xy diagram thebibliography bibdiv comment"
 HIDDEN = frozenset(HIDDEN_NAMES.split())
-DISPLAY = {  # environments of formulas, and what they are inside $$ $$
+DISPLAY = {  # environment of a formula -> the environment inside $$ $$ that it becomes
     **dict.fromkeys(("equation", "displaymath", "math", "dmath"), ""),
     **dict.fromkeys(("align", "flalign", "alignat", "eqnarray", "split"), "aligned"),
     **dict.fromkeys(("gather", "multline"), "gathered"),
@@ -80,76 +70,27 @@ DISPLAY = {  # environments of formulas, and what they are inside $$ $$
 THEOREMS = {"proof": "Proof", "proof*": "Proof"}
 LISTS = frozenset(("itemize", "enumerate", "description", "list", "compactitem", "inparaenum"))
 
-ACCENTS = {
-    **{"`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", "=": "\u0304", "u": "\u0306", ".": "\u0307", '"': "\u0308"},
-    **{"r": "\u030a", "H": "\u030b", "v": "\u030c", "d": "\u0323", "c": "\u0327", "k": "\u0328", "b": "\u0331", "t": "\u0361"},
-}
-SIGNS = {
-    **{
-        "ss": "ß",
-        "ae": "æ",
-        "AE": "Æ",
-        "oe": "œ",
-        "OE": "Œ",
-        "o": "ø",
-        "O": "Ø",
-        "l": "ł",
-        "L": "Ł",
-        "aa": "å",
-        "AA": "Å",
-        "i": "ı",
-    },
-    **{
-        "j": "ȷ",
-        "dag": "†",
-        "ddag": "‡",
-        "S": "§",
-        "P": "¶",
-        "copyright": "©",
-        "pounds": "£",
-        "dots": "…",
-        "ldots": "…",
-        "euro": "€",
-    },
-    **{
-        "textellipsis": "…",
-        "textendash": "–",
-        "textemdash": "—",
-        "textbackslash": "\\",
-        "TeX": "TeX",
-        "LaTeX": "LaTeX",
-        "LaTeXe": "LaTeX",
-    },
-    **{"textquoteleft": "‘", "textquoteright": "’", "textquotedblleft": "“", "textquotedblright": "”", "textregistered": "®"},
-    **{
-        "texttrademark": "™",
-        "textdegree": "°",
-        "guillemotleft": "«",
-        "guillemotright": "»",
-        "quad": " ",
-        "qquad": " ",
-        "space": " ",
-    },
-    **{"%": "%", "$": "$", "&": "&", "#": "#", "_": "_", "{": "{", "}": "}", " ": " ", "\n": " ", ",": " ", ";": " ", ":": " "},
-    **{
-        "newline": "\n",
-        "linebreak": "\n",
-        "par": "\n\n",
-        "and": ", ",
-        "slash": "/",
-        "lq": "‘",
-        "rq": "’",
-        "No": "№",
-        "textasciitilde": "~",
-    },
-    **{"DH": "Ð", "dh": "ð", "TH": "Þ", "th": "þ", "DJ": "Đ", "dj": "đ", "nobreakspace": " ", "textbar": "|", "textless": "<"},
-    **{"textgreater": ">", "textasciicircum": "^", "textunderscore": "_", "textbullet": "•", "bullet": "•", "endgraf": "\n\n"},
-}
+ACCENTS = {  # command -> combining mark
+    "`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", "=": "\u0304", "u": "\u0306", ".": "\u0307", "\"": "\u0308",
+    "r": "\u030a", "H": "\u030b", "v": "\u030c", "d": "\u0323", "c": "\u0327", "k": "\u0328", "b": "\u0331", "t": "\u0361",
+}  # fmt: skip
+SIGNS = {  # command -> its text
+    "ss": "ß", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "aa": "å", "AA": "Å",
+    "i": "ı", "j": "ȷ", "dag": "†", "ddag": "‡", "S": "§", "P": "¶", "copyright": "©", "pounds": "£", "dots": "…",
+    "ldots": "…", "euro": "€", "textellipsis": "…", "textendash": "–", "textemdash": "—", "textbackslash": "\\",
+    "TeX": "TeX", "LaTeX": "LaTeX", "LaTeXe": "LaTeX", "textquoteleft": "‘", "textquoteright": "’", "textquotedblleft": "“",
+    "textquotedblright": "”", "textregistered": "®", "texttrademark": "™", "textdegree": "°", "guillemotleft": "«",
+    "guillemotright": "»", "quad": " ", "qquad": " ", "space": " ", "%": "%", "$": "$", "&": "&", "#": "#", "_": "_",
+    "{": "{", "}": "}", " ": " ", "\n": " ", ",": " ", ";": " ", ":": " ", "newline": "\n", "linebreak": "\n",
+    "par": "\n\n", "and": ", ", "slash": "/", "lq": "‘", "rq": "’", "No": "№", "textasciitilde": "~", "DH": "Ð", "dh": "ð",
+    "TH": "Þ", "th": "þ", "DJ": "Đ", "dj": "đ", "nobreakspace": " ", "textbar": "|", "textless": "<", "textgreater": ">",
+    "textasciicircum": "^", "textunderscore": "_", "textbullet": "•", "bullet": "•", "endgraf": "\n\n",
+}  # fmt: skip
 TYPED = (("---", "—"), ("--", "–"), ("``", "“"), ("''", "”"), ("!`", "¡"), ("?`", "¿"), ("`", "‘"))
 TIDY = tuple(
     (re.compile(rule), becomes)
     for rule, becomes in (
-        (r" ?\([\s,;]*\)| ?\[[\s,;]*\]", ""),  # where references and citations were
+        (r" ?\([\s,;]*\)| ?\[[\s,;]*\]", ""),  # brackets that references and citations leave empty
         (r"  +", " "),
         (r" ?\n ?", "\n"),
         (r" ?\t ?", "\t"),
@@ -162,8 +103,8 @@ TIDY = tuple(
 )
 LENGTH = re.compile(r"\s*=\s*-?[0-9.]+\s*(?:pt|cm|mm|em|ex|in|bp|sp|truecm)\b")
 NOT_PLAIN = re.compile(r"\\(?:if|else|fi|csname|expandafter|futurelet|@ifnextchar|@ifstar|loop|def|newcommand|catcode)")
-KEPT = re.compile("\x02([0-9]+)\x03")  # stands for verbatim text and formulas while white space is put in order
-PRIMITIVE = "\x04"  # before a control word that is not to be expanded
+KEPT = re.compile("\x02([0-9]+)\x03")  # placeholder of verbatim text and formulas while TIDY works on the text
+PRIMITIVE = "\x04"  # prefix of a control word that must not be expanded
 
 
 class Macro(NamedTuple):
@@ -176,19 +117,6 @@ class TooLarge(Exception):
     pass
 
 
-def read_latex(content: bytes, cfg) -> dict:
-    """{"text", "title"}, or {"reason", "detail"} where macros do not end. Time and memory are linear in the bytes."""
-    if len(content) > LARGEST:
-        return {"reason": "too_large", "detail": f"{len(content)} bytes"}
-    try:
-        reader = Reader(decode_latex(content))
-        title = reader.title_text()
-    except TooLarge as error:
-        return {"reason": "too_large", "detail": str(error)}
-    text = reader.text()
-    return {"text": f"{title}\n\n{text}" if title else text, "title": title}
-
-
 def decode_latex(content):
     try:
         return content.decode("utf-8-sig")
@@ -199,47 +127,47 @@ def decode_latex(content):
 
 
 def tokens_of(source, verbatim):
-    """The tokens of TeX; verbatim text goes to the list, its mark among the tokens."""
-    found, at, unclosed = [], 0, set()
-    while token := TOKEN.match(source, at):
-        at = token.end()
-        mark = token[0]
-        if token["delimiter"]:
-            found.append(f"\x02{len(verbatim)}\x03")
-            verbatim.append(mark[mark.index(token["delimiter"]) + 1 : -1])
-        elif token["raw"]:
-            name = token["raw"]
+    """TeX source -> tokens. Verbatim text is appended to the list, and its placeholder is a token."""
+    tokens, at, unclosed = [], 0, set()
+    while match := TOKEN.match(source, at):
+        at = match.end()
+        token = match[0]
+        if match["delimiter"]:
+            tokens.append(f"\x02{len(verbatim)}\x03")
+            verbatim.append(token[token.index(match["delimiter"]) + 1 : -1])
+        elif match["raw"]:
+            name = match["raw"]
             end = -1 if name in unclosed else source.find(f"\\end{{{name}}}", at)
             if end < 0:
                 unclosed.add(name)
                 continue
             if not name.startswith(("comment", "filecontents")):
-                found += ["\n\n", f"\x02{len(verbatim)}\x03", "\n\n"]
+                tokens += ["\n\n", f"\x02{len(verbatim)}\x03", "\n\n"]
                 verbatim.append(re.sub(r"\A\s*(?:\[[^\]\n]*\])?(?:\{[\w#+-]*\})?[ \t]*\n", "", source[at:end]).rstrip())
             at = end + len(f"\\end{{{name}}}")
-        elif mark[0] != "%":
-            found.append(mark)
-        elif mark.count("\n") and source.startswith("\n", at):
-            found.append("\n\n")  # a comment, then an empty line
-    return found
+        elif token[0] != "%":
+            tokens.append(token)
+        elif token.count("\n") and source.startswith("\n", at):
+            tokens.append("\n\n")  # a comment, then an empty line
+    return tokens
 
 
 class Reader:
-    """The tokens still to be read, the macros known so far, the groups and environments that are open, and the text."""
+    """The state of the pass: tokens still to be read, known macros, open groups and environments, pieces of text."""
 
     def __init__(self, source):
         self.verbatim, self.pieces, self.macros, self.environments = [], [], {}, {}
         source = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "", source.replace("\r\n", "\n").replace("\r", "\n"))
         source = ADDRESS.sub(lambda found: re.sub(r"(?<!\\)%", r"\\%", found[0]), source)
         tokens = tokens_of(source, self.verbatim)
-        self.budget = GROWTH * len(tokens) + FREE
+        self.budget = MAX_GROWTH * len(tokens) + FREE_GROWTH
         self.title, self.theorems = None, dict(THEOREMS)
-        self.open = []  # environments: name, whether text was hidden before
-        self.groups = []  # what the end of each open { } adds, and whether text is hidden after it
-        self.after_word = False  # white space after a control word is not text
+        self.open = []  # open environments: (name, hidden before it)
+        self.groups = []  # open { }: (text that its end adds, hidden after it)
+        self.after_word = False  # after a control word, where white space is not text
         for i in range(len(tokens) - 3):
             if tokens[i] == "\\begin" and tokens[i + 1 : i + 4] == ["{", "document", "}"]:
-                self.run(tokens[:i], hidden=True)  # apart: a brace too many in it is not to swallow the document
+                self.run(tokens[:i], hidden=True)  # on its own: an unclosed brace must not swallow the document
                 tokens = tokens[i + 4 :]
                 break
         self.run(tokens, hidden=False)
@@ -249,7 +177,7 @@ class Reader:
     def push(self, tokens):
         self.budget -= len(tokens)
         if self.budget < 0:
-            raise TooLarge(f"its macros add more than {GROWTH} tokens for each of the source")
+            raise TooLarge(f"its macros add more than {MAX_GROWTH} tokens for each of the source")
         self.todo.extend(reversed(tokens))
 
     def skip_space(self):
@@ -283,7 +211,7 @@ class Reader:
         if not self.todo or self.todo[-1] != "[":
             return None
         found, depth = [], 0
-        for token in reversed(self.todo[-OPTIONAL - 1 : -1]):
+        for token in reversed(self.todo[-MAX_OPTIONAL - 1 : -1]):
             depth += (token == "{") - (token == "}")
             if depth < 0:
                 return None
@@ -294,7 +222,7 @@ class Reader:
         return None
 
     def expand(self, macro):
-        """A macro's body, its parameters filled in, is read next."""
+        """Puts the body of a macro, with its arguments filled in, before the tokens still to be read."""
         given = []
         for number in range(macro.parameters):
             found = self.optional() if number == 0 and macro.default is not None else self.argument()
@@ -319,7 +247,7 @@ class Reader:
     # --- the author's definitions
 
     def define(self, name):
-        """\\newcommand and its kin: reads the definition that follows; True where `name` is one of them."""
+        """Reads the definition that follows \\newcommand and the like; False where `name` is not one of them."""
         if name in ("newcommand", "renewcommand", "providecommand", "DeclareRobustCommand"):
             target = "".join(self.argument()).strip()
             count = "".join(self.optional() or ["0"]).strip()
@@ -345,7 +273,7 @@ class Reader:
             if known:
                 self.macros[target] = known
             elif target.startswith("\\") and value and value[0][0] == "\\":
-                self.macros[target] = Macro(0, None, [PRIMITIVE + value[0]])  # what it means now, whatever it is made to mean later
+                self.macros[target] = Macro(0, None, [PRIMITIVE + value[0]])  # the meaning of now, even if it is redefined later
         elif name in ("DeclareMathOperator", "DeclareMathOperator*"):
             target = "".join(self.argument()).strip()
             self.set_macro(target, 0, None, ["\\operatorname", "{", *self.argument(), "}"])
@@ -457,11 +385,11 @@ class Reader:
             self.accent(ACCENTS[name])
         elif plain in SIGNS:
             self.add(SIGNS[plain])
-        elif plain in GONE:
-            for _ in range(GONE[plain] and 4):
+        elif plain in DROPPED:
+            for _ in range(DROPPED[plain] and 4):
                 if self.optional() is None:
                     break
-            for _ in range(GONE[plain]):
+            for _ in range(DROPPED[plain]):
                 self.argument()
                 self.after_word = False
         elif plain == "bye":
@@ -471,7 +399,7 @@ class Reader:
         return None
 
     def enter(self, closing, hidden=None):
-        """The group that follows ends with `closing`."""
+        """Opens the group that follows; its end adds `closing`."""
         self.skip_space()
         if self.todo and self.todo[-1] == "{":
             self.todo.pop()
@@ -535,7 +463,7 @@ class Reader:
     # --- formulas
 
     def formula(self, sign, ending, environment=""):
-        """A formula up to `ending`, its macros expanded, its labels left out. An empty line ends what $ began by mistake."""
+        """Reads a formula up to `ending`, expands its macros, drops its labels. An empty line ends a stray $."""
         found, depth = [], 0
         while self.todo:
             token = self.todo.pop()
@@ -587,3 +515,16 @@ class Reader:
         inner.macros, inner.budget, inner.verbatim = self.macros, self.budget, self.verbatim
         inner.run(self.title, hidden=False)
         return " ".join(inner.text().split()) or None
+
+
+def read_latex(content: bytes, cfg) -> dict:
+    """Time and memory are linear in the bytes. cfg is not used."""
+    if len(content) > MAX_BYTES:
+        return {"reason": "too_large", "detail": f"{len(content)} bytes"}
+    try:
+        reader = Reader(decode_latex(content))
+        title = reader.title_text()
+    except TooLarge as error:
+        return {"reason": "too_large", "detail": str(error)}
+    text = reader.text()
+    return {"text": f"{title}\n\n{text}" if title else text, "title": title}

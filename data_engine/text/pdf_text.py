@@ -1,12 +1,13 @@
 """
 PDF -> plain text and title, read by MuPDF in a child process (pdf_child.py) with limits of time and memory.
 
-reasons for none  encrypted   it needs a password
-                  broken      the parser refuses it, or dies of it
-                  no_text     its pages are pictures, or empty
-                  timeout     it takes more CPU seconds, or sleeps for longer than a file may need on a busy machine
-                  too_large   it needs more memory
-                  garbled     its letters have no Unicode, or a wrong one (pdf_letters.py)
+in:   a file as bytes          out: {"text", "title"} or {"reason", "detail"}
+drops encrypted   it needs a password
+      broken      the parser refuses it, or crashes
+      no_text     its pages are pictures, or empty
+      timeout     it takes more than pdf_seconds of CPU time, or hangs for longer than a file may need on a busy machine
+      too_large   it needs more memory than pdf_megabytes
+      garbled     its letters have no Unicode, or a wrong one (pdf_letters.py)
 """
 
 import atexit
@@ -21,36 +22,16 @@ import threading
 from pathlib import Path
 
 
-def read_pdf(content: bytes, cfg) -> dict:
-    """
-    What the child makes of the file: {"text", "title"} or {"reason", "detail"}.
-
-    A child that has served other files may be short of memory, or hurt: then a new one has the last word, so that the
-    outcome depends on the file alone.
-    """
-    while True:
-        child = _pdf_child(cfg.pdf_megabytes)
-        fresh = child.served == 0
-        answer = child.ask(content, cfg.pdf_seconds)
-        reason = answer.get("reason")
-        if child.alive() and reason != "too_large":
-            return answer
-        close_child()
-        if fresh or reason == "timeout":
-            return answer
-
-
 class PdfChild:
-    """The process that reads PDFs for this one."""
+    """The child process, and the protocol with it."""
 
     def __init__(self, megabytes):
         self.owner, self.megabytes, self.served = os.getpid(), megabytes, 0
         command = [sys.executable, "-m", "data_engine.text.pdf_child", str(megabytes)]
         self.process = subprocess.Popen(
             command,
-            cwd=Path(__file__).parents[2],
-            env=os.environ
-            | {"OPENBLAS_NUM_THREADS": "1"},  # each of its threads takes address space, of which the child has little
+            cwd=Path(__file__).parents[2],  # so that -m finds data_engine
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # every thread takes of the child's little address space
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -60,8 +41,9 @@ class PdfChild:
         return self.process.poll() is None
 
     def ask(self, content, seconds):
+        """The child's answer for a file, or the reason why there is none."""
         self.served += 1
-        # The child ends itself by its CPU time, which does not depend on what else the machine does; this is for one asleep.
+        # The child's own limit is of CPU time, which a busy machine does not shorten; the alarm is for a child that sleeps.
         alarm = threading.Timer(4 * seconds + 30, self.process.kill)
         alarm.daemon = True
         alarm.start()
@@ -74,13 +56,13 @@ class PdfChild:
             if len(head) == 8:
                 body = self.process.stdout.read(struct.unpack(">Q", head)[0])
         except BrokenPipeError:
-            head = b""  # it is dead
-        rang = not alarm.is_alive()
+            head = b""  # the child is dead
+        hung = not alarm.is_alive()
         alarm.cancel()
         if len(head) == 8 and len(body) == struct.unpack(">Q", head)[0]:
             return json.loads(body)
         code = self.process.wait()
-        if rang or code == -signal.SIGPROF:
+        if hung or code == -signal.SIGPROF:
             return {"reason": "timeout", "detail": f"over {seconds} s"}
         return {"reason": "broken", "detail": f"the parser died: {f'signal {-code}' if code < 0 else f'exit code {code}'}"}
 
@@ -88,7 +70,7 @@ class PdfChild:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(BrokenPipeError):  # what was not sent is of no use any more
+            with contextlib.suppress(BrokenPipeError):  # unsent bytes of a file
                 pipe.close()
 
 
@@ -96,9 +78,10 @@ _child = None  # one a process, kept for the next PDF: starting it takes 0.3 s
 
 
 def _pdf_child(megabytes):
+    """The running child with this limit of memory; starts one where there is none."""
     global _child
     if _child and _child.owner != os.getpid():
-        _child = None  # we are a fork; the child is our parent's
+        _child = None  # this process is a fork, and the child belongs to its parent
     if _child and (_child.megabytes != megabytes or not _child.alive()):
         close_child()
     _child = _child or PdfChild(megabytes)
@@ -111,3 +94,22 @@ def close_child():
     if _child and _child.owner == os.getpid():
         _child.close()
     _child = None
+
+
+def read_pdf(content: bytes, cfg) -> dict:
+    """
+    cfg: ExtractConfig, for pdf_seconds and pdf_megabytes.
+
+    A child that has read other files may be short of memory, or damaged. If it fails, a new child decides, so that the outcome
+    depends on the file alone.
+    """
+    while True:
+        child = _pdf_child(cfg.pdf_megabytes)
+        fresh = child.served == 0
+        answer = child.ask(content, cfg.pdf_seconds)
+        reason = answer.get("reason")
+        if child.alive() and reason != "too_large":
+            return answer
+        close_child()
+        if fresh or reason == "timeout":
+            return answer

@@ -1,11 +1,11 @@
 """
 A question of StackExchange and its answers -> plain text.
 
-in:   JSON {"title", "body", "score", "answers": [{"id", "score", "accepted", "body"}]}, bodies in HTML (xml_dumps.py makes it)
-out:  {"text", "title"} or {"reason", "detail"}: title, question, and behind a line "Answer:" each answer, the accepted one first,
-      then by score, then by age
+in:   JSON {"title", "body", "score", "answers": [{"id", "score", "accepted", "body"}]} of xml_dumps.py; bodies are HTML
+out:  {"text", "title"} or {"reason", "detail"}; the text is title, question, and the answers, each after a line "Answer:". The
+      accepted answer comes first, the others by score, then by age
 drops low_score     the question has fewer votes than min_score; answers with fewer are left out
-      broken        JSON that is none, or of another form
+      broken        invalid JSON, or JSON of another form
 """
 
 import json

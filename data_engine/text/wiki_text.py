@@ -1,21 +1,22 @@
 """
 Wikitext -> plain text.
 
-in:   the source of a MediaWiki page, UTF-8          out: {"text"} or {"reason", "detail"}
+in:   the source of a MediaWiki page in UTF-8          out: {"text", "title"} or {"reason", "detail"}; the title is None, for the
+      source does not hold it
 kept  paragraphs, headings of sections that have text, lists as "- " lines, tables as lines of cells with tabs between, the
       labels of links, <nowiki>, <pre> and code verbatim, <math> as $LaTeX$, the text of inline templates ({{lang}}, {{convert}})
 gone  other templates (info boxes, citations, notices), references, files, categories, comments, sections of web links
 drops redirect, disambiguation     a page that only points to others
 
-One pass over the tokens with a stack, as MediaWiki's own preprocessor does it; what is never closed is text again. Beyond DEPTH
-levels an opening is text too, so that time is linear in the source: a level costs one more copy of what it holds.
+One pass over the tokens with a stack, as in MediaWiki's own preprocessor. A construct that is never closed is text again, and so is
+one beyond MAX_DEPTH levels: every level costs one more copy of its text, so the limit keeps time linear in the source.
 """
 
 import functools
 import html
 import re
 
-DEPTH = 60  # MediaWiki's own limit for templates is 40
+MAX_DEPTH = 60  # levels; MediaWiki's own limit for templates is 40
 SECTIONS_WITHOUT_TEXT = frozenset(
     (
         *("references", "external links", "notes and references", "references and notes", "footnotes", "citations", "weblinks"),
@@ -36,7 +37,7 @@ DISAMBIGUATION = re.compile(
     re.I,
 )
 
-# templates that show their first argument, or their second; _ is a space
+# templates that show their first argument, or their second; _ stands for a space
 FIRST = """
 abbr as_written big blockquote bold center centre code color_box convert cquote cvt em flag flagcountry flagu hms ill italic ipa
 interlanguage_link kbd keypress korean larger linktext math maybe midsize mvar nihongo no no_bold nobold nobr nobreak noitalic nom
@@ -44,7 +45,7 @@ not_a_typo nowrap nts num partial poemquote pull_quote quotation quote samp sc s
 unichar us$ uss val var won yes
 """
 SECOND = "lang transl transliteration script color font_color colored_link wikt-lang verse_translation sort"
-WORDS = {
+WORDS = {  # template -> its text
     **{"ndash": "–", "mdash": "—", "spaced ndash": " – ", "snd": " – ", "spaced en dash": " – ", "endash": "–", "emdash": "—"},
     **{"'": "'", "!": "|", "=": "=", "nbsp": " ", "space": " ", "·": " · ", "•": " • ", "dot": " · ", "dash": " – "},
     **{"circa": "c. ", "c.": "c. ", "pi": "π", "times": "×", "half": "1/2", "euro": "€", "gbp": "£", "pound": "£"},
@@ -78,49 +79,162 @@ TAG_BECOMES = {
     **dict.fromkeys(("td", "th"), "\t"),
 }
 WEB_LINK = re.compile(r"\[(?:(?:https?|ftp|irc|news)://|//|mailto:)[^\s\[\]<>\"]*[ \t]*([^\[\]\n]*)\]", re.I)
-KEPT = re.compile("\x02([0-9]+)\x03")  # stands for a piece of verbatim text while its surroundings are worked on
+KEPT = re.compile("\x02([0-9]+)\x03")  # placeholder of verbatim text while the rules work on its surroundings
 HEADING = re.compile(r"(={1,6})[ \t]*([^\n]*?)[ \t]*\1[ \t]*$")
-# what dropped templates leave: empty brackets, separators inside of them, spaces before a full stop
+# dropped templates leave empty brackets, separators inside of brackets, spaces before a full stop
 HOLLOW = re.compile(
     r" ?\([ \xa0,;:]*\)|(?<=\()[ \xa0]*[,;:][ \xa0,;:]*|(?<=[^\s,;])[ \xa0]*[,;][ \xa0,;]*(?=\))|(?<=\S) +(?=[.,;](?:\s|$))"
 )
-
-
-def read_wikitext(content: bytes, cfg) -> dict:
-    """{"text", "title"} (the source does not tell its title), or {"reason", "detail"} for a page that only points elsewhere."""
-    source = content.decode("utf-8", "replace")
-    redirect = REDIRECT.match(source)
-    if redirect:
-        return {"reason": "redirect", "detail": f"to {redirect[1]}"}
-    if DISAMBIGUATION.search(source):
-        return {"reason": "disambiguation", "detail": "the page has a template that says so"}
-    return {"text": wiki_text(source), "title": None}
-
-
-def wiki_text(source: str) -> str:
-    """ "'''A''' [[b|c]]<ref>d</ref>" -> "A c"."""
-    verbatim = []
-    text = expand(MAGIC.sub("", COMMENT.sub("", source)), verbatim)
-    text = re.sub("'{2,}", "", text)
-    text = WEB_LINK.sub(lambda link: link[1], text)
-    text = TAG.sub(lambda tag: TAG_BECOMES.get(tag[1].lower(), ""), text)
-    text = html.unescape(text)
-    text = HOLLOW.sub("", text)
-    lines = paragraphs(re.sub("(?<=[^ \n]) {2,}", " ", text).split("\n"))
-    return KEPT.sub(lambda mark: verbatim[int(mark[1])], "\n".join(lines).strip("\n"))
 
 
 # --- Templates, links, tables, tags with a content of their own ---------------------------------------------------------------
 
 TEXT, TEMPLATE, LINK, TABLE = range(4)
 OPENED_BY = ("", "{{", "[[", "")
+BREAK = re.compile(r"<br\s*/?>|\x04", re.I)
+ROW, CAPTION = "\x06", "\x07"  # first piece of the cell after a row or caption token
+
+
+def convert_text(values):
+    """['5', 'km', 'mi'] -> '5 km', ['2', '-', '3', 'ft'] -> '2–3 ft'."""
+    if len(values) >= 4 and values[1] in ("-", "–", "to", "and", "by", "x", "×", "or"):
+        return f"{values[0]}{'–' if values[1] == '-' else f' {values[1]} '}{values[2]} {values[3]}"
+    return " ".join(values[:2])
+
+
+@functools.cache
+def shown_arguments():
+    """Name of a template -> the number of the argument that it shows, from 0."""
+    shown = {}
+    for position, names in enumerate((FIRST, SECOND)):
+        shown |= dict.fromkeys((name.replace("_", " ") for name in names.split()), position)
+    return shown
+
+
+def template_text(arguments):
+    """['lang', 'fr', 'mot'] -> 'mot'; "" for all but the few templates that are text."""
+    name = arguments[0].strip().lower().replace("_", " ")
+    if name.startswith("formatnum:"):
+        return name[10:]
+    if name in WORDS and len(arguments) == 1:
+        return WORDS[name]
+    values = [value.strip() for value in arguments[1:] if not re.match(r"\s*(?!1\s*=|text\s*=|quote\s*=)[a-z][\w -]*=", value)]
+    values = [re.sub(r"^(?:\d|text|quote)\s*=\s*", "", value) for value in values]
+    if name in ("circa", "c."):
+        return "c. " + " – ".join(values)
+    if name in ("frac", "fraction", "sfrac") and values:
+        return " ".join([*values[:-2], "/".join(values[-2:])]) if len(values) > 1 else f"1/{values[0]}"
+    if name in ("convert", "cvt"):
+        return convert_text(values)
+    if name.startswith("lang-") or name.startswith("ipa-"):
+        return values[0] if values else ""
+    if name == "as of":
+        return "As of " + " ".join(values)
+    if name == "sortname":
+        return " ".join(values[:2])
+    position = shown_arguments().get(name)
+    if position is None or len(values) <= position:
+        return ""
+    text = values[position]
+    return f"\n\n{text}\n\n" if "quot" in name else text
+
+
+def link_text(arguments):
+    """['Berlin', 'the city'] -> 'the city'; "" for files, categories and links to other languages."""
+    target = arguments[0].strip()
+    prefix = target.partition(":")[0].strip().lower() if ":" in target else ""
+    if prefix in FILE_OR_CATEGORY or (len(arguments) == 1 and re.fullmatch(r"[a-z]{2,3}(?:-[a-z]{2,10})*|simple", prefix)):
+        return ""
+    if len(arguments) > 1:
+        label = arguments[-1]
+        return label if label.strip() else re.sub(r"^[^:]*:| *\([^()]*\)$", "", target)
+    return target.removeprefix(":")
+
+
+def table_text(cells):
+    """Cells, the first of a row marked by ROW -> a line a row, with tabs between cells; rows without text are left out."""
+    rows = [[]]
+    for cell in cells[1:]:  # the first piece stands before any cell
+        if cell[:1] == ROW:
+            rows.append([])
+            cell = cell.lstrip(ROW + CAPTION)
+            if not cell.strip():
+                continue
+        if "=" in cell and ATTRIBUTES.match(cell):
+            cell = ""  # only attributes: the cell itself was a template
+        rows[-1].append(" ".join(BREAK.sub(" ", cell).split()))
+    lines = ["\x04" + "\t".join(row).rstrip() for row in rows if any(row)]
+    return "\n\n" + "\n".join(lines) + "\n\n" if lines else ""
+
+
+def verbatim_text(name, attributes, text):
+    """The content of a tag as it stands in the text: math as $LaTeX$, without character references."""
+    if name in ("math", "chem", "ce"):
+        text = re.sub(r"\s*\n\s*", " ", text.strip())  # an empty line would end the formula
+        return f"$${text}$$" if "block" in attributes else f"${text}$"
+    text = html.unescape(text) if name != "syntaxhighlight" and name != "source" else text
+    return KEPT.sub("", text.strip("\n") if name != "nowiki" else text)
+
+
+def unwind(stack, opened, until):
+    """Makes unclosed constructs text again: the top of the stack, and the links below it down to one of the kind `until`."""
+    while len(stack) > 1:
+        kind, arguments = stack.pop()
+        opened[kind] -= 1
+        stack[-1][1][-1].append(OPENED_BY[kind] + "|".join("".join(pieces) for pieces in arguments))
+        if until is None or stack[-1][0] == until or stack[-1][0] != LINK:
+            return
+
+
+def close(stack, opened):
+    """Closes the construct at the top of the stack; its text goes to the one around it."""
+    kind, arguments = stack.pop()
+    opened[kind] -= 1
+    arguments = ["".join(pieces) for pieces in arguments]
+    text = (None, template_text, link_text, table_text)[kind](arguments)
+    if text:
+        stack[-1][1][-1].append(text)
+
+
+def table_part(stack, opened, sign, line):
+    """Handles a token inside a table: its end, a row, a cell, or the end of a cell's attributes."""
+    arguments = stack[-1][1]
+    if line and sign == "|}":
+        close(stack, opened)
+    elif line and sign == "|-":
+        arguments.append([ROW])
+    elif line and sign == "|+":
+        arguments.append([ROW + CAPTION])
+    elif line or sign in ("||", "!!"):
+        arguments.append([])
+    elif len(arguments[-1]) < 9 and ATTRIBUTES.match("".join(arguments[-1]).lstrip(ROW + CAPTION)):  # attributes are few pieces
+        arguments[-1][:] = [ROW] if arguments[-1][:1] == [ROW + CAPTION] else []
+    else:
+        arguments[-1].append("|")
+
+
+def skip_tag(source, token, at, unclosed, pieces, verbatim):
+    """The end of a tag and its content; the placeholder of verbatim content is added to the pieces."""
+    name = token[1].lower()
+    if token[2].rstrip().endswith("/") or name in unclosed:
+        return at
+    end = re.compile(rf"</{name}\s*>", re.I).search(source, at)
+    if not end:
+        unclosed.add(name)
+        return at
+    if name in VERBATIM:
+        pieces.append(f"\x02{len(verbatim)}\x03")
+        verbatim.append(verbatim_text(name, token[2], source[at : end.start()]))
+        if name in ("pre", "syntaxhighlight", "source") and "inline" not in token[2]:
+            pieces[-1] = f"\n\n\x04{pieces[-1]}\n\n"
+    return end.end()
 
 
 def expand(source, verbatim):
-    """The source without templates, links and tables but for their text; verbatim text goes to the list, its mark into the text."""
-    stack = [(TEXT, [[]])]  # open constructs: kind, and their arguments or cells as lists of pieces
-    unclosed = set()  # names of tags that are not closed again from here on
-    opened = [1, 0, 0, 0]  # constructs of each kind in the stack
+    """Templates, links and tables -> their text. Verbatim text is appended to the list, its placeholder to the text."""
+    stack = [(TEXT, [[]])]  # open constructs: kind, and arguments or cells as lists of pieces
+    unclosed = set()  # names of tags that are not closed in the rest of the source
+    opened = [1, 0, 0, 0]  # number of constructs of each kind in the stack
     at = 0
     source = "\n" + source
     while token := TOKEN.search(source, at):
@@ -131,19 +245,19 @@ def expand(source, verbatim):
         if token[1]:
             at = skip_tag(source, token, at, unclosed, arguments[-1], verbatim)
             continue
-        if mark == "\n":  # a heading: tables and links end here at the latest
+        if mark == "\n":  # a heading ends open tables and links
             while stack[-1][0] in (LINK, TABLE):
                 close(stack, opened) if stack[-1][0] == TABLE else unwind(stack, opened, None)
             stack[-1][1][-1].append(mark)
             continue
         line = mark[0] == "\n"
-        if line and opened[TABLE] and kind == LINK:  # a cell begins: the link was none
+        if line and opened[TABLE] and kind == LINK:  # a cell begins, so the [[ was not a link
             unwind(stack, opened, TABLE)
             kind, arguments = stack[-1]
         sign = mark.lstrip("\n \t:")[:2]
         if sign == "{{" or sign == "[[" or sign == "{|":
             opening = TEMPLATE if sign == "{{" else LINK if sign == "[[" else TABLE
-            if len(stack) > DEPTH:
+            if len(stack) > MAX_DEPTH:
                 arguments[-1].append(mark)
             else:
                 stack.append((opening, [[]]))
@@ -173,151 +287,13 @@ def expand(source, verbatim):
     return "".join(stack[0][1][0])
 
 
-def skip_tag(source, token, at, unclosed, pieces, verbatim):
-    """Past a tag and what it holds; where that is verbatim text, its mark is added to the pieces."""
-    name = token[1].lower()
-    if token[2].rstrip().endswith("/") or name in unclosed:
-        return at
-    end = re.compile(rf"</{name}\s*>", re.I).search(source, at)
-    if not end:
-        unclosed.add(name)
-        return at
-    if name in VERBATIM:
-        pieces.append(f"\x02{len(verbatim)}\x03")
-        verbatim.append(verbatim_text(name, token[2], source[at : end.start()]))
-        if name in ("pre", "syntaxhighlight", "source") and "inline" not in token[2]:
-            pieces[-1] = f"\n\n\x04{pieces[-1]}\n\n"
-    return end.end()
-
-
-def verbatim_text(name, attributes, text):
-    if name in ("math", "chem", "ce"):
-        text = re.sub(r"\s*\n\s*", " ", text.strip())  # an empty line would end the formula
-        return f"$${text}$$" if "block" in attributes else f"${text}$"
-    text = html.unescape(text) if name != "syntaxhighlight" and name != "source" else text
-    return KEPT.sub("", text.strip("\n") if name != "nowiki" else text)
-
-
-def unwind(stack, opened, until):
-    """What was never closed is text again: the top of the stack, and on to the first of the kind `until`."""
-    while len(stack) > 1:
-        kind, arguments = stack.pop()
-        opened[kind] -= 1
-        stack[-1][1][-1].append(OPENED_BY[kind] + "|".join("".join(pieces) for pieces in arguments))
-        if until is None or stack[-1][0] == until or stack[-1][0] != LINK:
-            return
-
-
-def close(stack, opened):
-    """The top of the stack is complete: its text goes to what is around it."""
-    kind, arguments = stack.pop()
-    opened[kind] -= 1
-    arguments = ["".join(pieces) for pieces in arguments]
-    text = (None, template_text, link_text, table_text)[kind](arguments)
-    if text:
-        stack[-1][1][-1].append(text)
-
-
-def template_text(arguments):
-    """['lang', 'fr', 'mot'] -> 'mot'; "" for all templates but the few that are text."""
-    name = arguments[0].strip().lower().replace("_", " ")
-    if name.startswith("formatnum:"):
-        return name[10:]
-    if name in WORDS and len(arguments) == 1:
-        return WORDS[name]
-    values = [value.strip() for value in arguments[1:] if not re.match(r"\s*(?!1\s*=|text\s*=|quote\s*=)[a-z][\w -]*=", value)]
-    values = [re.sub(r"^(?:\d|text|quote)\s*=\s*", "", value) for value in values]
-    if name in ("circa", "c."):
-        return "c. " + " – ".join(values)
-    if name in ("frac", "fraction", "sfrac") and values:
-        return " ".join([*values[:-2], "/".join(values[-2:])]) if len(values) > 1 else f"1/{values[0]}"
-    if name in ("convert", "cvt"):
-        return converted(values)
-    if name.startswith("lang-") or name.startswith("ipa-"):
-        return values[0] if values else ""
-    if name == "as of":
-        return "As of " + " ".join(values)
-    if name == "sortname":
-        return " ".join(values[:2])
-    position = shown_argument().get(name)
-    if position is None or len(values) <= position:
-        return ""
-    text = values[position]
-    return f"\n\n{text}\n\n" if "quot" in name else text
-
-
-@functools.cache
-def shown_argument():
-    """Name of a template -> the argument that it shows, from 0."""
-    shown = {}
-    for position, names in enumerate((FIRST, SECOND)):
-        shown |= dict.fromkeys((name.replace("_", " ") for name in names.split()), position)
-    return shown
-
-
-def converted(values):
-    """['5', 'km', 'mi'] -> '5 km', ['2', '-', '3', 'ft'] -> '2–3 ft'."""
-    if len(values) >= 4 and values[1] in ("-", "–", "to", "and", "by", "x", "×", "or"):
-        return f"{values[0]}{'–' if values[1] == '-' else f' {values[1]} '}{values[2]} {values[3]}"
-    return " ".join(values[:2])
-
-
-def link_text(arguments):
-    """['Berlin', 'the city'] -> 'the city'; "" for files, categories and links to other languages."""
-    target = arguments[0].strip()
-    prefix = target.partition(":")[0].strip().lower() if ":" in target else ""
-    if prefix in FILE_OR_CATEGORY or (len(arguments) == 1 and re.fullmatch(r"[a-z]{2,3}(?:-[a-z]{2,10})*|simple", prefix)):
-        return ""
-    if len(arguments) > 1:
-        label = arguments[-1]
-        return label if label.strip() else re.sub(r"^[^:]*:| *\([^()]*\)$", "", target)
-    return target.removeprefix(":")
-
-
-BREAK = re.compile(r"<br\s*/?>|\x04", re.I)
-ROW, CAPTION = "\x06", "\x07"  # first piece of what follows them in a table
-
-
-def table_part(stack, opened, sign, line):
-    """A token inside a table: its end, a row, a cell, or the end of the attributes of a cell."""
-    arguments = stack[-1][1]
-    if line and sign == "|}":
-        close(stack, opened)
-    elif line and sign == "|-":
-        arguments.append([ROW])
-    elif line and sign == "|+":
-        arguments.append([ROW + CAPTION])
-    elif line or sign in ("||", "!!"):
-        arguments.append([])
-    elif len(arguments[-1]) < 9 and ATTRIBUTES.match("".join(arguments[-1]).lstrip(ROW + CAPTION)):  # they are few pieces
-        arguments[-1][:] = [ROW] if arguments[-1][:1] == [ROW + CAPTION] else []
-    else:
-        arguments[-1].append("|")
-
-
-def table_text(cells):
-    """Cells, the first of a row marked -> the rows as lines, their cells with tabs between; rows without text are left out."""
-    rows = [[]]
-    for cell in cells[1:]:  # before the first is nothing
-        if cell[:1] == ROW:
-            rows.append([])
-            cell = cell.lstrip(ROW + CAPTION)
-            if not cell.strip():
-                continue
-        if "=" in cell and ATTRIBUTES.match(cell):
-            cell = ""  # what they were of was a template
-        rows[-1].append(" ".join(BREAK.sub(" ", cell).split()))
-    lines = ["\x04" + "\t".join(row).rstrip() for row in rows if any(row)]
-    return "\n\n" + "\n".join(lines) + "\n\n" if lines else ""
-
-
 # --- Lines -------------------------------------------------------------------------------------------------------------------
 
 
 def paragraphs(lines):
-    """Lines of wikitext -> lines of text with an empty one between paragraphs; headings that nothing follows are left out."""
-    out, headings, skipped = [], [], 0  # paragraphs as lists of pieces; open headings; level of one that is left out
-    before = ""  # what the line before was: "text" goes on, "row" of a table, "item", "" for anything else
+    """Lines of wikitext -> lines of text, an empty one between paragraphs; headings without text are left out."""
+    out, headings, skipped = [], [], 0  # paragraphs as lists of pieces; open headings; level of the section that is left out
+    before = ""  # kind of the line before: "text" of a paragraph, "row" of a table, "item", "" for anything else
     for line in lines:
         heading = line[:1] == "=" and HEADING.match(line.rstrip())
         if heading:
@@ -332,11 +308,11 @@ def paragraphs(lines):
         kind = "item" if item else "row" if line[0] == "\x04" else "" if line[0] == " " else "text"
         text = line[item.end() :].strip() if item else line[1:] if kind == "row" else line.strip() if kind else line
         if item and not re.search(r"[\w\x02]", text):
-            continue  # a template was all of it
+            continue  # all of it was a template
         for _, title in headings:
             if title:
                 out.append(["\n", title])
-        headings = [(level, "") for level, _ in headings]  # written now that they have text
+        headings = [(level, "") for level, _ in headings]  # they are written, but stay open
         if kind == "text" == before:
             out[-1].append(" " + text)
         elif item:
@@ -346,3 +322,30 @@ def paragraphs(lines):
         before = kind
     out = ["".join(pieces) for pieces in out]
     return [part for line in out for part in line.strip("\x05").split("\x05")]
+
+
+# --- All of it ---------------------------------------------------------------------------------------------------------------
+
+
+def wiki_text(source: str) -> str:
+    """ "'''A''' [[b|c]]<ref>d</ref>" -> "A c"."""
+    verbatim = []
+    text = expand(MAGIC.sub("", COMMENT.sub("", source)), verbatim)
+    text = re.sub("'{2,}", "", text)
+    text = WEB_LINK.sub(lambda link: link[1], text)
+    text = TAG.sub(lambda tag: TAG_BECOMES.get(tag[1].lower(), ""), text)
+    text = html.unescape(text)
+    text = HOLLOW.sub("", text)
+    lines = paragraphs(re.sub("(?<=[^ \n]) {2,}", " ", text).split("\n"))
+    return KEPT.sub(lambda mark: verbatim[int(mark[1])], "\n".join(lines).strip("\n"))
+
+
+def read_wikitext(content: bytes, cfg) -> dict:
+    """cfg is not used."""
+    source = content.decode("utf-8", "replace")
+    redirect = REDIRECT.match(source)
+    if redirect:
+        return {"reason": "redirect", "detail": f"to {redirect[1]}"}
+    if DISAMBIGUATION.search(source):
+        return {"reason": "disambiguation", "detail": "the page has a template that says so"}
+    return {"text": wiki_text(source), "title": None}
