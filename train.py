@@ -319,7 +319,7 @@ def run(cfg, argv):
                 saved_at = time.perf_counter()
             if score_it:
                 tasks = cfg.zero_shot_tasks, cfg.zero_shot_limit, cfg.zero_shot_data
-                scores = zero_shot.score(out / "ckpt.pt", *tasks, device)
+                scores = zero_shot.score(model, out / "tokenizer", *tasks, device)
                 log.row(step=step, tokens=state["tokens"], **scores)
                 say(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
             if stops and not last:

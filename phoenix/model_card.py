@@ -4,14 +4,14 @@ README.md of an export. Every number in it comes from a file of the run: the che
 What a file does not say the card does not say either: without eval.json there are no scores, without a measurement no energy.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from phoenix import tasks as eval_tasks
+from phoenix.files import sha256_file
 from phoenix.results import results_path
+from phoenix.tasks import TASKS, config_and_split
 
 PYTHON = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -77,11 +77,6 @@ def model_card(name, path, phoenix, checkpoint, format, files=(), place=None):
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def sha256_file(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read_json(path):
     """The object in a file; {} where there is none."""
     try:
@@ -114,9 +109,9 @@ def metadata(name, data, mix, report, format):
     for task, result in report.get("results", {}).items():
         if result["items"] < result["of"]:
             continue
-        known = eval_tasks.TASKS.get(task)
+        known = TASKS.get(task)
         repo, revision, wanted = known.hub if known else (None, None, None)
-        config, split = eval_tasks.config_and_split(wanted) if known else (None, "validation")
+        config, split = config_and_split(wanted) if known else (None, "validation")
         for metric, (value, stderr) in result["metrics"].items():
             results.append(
                 EvalResult(
@@ -147,7 +142,8 @@ def metadata(name, data, mix, report, format):
 
 def evaluator(made):
     """The evaluator's version, of the versions in the JSON."""
-    commit = f", commit {made['commit'][:7]}" if made["commit"] else ""
+    known = made["commit"] not in (None, "unknown")
+    commit = f", commit {made['commit'][:7]}" if known else ""
     return f"Phoenix evaluate.py {made['evaluate']}{commit}"
 
 
