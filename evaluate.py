@@ -32,7 +32,7 @@ from phoenix import shards
 from phoenix.batches import Windows
 from phoenix.config import UserError, load, main_guard
 from phoenix.files import sha256_file
-from phoenix.loglikelihood import Answer, Sequence, answer, prepare, score
+from phoenix.loglikelihood import Sequence, answer, prepare, score
 from phoenix.results import (
     FORMAT,
     FORMAT_VERSION,
@@ -45,7 +45,7 @@ from phoenix.results import (
     versions,
     write_json,
 )
-from phoenix.tasks import DEFAULT_TASKS, TASKS, Unavailable, items_of
+from phoenix.tasks import DEFAULT_TASKS, TASKS, Answer, Unavailable, items_of
 from phoenix.transformers_model import as_transformers, load_folder
 
 

@@ -8,12 +8,11 @@ Log-likelihoods of texts under a language model: those of one forward pass a req
 Three shortcuts save time: sequences of one item share the pass over their common beginning, rows of like length share a
 batch, and the head is applied only to positions that predict a scored token.
 
-Shapes: B rows of a batch, T columns, P scored tokens, R some of them, N those of one sequence, D width of the hidden
-states, V vocabulary.
+Shapes: B rows of a batch, T columns, P scored tokens, R some of them, N those of one sequence, V vocabulary.
 """
 
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
@@ -22,7 +21,8 @@ import torch
 
 from phoenix.config import UserError
 from phoenix.progress import Progress
-from phoenix.tasks import TASKS, Unavailable, wikitext
+from phoenix.tasks import TASKS, Answer, Unavailable, wikitext
+from phoenix.transformers_model import context_of
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # inputs of a forward pass at first; halved where memory does not take them
 HEAD_LOGITS = {"cuda": 2**26, "cpu": 2**22}  # at a time; a CPU's malloc gives the pages of more than 32 MB back each time
@@ -53,10 +53,8 @@ class Score(NamedTuple):
     logps_N: torch.Tensor  # log-probability of each scored token, fp32 on the CPU
     likeliest: bool  # each of them was the model's first choice
 
-
-class Answer(NamedTuple):
-    loglikelihood: float
-    likeliest: bool
+    def total(self):
+        return float(self.logps_N.sum())  # in float32, as the harness sums
 
 
 @dataclass
@@ -83,13 +81,6 @@ def prepare(model, tokenizer, device=None, batch_tokens=None):
     lm = LanguageModel(model, tokenizer, context_of(model.config.get_text_config(), tokenizer), batch_tokens, shares=True)
     choose_shortcuts(lm)
     return lm
-
-
-def context_of(cfg, tokenizer):
-    """Tokens that a model reads at most: in its config, then in its tokenizer's, as the harness looks for it."""
-    lengths = [getattr(cfg, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx")]
-    lengths += [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None, 2048]  # 10^30 stands for none
-    return int(next(length for length in lengths if length is not None))
 
 
 @contextmanager
@@ -121,28 +112,19 @@ def choose_shortcuts(lm):
     if (logits_2TV[0, :size] - logits_2TV[1, :size]).abs().max() > 1e-4 * logits_2TV.abs().max():
         raise UserError(f"{type(lm.model).__name__} is no causal model: what comes later changes its answer to what comes before")
     item = [Sequence((*start, *end), len(end)) for end in (ends[0], ends[1][: size // 2 + 1], ends[2][: size // 4 + 1])]
+    rope = getattr(cfg, "rope_parameters", None) or {}
+    kinds = {value.get("rope_type") for value in (rope, *rope.values()) if isinstance(value, dict)}
     fast, slow = (shares_exactly(cfg), lm.batch_tokens), (False, 1)
     lm.shares, lm.batch_tokens = slow
     (want,) = score(lm, [item])
-    if not ropes(cfg) & set(BY_LENGTH):
-        lm.shares, lm.batch_tokens = fast
-        if not agrees(lm, item, want):
-            lm.shares, lm.batch_tokens = slow
-
-
-def agrees(lm, item, want):
-    """Whether the item gets the scores `want` within TOLERANCE; no, too, where the model refuses its inputs."""
-    try:
-        (found,) = score(lm, [item])
-    except (TypeError, ValueError, AttributeError, RuntimeError, UserError):
-        return False
-    return all((a.logps_N - b.logps_N).abs().max() <= TOLERANCE for a, b in zip(found, want, strict=True))
-
-
-def ropes(cfg):
-    """Kinds of rotary frequencies in a config of transformers: one, or one for each kind of layer."""
-    parameters = getattr(cfg, "rope_parameters", None) or {}
-    return {value.get("rope_type") for value in (parameters, *parameters.values()) if isinstance(value, dict)}
+    if not kinds & set(BY_LENGTH):
+        try:
+            lm.shares, lm.batch_tokens = fast
+            (found,) = score(lm, [item])
+            same = all((a.logps_N - b.logps_N).abs().max() <= TOLERANCE for a, b in zip(found, want, strict=True))
+        except (TypeError, ValueError, AttributeError, RuntimeError, UserError):  # the model refuses a mask or positions
+            same = False
+        lm.shares, lm.batch_tokens = fast if same else slow
 
 
 def shares_exactly(cfg):
@@ -173,9 +155,8 @@ def encode_requests(lm, requests):
 
     Both are encoded as one text, and the continuation's tokens are those behind as many as the context has alone: encoded
     alone it would get other tokens, and a space at the context's end belongs to the next word. Where a tokenizer merges
-    across the boundary, the context keeps the tokens it has alone, as in the harness.
-
-    Unavailable where a continuation is longer than the model's context, or has no token of its own.
+    across the boundary, the context keeps the tokens it has alone, as in the harness. Unavailable where
+    a continuation is longer than the model's context, or has no token of its own.
     """
     contexts = [context.rstrip() for context, _ in requests]
     distinct = list(dict.fromkeys(contexts))
@@ -215,20 +196,15 @@ def answer(lm, name, items):
         pages = [rolling_windows(tokens, prefix_token(lm), lm.context) for tokens in texts]
         windows = [[Sequence((*context, *target), len(target))] for page in pages for context, target in page]
         scores = iter(score(lm, windows, name))
-        return [[Answer(sum(total(next(scores)[0]) for _ in page), False)] for page in pages]
+        return [[Answer(sum(next(scores)[0].total() for _ in page), False)] for page in pages]
     sequences = iter(encode_requests(lm, [request for item in items for request in item.requests]))
     by_item = [[next(sequences) for _ in item.requests] for item in items]
     distinct = [list(dict.fromkeys(item)) for item in by_item]  # equal choices get equal scores: ties go to the first
     answers = []
     for item, asked, scores in zip(by_item, distinct, score(lm, distinct, name), strict=True):
-        found = {s: Answer(total(got), got.likeliest) for s, got in zip(asked, scores, strict=True)}
+        found = {s: Answer(got.total(), got.likeliest) for s, got in zip(asked, scores, strict=True)}
         answers.append([found[s] for s in item])
     return answers
-
-
-def total(scored):
-    """The sum of a Score's log-probabilities, in float32 as the harness sums."""
-    return float(scored.logps_N.sum())
 
 
 # ---- tokens to log-probabilities -------------------------------------------------------------------------------------
@@ -238,7 +214,7 @@ def total(scored):
 @torch.inference_mode()
 def score(lm, items, label=None):
     """
-    Items of Sequences -> for each item and sequence its Score; `label` shows the progress.
+    Items of Sequences -> for each item and sequence its Score. Progress is shown under the `label`, if any.
 
     The longest rows go first, so that little is padded and a batch too large for memory fails at once. Such a batch is
     halved, with all that follow. UserError where the model fails or gives no numbers.
@@ -247,7 +223,7 @@ def score(lm, items, label=None):
     order = sorted(range(len(rows)), key=lambda r: -rows[r][1].inputs())
     scores = [None] * len(rows)
     inputs = sum(row.inputs() for _, row in rows)
-    with Progress(label, inputs, unit="tok", file=sys.stderr) if label else nullcontext() as progress:
+    with Progress(label, inputs if label else 0, unit="tok", file=sys.stderr) as progress:
         while order:
             longest = rows[order[0]][1].inputs()
             batch = order[: max(1, lm.batch_tokens // max(1, longest))]
@@ -266,11 +242,11 @@ def score(lm, items, label=None):
             for r in batch:
                 scores[r] = [next(found) for _ in rows[r][1].sequences]
                 if not all(scored.logps_N.isfinite().all() for scored in scores[r]):
-                    reason = "log-likelihoods that are not finite (NaN or infinite): its weights are damaged"
-                    raise UserError(f"the model gives {reason}")
+                    raise UserError(
+                        "the model gives log-likelihoods that are not finite (NaN or infinite): its weights are damaged"
+                    )
             order = order[len(batch) :]
-            if progress:
-                progress.update(sum(rows[r][1].inputs() for r in batch))
+            progress.update(sum(rows[r][1].inputs() for r in batch))
     by_item = [[] for _ in items]
     for (i, _), found in zip(rows, scores, strict=True):
         by_item[i] += found
@@ -315,13 +291,10 @@ def score_batch(lm, rows):
         sees_BTT = (branch_BT[:, None, :] == branch_BT[:, :, None]) | (branch_BT[:, None, :] == 0)
         mask_BTT = torch.zeros(sees_BTT.shape, device=device).masked_fill(~sees_BTT.tril(), torch.finfo(torch.float32).min)
         inputs |= {"attention_mask": mask_BTT[:, None], "position_ids": positions_BT}
+    head = lm.model.get_output_embeddings() if lm.shares else None
+    states_BTX = lm.model.base_model(**inputs).last_hidden_state if lm.shares else lm.model(**inputs).logits
     row_P, column_P = torch.tensor(predicting, device=device).T
-    if lm.shares:
-        states_PD = lm.model.base_model(**inputs).last_hidden_state[row_P, column_P]
-        logps_P, likeliest_P = log_probabilities(states_PD, torch.tensor(targets, device=device), lm.model.get_output_embeddings())
-    else:
-        logits_PV = lm.model(**inputs).logits[row_P, column_P]
-        logps_P, likeliest_P = log_probabilities(logits_PV, torch.tensor(targets, device=device))
+    logps_P, likeliest_P = log_probabilities(states_BTX[row_P, column_P], torch.tensor(targets, device=device), head)
     lengths = [scored for _, sequences in rows for _, scored in sequences]
     likeliest = (bool(tokens.all()) for tokens in likeliest_P.cpu().split(lengths))
     return map(Score, logps_P.cpu().split(lengths), likeliest)
@@ -329,19 +302,19 @@ def score_batch(lm, rows):
 
 def log_probabilities(states_PX, targets_P, head=None):
     """
-    (log-probability of each target, whether it is the first of the likeliest tokens), of hidden states with a head or of logits.
+    (log-probability of each target, whether it is the first of the likeliest tokens), of hidden states with a head or of
+    logits, which are overwritten.
 
     log_softmax of the whole vocabulary in float32 is the harness's rule; a more exact sum differs by up to 3e-5 nats a token.
     """
     vocabulary = states_PX.shape[1] if head is None else len(head.weight)
     rows = max(1, HEAD_LOGITS.get(states_PX.device.type, HEAD_LOGITS["cpu"]) // vocabulary)
-    logps, likeliest = [], []
+    found = []
     for states_RX, targets_R in zip(states_PX.split(rows), targets_P.split(rows), strict=True):
         logits_RV = (states_RX if head is None else head(states_RX)).float()
         logps_RV = torch.log_softmax(logits_RV, -1, out=logits_RV)
         logp_R = logps_RV.gather(-1, targets_R[:, None]).squeeze(-1)
         first_R = logp_R == logps_RV.amax(-1)
         first_R[first_R.clone()] = logps_RV[first_R].argmax(-1) == targets_R[first_R]  # ties; argmax is slow, and few rows need it
-        logps.append(logp_R)
-        likeliest.append(first_R)
-    return torch.cat(logps), torch.cat(likeliest)
+        found.append((logp_R, first_R))
+    return tuple(map(torch.cat, zip(*found, strict=True)))

@@ -2,7 +2,7 @@
 Six tasks: a row of the data -> an item with its requests (context, continuation), those of lm-evaluation-harness 0.4.13.
 
 All are asked 0-shot, in the order of the file. A continuation is one space and the choice, nothing stripped; the context is the
-prompt. Who answers, and how the answers become scores, is in evaluate.py.
+prompt. loglikelihood.py answers the requests, results.py makes metrics of the answers.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from phoenix.config import UserError
 
@@ -26,6 +27,13 @@ from phoenix.config import UserError
 class Item:
     requests: list  # of (context, continuation); wikitext: one (page,)
     gold: object = 0  # index of the right request; wikitext: (words, bytes) of the page
+
+
+class Answer(NamedTuple):
+    """A model's to one request."""
+
+    loglikelihood: float
+    likeliest: bool  # each token of the continuation was the model's first choice
 
 
 def hellaswag(row):

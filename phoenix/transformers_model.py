@@ -97,3 +97,10 @@ def load_folder(path):
     if len(set(tokenizer("The quick brown fox jumps over 13 lazy dogs.", add_special_tokens=False)["input_ids"])) < 2:
         raise UserError(f"the tokenizer in {path} knows no text: its files (tokenizer.json or a vocabulary) are missing or empty")
     return model.eval(), tokenizer, unused
+
+
+def context_of(cfg, tokenizer):
+    """Tokens that a model reads at most: in its config, then in its tokenizer's, as the harness looks for it."""
+    lengths = [getattr(cfg, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx")]
+    lengths += [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None, 2048]  # 10^30 stands for none
+    return int(next(length for length in lengths if length is not None))

@@ -32,10 +32,10 @@ from phoenix import loglikelihood, results, shards, tasks
 from phoenix.batches import Windows
 from phoenix.config import UserError
 from phoenix.files import sha256_file
-from phoenix.loglikelihood import Sequence, answer, context_of, encode_requests, prepare, rolling_windows
+from phoenix.loglikelihood import Sequence, answer, encode_requests, prepare, rolling_windows
 from phoenix.results import FORMAT, FORMAT_VERSION, VERSION, bootstrap_stderr, earlier_results, metrics_of, results_path, write_json
 from phoenix.tasks import TASKS, Item, Unavailable, items_of, sha256_json
-from phoenix.transformers_model import load_folder
+from phoenix.transformers_model import context_of, load_folder
 from tests.fixtures import ROOT, SHARED
 from tests.servers import loopback_hub
 from tests.tiny_run import TEXT, make_run
