@@ -263,7 +263,10 @@ def main(argv):
             write_json(path, report)
             print(f"{name}: {count:,} items in {secs:.1f} s", flush=True)
     except KeyboardInterrupt:
-        print(f"\nstopped; the scores of {', '.join(done) or 'no task'} are in {path}, and are taken up there", file=sys.stderr)
+        print(
+            f"\nstopped; the scores of {', '.join(done) or 'no task'} are in {path}; the same command goes on from there",
+            file=sys.stderr,
+        )
         return 130
     if done:
         write_json(path, report)

@@ -35,11 +35,11 @@ from phoenix.model_card import model_card
 from phoenix.transformers_model import hf_config
 
 MOST_LOGIT_DIFFERENCE = 1e-4  # fp32; another order of the same sums gives about 1e-5
-FILES = (  # of an export beside its weights; eval.json is what evaluate.py finds of it, and stays
+FILES = (  # of an export besides its weights; eval.json is evaluate.py's, and is kept
     *("README.md", "config.json", "generation_config.json", "modeling_phoenix.py"),
     *("tokenizer.json", "tokenizer_config.json", "loss.png", "eval.json"),
 )
-HARD_TEXTS = (  # what tokenizers are known to lose: white space, controls, composed characters, words that look special
+HARD_TEXTS = (  # tokenizers are known to lose white space, controls, composed characters, words that look special
     "", " ", "  two  spaces\tand a tab ", "\r\n\n line ends \n", "don't 'S 12345.678", "naïve café e\u0301 ﬁ",
     "東京 🙂🏽 \u200d\u00a0", "\x00\x7f\ufffd", "<|endoftext|>", "a<|endoftext|> b", "<EMAIL> [INST] </s>",
     "def f(x):\n    return x**2  # ok",
@@ -51,7 +51,7 @@ class Export:
     checkpoint: str  # ckpt.pt of a run of train.py; the folder tokenizer/ stands beside it
     out: str  # the folder to make; an earlier export there is replaced
     format: str = "phoenix"  # phoenix: own name and classes; llama: Llama's name (Qwen3's with qk_norm), no code; gguf: llama.cpp
-    push: str | None = None  # user/repo on the Hub to upload to, after asking; its token as `hf auth login` keeps it
+    push: str | None = None  # user/repo on the Hub to upload to, after asking, with the token of `hf auth login`
 
 
 # ---- the files -------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def read_tokenizer(folder, checkpoint):
 
 
 def write_tokenizer(source, target, context):
-    """tokenizer.json byte for byte; in its settings what generation in batches needs: padding, on the left."""
+    """Copies tokenizer.json byte for byte; its settings get padding on the left, which generation in batches needs."""
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
     path = source / "tokenizer_config.json"
     settings = json.loads(path.read_text()) if path.is_file() else {}
@@ -90,8 +90,8 @@ def write_tokenizer(source, target, context):
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=None):
-    """All files of the export called `name` in a new `folder`; it goes to `place` on the Hub."""
+def write_export(folder, name, path, phoenix, checkpoint, eot, format, repo=None):
+    """Writes all files of the export called `name` to a new `folder`; `repo` is where it goes on the Hub."""
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True)
@@ -109,7 +109,7 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
         (folder / "model.safetensors").chmod(0o666 & ~umask)  # safetensors makes it readable for its owner alone
         GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
         write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
-    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, place))
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, repo))
     made = {file.name: sha256_file(file) for file in folder.iterdir() if file.suffix in (".md", ".safetensors", ".gguf")}
     config = hf_config(phoenix.cfg, format, eot)
     config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"], "files": made}
@@ -125,8 +125,9 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
 
 def is_export(folder):
     """
-    Whether a folder may be replaced: empty, or an export of this script as it was made. Neither one with other files beside it nor
-    one whose weights have changed since, which a fine-tuned model saved there has, or whose card somebody has edited.
+    Whether a folder may be replaced: it is empty, or an export of this script as it was made.
+
+    Other files in it, other weights (a fine-tuned model saved there) and an edited card forbid it.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder.is_dir()
@@ -163,13 +164,13 @@ print(json.dumps(found))
 
 
 def random_tokens(cfg):
-    """(1, T): what the logits are compared on."""
+    """(1, T) tokens on which the logits are compared."""
     return torch.randint(cfg.vocab_size, (1, min(cfg.context, 256)), generator=torch.Generator().manual_seed(0))
 
 
 def reload(folder, phoenix, tokenizer, format):
     """
-    What a fresh process finds in the folder: without this checkout on its path, without the Hub, with no cached classes.
+    Loads the folder in a fresh process that has no checkout on its path, no Hub and no cached classes -> RELOAD's findings.
 
     RuntimeError where it does not load, where its logits differ from model.py's or its tokenizer from tokenizers'.
     """
@@ -199,7 +200,7 @@ def reload(folder, phoenix, tokenizer, format):
 
 
 def prove(folder, phoenix, tokenizer, format):
-    """Reloads the export and says what was found; RuntimeError where it is not the model."""
+    """Reloads the export and yields a line for each check that it passes; RuntimeError where it is not the model."""
     if format == "gguf":
         from phoenix import gguf_files
 
@@ -225,7 +226,7 @@ def prove(folder, phoenix, tokenizer, format):
 
 
 def push(folder, repo):
-    """Uploads the folder as the model `repo`, after asking; whether it did. UserError where the Hub does not take it."""
+    """Uploads the folder as the model `repo`, after asking -> whether it did. UserError where the Hub refuses it."""
     import httpx2
     from huggingface_hub import HfApi
 
@@ -257,7 +258,7 @@ def main(argv):
         raise UserError(f"--push={cfg.push} is not of the form user/repo")
     path, out = Path(cfg.checkpoint), Path(cfg.out).resolve()
     partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
-    if old.exists() and not out.exists():  # stopped between the two renames at the end
+    if old.exists() and not out.exists():  # an earlier run was stopped between its two renames
         old.rename(out)
     if out.exists() and not is_export(out):
         raise UserError(f"{out} exists and is not an earlier export as it was made: give a new folder, nothing else is replaced")

@@ -1,5 +1,5 @@
 """
-What an evaluation finds: the metrics of answers, the table with other models' published scores, the JSON.
+The results of an evaluation: metrics of the answers, a table beside other models' published scores, the JSON.
 
 The JSON is written whole after every task. A later run of the same model (weights, config, tokenizer's files and VERSION the
 same) reuses what is in it, so a stopped run goes on at the first task that it had not finished.
@@ -40,7 +40,7 @@ ANCHOR_SCORES = {
 
 
 def metrics_of(name, items, answers, draws=100_000):
-    """{metric: (value, stderr)} of a task; `answers` as from `answer`."""
+    """{metric: (value, stderr)} of a task; `answers` holds an Answer for each request of each item."""
     task, lls = TASKS[name], [[ll for ll, _ in results] for results in answers]
     if task.build is wikitext:
         nats, (words, size) = -sum(ll for (ll,) in lls), np.sum([item.gold for item in items], axis=0)
@@ -48,7 +48,7 @@ def metrics_of(name, items, answers, draws=100_000):
         return {metric: (value, None) for metric, value in (values | {"bits_per_byte": nats / size / math.log(2)}).items()}
     if task.build is lambada_openai:
         words = [ll for (ll,) in lls]
-        mean = sum(words) / len(words)  # added one after the other, as there, or the last digits differ
+        mean = sum(words) / len(words)  # added one after the other, as in the harness, or the last digits differ
         perplexity = exponential(-mean), bootstrap_stderr(np.array(words), draws)
         return {"acc": mean_stderr([likeliest for ((_, likeliest),) in answers]), "perplexity": perplexity}
     golds = np.array([item.gold for item in items])
@@ -60,7 +60,7 @@ def metrics_of(name, items, answers, draws=100_000):
 
 
 def exponential(nats):
-    """e^nats; Unavailable where that is beyond any number."""
+    """e^nats; Unavailable where that overflows."""
     try:
         return math.exp(nats)
     except OverflowError:
@@ -75,10 +75,10 @@ def mean_stderr(right):
 
 def bootstrap_stderr(lls, draws):
     """
-    The spread of exp(-mean(lls)) when the documents are drawn anew with replacement, draw for draw that of the harness.
+    The standard deviation of exp(-mean(lls)) over `draws` resamples with replacement, draw for draw the harness's.
 
-    It asks random.Random(i).choices for 1,000 draws of all documents at a time: 515 million numbers for LAMBADA. numpy's
-    RandomState is the same Mersenne Twister, so it takes over the state and gives the same numbers twenty times as fast.
+    The harness calls random.Random(i).choices for 1,000 draws of all documents at a time: 515 million numbers for LAMBADA.
+    numpy's RandomState is the same Mersenne Twister: it takes over the state and gives the same numbers 20 times as fast.
     """
     per_seed = min(1000, draws)
     perplexities = []
@@ -95,7 +95,7 @@ def bootstrap_stderr(lls, draws):
 
 
 def print_table(results):
-    """The benchmark table; chance is that of drawing among an item's choices."""
+    """Prints the benchmark table; chance is the accuracy of guessing among an item's choices."""
     widths = [max(8, len(name)) for name in ANCHORS]
     names = (f"{name:>{width}}" for name, width in zip(ANCHORS, widths, strict=True))
     print(f"\n{'task':20} {'metric':16} {'value':>10}   {'stderr':9} {'items':>14} {'chance':>7} ", *names)

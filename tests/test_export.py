@@ -368,10 +368,10 @@ def test_a_card_shows_no_part_of_a_benchmark_as_the_whole_and_bears_odd_files(ru
     }
 
     assert 'folder = "tiny"' in text and 'pipeline("text-generation", "tiny"' in text
-    pushed = card(place="someone/tiny-2")
+    pushed = card(repo="someone/tiny-2")
     assert 'folder = "someone/tiny-2"' in pushed and 'pipeline("text-generation", "someone/tiny-2"' in pushed
     assert 'Llama("tiny/tiny-f16.gguf", verbose' in card(format="gguf", files=["tiny-f16.gguf"])
-    pushed = card(format="gguf", files=["tiny-f16.gguf"], place="someone/tiny-2")
+    pushed = card(format="gguf", files=["tiny-f16.gguf"], repo="someone/tiny-2")
     assert 'Llama.from_pretrained("someone/tiny-2", "tiny-f16.gguf", verbose=False)' in pushed
 
 
