@@ -263,10 +263,8 @@ def main(argv):
             write_json(path, report)
             print(f"{name}: {count:,} items in {secs:.1f} s", flush=True)
     except KeyboardInterrupt:
-        print(
-            f"\nstopped; the scores of {', '.join(done) or 'no task'} are in {path}; the same command goes on from there",
-            file=sys.stderr,
-        )
+        names = ", ".join(done) or "no task"
+        print(f"\nstopped; the scores of {names} are in {path}: the same command goes on from there", file=sys.stderr)
         return 130
     if done:
         write_json(path, report)

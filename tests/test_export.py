@@ -490,8 +490,8 @@ def test_an_export_is_uploaded_after_asking_and_only_then(run, tmp_path, not_rel
             file.name: sha256(file) for file in (tmp_path / "hf").iterdir()
         }
         assert 'folder = "someone/tiny"' in hub.uploaded["README.md"].decode()
-        said = capsys.readouterr()
-        assert "uploaded: http://127.0.0.1" in said.out and "hf_secret" not in said.out + said.err
+        printed = capsys.readouterr()
+        assert "uploaded: http://127.0.0.1" in printed.out and "hf_secret" not in printed.out + printed.err
         assert all(authorization == "Bearer hf_secret" for method, _, authorization in hub.requests if method == "POST")
         hub.refuses = True
         monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
