@@ -240,8 +240,8 @@ def main(argv):
 
     before, results = earlier_results(path, about), {}
     report = {"format": FORMAT, "version": FORMAT_VERSION, **about, "settings": asdict(cfg), "versions": versions()}
-    report |= {"device": str(lm.model.device), "dtype": "float32", "shared_beginnings": lm.shares}
-    report |= {"results": results, "missing": missing}
+    report |= {"device": str(lm.model.device), "dtype": "float32"}
+    report |= {"shortcuts": {"context": lm.shares, "head": lm.shares}, "results": results, "missing": missing}
     print(f"{cfg.model}: {about['parameters'] / 1e6:.1f} M parameters, context {lm.context}, on {lm.model.device}, fp32")
     done = {}  # task: what the table shows of it
     try:

@@ -141,10 +141,10 @@ def test_log_probabilities_are_a_softmax_and_of_equals_the_first_is_the_likelies
     logps_P, likeliest_P = loglikelihood.log_probabilities(logits_PV.clone(), targets_P)
     assert torch.equal(logps_P, want_PV.gather(-1, targets_P[:, None]).squeeze(-1))
     assert likeliest_P.tolist() == (want_PV.argmax(-1) == targets_P).tolist() and 0 < likeliest_P.sum() < 600
-    head, states_PD = torch.nn.Linear(5, 14), torch.randn(600, 5, generator=draw)
+    head_VD, states_PD = torch.randn(14, 5, generator=draw), torch.randn(600, 5, generator=draw)
     with torch.no_grad():
-        want_PV = torch.log_softmax(head(states_PD), -1)
-        logps_P, likeliest_P = loglikelihood.log_probabilities(states_PD, want_PV.argmax(-1), head)
+        want_PV = torch.log_softmax(states_PD @ head_VD.T, -1)
+        logps_P, likeliest_P = loglikelihood.log_probabilities(states_PD, want_PV.argmax(-1), head_VD)
     torch.testing.assert_close(logps_P, want_PV.amax(-1))
     assert likeliest_P.all()
 
