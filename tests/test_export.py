@@ -302,26 +302,25 @@ python export_hf.py out/tiny/ckpt.pt --out=out/tiny/hf --format=phoenix
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["phoenix", "llama"])
-def test_the_cards_own_examples_run(exports, format):
+def test_the_cards_own_examples_run(exports):
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exports.parent / "modules"), "PYTHONPATH": ""}
-    assert run_examples(sys.executable, exports / format, "max_new_tokens", env) == 2
+    assert run_examples(sys.executable, [exports / "phoenix", exports / "llama"], "max_new_tokens", env) == 4
 
 
 @pytest.mark.slow
 def test_the_examples_of_a_gguf_card_run(gguf_run):
-    assert run_examples(peer(".venv-llama-cpp"), gguf_run[1], "max_tokens", os.environ) == 2
+    assert run_examples(peer(".venv-llama-cpp"), [gguf_run[1]], "max_tokens", os.environ) == 2
 
 
-def run_examples(python, export, length, env):
-    """How many examples the card of an export has: each ran where the export lies."""
-    examples = [block.split("```")[0] for block in (export / "README.md").read_text().split("```python\n")[1:]]
-    for example in examples:
-        assert f"{length}=50" in example
-        command = [python, "-P", "-c", example.replace(f"{length}=50", f"{length}=5")]
-        done = subprocess.run(command, cwd=export.parent, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout  # of random weights perhaps no more than the end of a line
+def run_examples(python, exports, length, env):
+    """Runs the examples of the exports' cards, all in one process, where the exports lie -> how many there are."""
+    cards = [(export / "README.md").read_text() for export in exports]
+    examples = [block.split("```")[0] for card in cards for block in card.split("```python\n")[1:]]
+    assert all(f"{length}=50" in example for example in examples)
+    code = "\n".join(examples).replace(f"{length}=50", f"{length}=5")
+    done = subprocess.run([python, "-P", "-c", code], cwd=exports[0].parent, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout  # of random weights perhaps no more than the ends of lines
     return len(examples)
 
 
