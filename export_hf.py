@@ -3,13 +3,14 @@ Exports a checkpoint as a folder that transformers or llama.cpp loads, and prove
 
     python export_hf.py out/125m/ckpt.pt --out=out/125m/hf                     PhoenixForCausalLM, with trust_remote_code=True
     python export_hf.py out/125m/ckpt.pt --out=out/125m/llama --format=llama   the same weight file as Llama: no code needed
-    python export_hf.py out/125m/ckpt.pt --out=out/125m/gguf --format=gguf     f16 and q8_0 for llama.cpp: export_gguf.py
+    python export_hf.py out/125m/ckpt.pt --out=out/125m/gguf --format=gguf     f16 and q8_0 for llama.cpp: phoenix/gguf_files.py
     python export_hf.py out/125m/ckpt.pt --out=out/125m/hf --push=user/repo    and to the Hub, after asking
 
 model.safetensors (fp32; the head is the embedding and stored once), config.json, generation_config.json, the tokenizer's files,
-for phoenix the classes, and README.md, the model card (model_card.py). The folder appears whole or not at all: it is written
-beside, reloaded (logits equal to model.py's within 1e-4, the tokenizer equal to the one trained with) and only then renamed, in
-place of an earlier export. Exit code 1 where the reloaded model differs, 2 for a mistake in the arguments.
+for phoenix the classes (phoenix/modeling_phoenix.py), and README.md, the model card (phoenix/model_card.py). The folder appears
+whole or not at all: it is written under a temporary name, reloaded (logits equal to model.py's within 1e-4, the tokenizer equal
+to the one trained with) and only then renamed, in place of an earlier export. Exit code 1 where the reloaded model differs, 2
+for a mistake in the arguments.
 """
 
 import json
@@ -29,15 +30,16 @@ from tokenizers import Tokenizer
 
 from model import from_checkpoint
 from phoenix.config import UserError, load, main_guard
-from phoenix.model_card import model_card, sha256_file
+from phoenix.files import sha256_file
+from phoenix.model_card import model_card
+from phoenix.transformers_model import hf_config
 
-HERE = Path(__file__).parent
 MOST_LOGIT_DIFFERENCE = 1e-4  # fp32; another order of the same sums gives about 1e-5
-FILES = (  # of an export beside its weights; eval.json is what evaluate.py finds of it, and stays
+FILES = (  # of an export besides its weights; eval.json is evaluate.py's, and is kept
     *("README.md", "config.json", "generation_config.json", "modeling_phoenix.py"),
     *("tokenizer.json", "tokenizer_config.json", "loss.png", "eval.json"),
 )
-HARD_TEXTS = (  # what tokenizers are known to lose: white space, controls, composed characters, words that look special
+HARD_TEXTS = (  # tokenizers are known to lose white space, controls, composed characters, words that look special
     "", " ", "  two  spaces\tand a tab ", "\r\n\n line ends \n", "don't 'S 12345.678", "naïve café e\u0301 ﬁ",
     "東京 🙂🏽 \u200d\u00a0", "\x00\x7f\ufffd", "<|endoftext|>", "a<|endoftext|> b", "<EMAIL> [INST] </s>",
     "def f(x):\n    return x**2  # ok",
@@ -49,60 +51,7 @@ class Export:
     checkpoint: str  # ckpt.pt of a run of train.py; the folder tokenizer/ stands beside it
     out: str  # the folder to make; an earlier export there is replaced
     format: str = "phoenix"  # phoenix: own name and classes; llama: Llama's name (Qwen3's with qk_norm), no code; gguf: llama.cpp
-    push: str | None = None  # user/repo on the Hub to upload to, after asking; its token as `hf auth login` keeps it
-
-
-# ---- the model under transformers' names -----------------------------------------------------------------------------
-
-
-def hf_classes(qk_norm, format):
-    """(config class, model class)"""
-    import transformers
-
-    from phoenix import modeling_phoenix
-
-    if format == "phoenix":
-        name, module = "PhoenixQKNorm" if qk_norm else "Phoenix", modeling_phoenix
-    else:
-        name, module = "Qwen3" if qk_norm else "Llama", transformers
-    return getattr(module, name + "Config"), getattr(module, name + "ForCausalLM")
-
-
-def hf_config(cfg, format="llama", eot=None):
-    """model.ModelConfig -> transformers' config of the same architecture; `eot` is the id of <|endoftext|>."""
-    config_class, model_class = hf_classes(cfg.qk_norm, format)
-    config = config_class(
-        vocab_size=cfg.vocab_size,
-        hidden_size=cfg.d_model,
-        intermediate_size=cfg.d_ff,
-        num_hidden_layers=cfg.n_layer,
-        num_attention_heads=cfg.n_head,
-        num_key_value_heads=cfg.n_head,
-        head_dim=cfg.d_model // cfg.n_head,
-        max_position_embeddings=cfg.context,
-        rms_norm_eps=cfg.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": cfg.rope_theta},
-        tie_word_embeddings=True,
-        bos_token_id=eot,
-        eos_token_id=eot,
-        pad_token_id=eot,
-        dtype="float32",
-        architectures=[model_class.__name__],
-    )
-    if format == "phoenix":
-        names = {"AutoConfig": config_class, "AutoModelForCausalLM": model_class}
-        config.auto_map = {auto: f"modeling_phoenix.{c.__name__}" for auto, c in names.items()}
-    return config
-
-
-def as_transformers(phoenix):
-    """The model as transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm), in eval mode; it shares no memory with it."""
-    _, model_class = hf_classes(phoenix.cfg.qk_norm, "llama")
-    model = model_class(hf_config(phoenix.cfg))
-    missing, unexpected = model.load_state_dict(phoenix.state_dict(), strict=False)
-    assert missing == ["lm_head.weight"] and not unexpected, (missing, unexpected)  # the head is the embedding
-    model.tie_weights()
-    return model.eval()
+    push: str | None = None  # user/repo on the Hub to upload to, after asking, with the token of `hf auth login`
 
 
 # ---- the files -------------------------------------------------------------------------------------------------------
@@ -130,7 +79,7 @@ def read_tokenizer(folder, checkpoint):
 
 
 def write_tokenizer(source, target, context):
-    """tokenizer.json byte for byte; in its settings what generation in batches needs: padding, on the left."""
+    """Copies tokenizer.json byte for byte; its settings get padding on the left, which generation in batches needs."""
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
     path = source / "tokenizer_config.json"
     settings = json.loads(path.read_text()) if path.is_file() else {}
@@ -141,18 +90,18 @@ def write_tokenizer(source, target, context):
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=None):
-    """All files of the export called `name` in a new `folder`; it goes to `place` on the Hub."""
+def write_export(folder, name, path, phoenix, checkpoint, eot, format, repo=None):
+    """Writes all files of the export called `name` to a new `folder`; `repo` is where it goes on the Hub."""
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True)
     files = []
     if format == "gguf":
-        from phoenix import gguf_files as export_gguf
+        from phoenix import gguf_files
 
-        for kind in export_gguf.KINDS:
+        for kind in gguf_files.KINDS:
             files.append(f"{name}-{kind}.gguf")
-            export_gguf.write_gguf(folder / files[-1], phoenix, path.parent / "tokenizer" / "tokenizer.json", eot, name, kind)
+            gguf_files.write_gguf(folder / files[-1], phoenix, path.parent / "tokenizer" / "tokenizer.json", eot, name, kind)
     else:
         weights = {name: p.contiguous() for name, p in phoenix.state_dict().items()}
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -160,7 +109,7 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
         (folder / "model.safetensors").chmod(0o666 & ~umask)  # safetensors makes it readable for its owner alone
         GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
         write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
-    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, place))
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, repo))
     made = {file.name: sha256_file(file) for file in folder.iterdir() if file.suffix in (".md", ".safetensors", ".gguf")}
     config = hf_config(phoenix.cfg, format, eot)
     config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"], "files": made}
@@ -169,15 +118,16 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, place=Non
     described["rope_theta"] = phoenix.cfg.rope_theta  # where transformers before 5 looks for it
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     if format == "phoenix":
-        shutil.copyfile(HERE / "phoenix" / "modeling_phoenix.py", folder / "modeling_phoenix.py")
+        shutil.copyfile(Path(__file__).parent / "phoenix" / "modeling_phoenix.py", folder / "modeling_phoenix.py")
     if (path.parent / "loss.png").is_file():
         shutil.copyfile(path.parent / "loss.png", folder / "loss.png")
 
 
 def is_export(folder):
     """
-    Whether a folder may be replaced: empty, or an export of this script as it was made. Neither one with other files beside it nor
-    one whose weights have changed since, which a fine-tuned model saved there has, or whose card somebody has edited.
+    Whether a folder may be replaced: it is empty, or an export of this script as it was made.
+
+    Other files in it, other weights (a fine-tuned model saved there) and an edited card forbid it.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder.is_dir()
@@ -214,13 +164,13 @@ print(json.dumps(found))
 
 
 def random_tokens(cfg):
-    """(1, T): what the logits are compared on."""
+    """(1, T) tokens on which the logits are compared."""
     return torch.randint(cfg.vocab_size, (1, min(cfg.context, 256)), generator=torch.Generator().manual_seed(0))
 
 
 def reload(folder, phoenix, tokenizer, format):
     """
-    What a fresh process finds in the folder: without this checkout on its path, without the Hub, with no cached classes.
+    Loads the folder in a fresh process that has no checkout on its path, no Hub and no cached classes -> RELOAD's findings.
 
     RuntimeError where it does not load, where its logits differ from model.py's or its tokenizer from tokenizers'.
     """
@@ -250,19 +200,19 @@ def reload(folder, phoenix, tokenizer, format):
 
 
 def prove(folder, phoenix, tokenizer, format):
-    """Reloads the export and says what was found; RuntimeError where it is not the model."""
+    """Reloads the export and yields a line for each check that it passes; RuntimeError where it is not the model."""
     if format == "gguf":
-        from phoenix import gguf_files as export_gguf
+        from phoenix import gguf_files
 
-        for kind in export_gguf.KINDS:
+        for kind in gguf_files.KINDS:
             (file,) = folder.glob(f"*-{kind}.gguf")
-            found = export_gguf.check_gguf(file, phoenix, kind, random_tokens(phoenix.cfg), MOST_LOGIT_DIFFERENCE)
+            found = gguf_files.check_gguf(file, phoenix, kind, random_tokens(phoenix.cfg), MOST_LOGIT_DIFFERENCE)
             yield f"{file.name}: read again, equal to the weights rounded; logits differ from fp32's by at most {found:.1e}"
-            export_gguf.check_tokenizer(file, tokenizer, tokenizer.token_to_id("<|endoftext|>"), HARD_TEXTS)
+            gguf_files.check_tokenizer(file, tokenizer, tokenizer.token_to_id("<|endoftext|>"), HARD_TEXTS)
             yield f"tokenizer: the trained one; {len(HARD_TEXTS)} hard texts encoded and decoded as by it"
             start = torch.tensor([[tokenizer.token_to_id("<|endoftext|>")]])
             draw = torch.Generator().manual_seed(0)
-            sample = export_gguf.read_gguf(file, phoenix.cfg).generate(start, 60, temperature=0.8, top_k=50, generator=draw)
+            sample = gguf_files.read_gguf(file, phoenix).generate(start, 60, temperature=0.8, top_k=50, generator=draw)
             yield f"sample: {tokenizer.decode(sample[0, 1:].tolist(), skip_special_tokens=False)}"
         return
     found = reload(folder, phoenix, tokenizer, format)
@@ -276,7 +226,7 @@ def prove(folder, phoenix, tokenizer, format):
 
 
 def push(folder, repo):
-    """Uploads the folder as the model `repo`, after asking; whether it did. UserError where the Hub does not take it."""
+    """Uploads the folder as the model `repo`, after asking -> whether it did. UserError where the Hub refuses it."""
     import httpx2
     from huggingface_hub import HfApi
 
@@ -308,7 +258,7 @@ def main(argv):
         raise UserError(f"--push={cfg.push} is not of the form user/repo")
     path, out = Path(cfg.checkpoint), Path(cfg.out).resolve()
     partial, old = (out.with_name(f".{out.name}.{word}") for word in ("partial", "old"))
-    if old.exists() and not out.exists():  # stopped between the two renames at the end
+    if old.exists() and not out.exists():  # an earlier run was stopped between its two renames
         old.rename(out)
     if out.exists() and not is_export(out):
         raise UserError(f"{out} exists and is not an earlier export as it was made: give a new folder, nothing else is replaced")

@@ -163,9 +163,9 @@ def validate_and_log(model, data, cfg, bytes_V, device, state, log):
     say(f"step {state.step}: val loss {state.val_loss:.4f} nats per token, {state.val_bpb:.4f} bits per byte")
 
 
-def score_and_log(cfg, out, device, state, log):
+def score_and_log(model, cfg, out, device, state, log):
     tasks = cfg.zero_shot_tasks, cfg.zero_shot_limit, cfg.zero_shot_data
-    scores = zero_shot.score(out / "ckpt.pt", *tasks, device.torch_device)
+    scores = zero_shot.score(model, out / "tokenizer", *tasks, device.torch_device)
     log.row(step=state.step, tokens=state.tokens, **scores)
     say(f"step {state.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
@@ -296,7 +296,7 @@ def run(cfg, argv):
                 if mirror:
                     mirror.changed()
             if score:
-                score_and_log(cfg, out, device, state, log)
+                score_and_log(model, cfg, out, device, state, log)
 
     # ---- the end
     log.plot(f"{title}, {state.val_bpb:.3f} bits per byte")

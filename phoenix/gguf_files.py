@@ -7,7 +7,6 @@ q8_0's 32 stays f16.
 """
 
 import json
-import os
 
 import gguf
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from model import Phoenix
+from phoenix import files
 from phoenix.config import UserError
 
 KINDS = {"f16": (Kind.F16, gguf.LlamaFileType.MOSTLY_F16), "q8_0": (Kind.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0)}
@@ -46,22 +45,25 @@ def gguf_name(name):
 
 def interleaved(weight, n_head):
     """
-    Rows of a query or key matrix from the half-split order of rotary pairs (i, i + K/2) to neighbours (2i, 2i + 1), which is how
-    llama.cpp's "llama" turns them; its "qwen3" turns halves.
+    Reorders a query or key matrix's rows: rotary pairs (i, i + K/2) become neighbours (2i, 2i + 1).
+
+    llama.cpp's "llama" rotates neighbours; its "qwen3" rotates halves, as model.py does.
     """
     return weight.reshape(n_head, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
 def half_split(weight, n_head):
-    """The way back."""
+    """The inverse of `interleaved`."""
     return weight.reshape(n_head, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def turned(name, cfg):
+def is_permuted(name, cfg):
+    """Whether a parameter's rows are interleaved in the file."""
     return not cfg.qk_norm and name.endswith(("q_proj.weight", "k_proj.weight"))
 
 
 def kind_of(weight, kind):
+    """The type that a parameter has in a file of this kind."""
     if weight.ndim == 1:
         return Kind.F32
     return kind if weight.shape[-1] % 32 == 0 or kind is not Kind.Q8_0 else Kind.F16
@@ -115,7 +117,7 @@ def write_gguf(path, phoenix, tokenizer_json, eot, name, kind):
     writer.add_add_bos_token(False)
     for ours, parameter in phoenix.state_dict().items():
         weight = parameter.float().numpy()
-        if turned(ours, cfg):
+        if is_permuted(ours, cfg):
             weight = np.ascontiguousarray(interleaved(weight, cfg.n_head))
         kept = kind_of(weight, quantized)
         writer.add_tensor(gguf_name(ours), gguf.quants.quantize(weight, kept), raw_dtype=kept)
@@ -123,37 +125,40 @@ def write_gguf(path, phoenix, tokenizer_json, eot, name, kind):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    files.sync(path)
 
 
-def read_gguf(path, cfg):
-    """The file's weights in model.py's Phoenix of this config."""
+def read_gguf(path, phoenix):
+    """A new model like `phoenix` (a model.Phoenix) with the file's weights."""
+    cfg = phoenix.cfg
     tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(path).tensors}
-    model = Phoenix(cfg)
-    weights = {name: tensors[gguf_name(name)] for name in model.state_dict()}
-    weights = {name: half_split(w, cfg.n_head) if turned(name, cfg) else w for name, w in weights.items()}
-    model.load_state_dict({name: torch.from_numpy(np.array(w, np.float32)) for name, w in weights.items()})
-    return model.eval()
+    weights = {name: tensors[gguf_name(name)] for name in phoenix.state_dict()}
+    return with_weights(phoenix, {n: half_split(w, cfg.n_head) if is_permuted(n, cfg) else w for n, w in weights.items()})
 
 
 def rounded(phoenix, kind):
-    """The model with its weights as the file keeps them, which is what the file must give back."""
-    model = Phoenix(phoenix.cfg)
+    """A new model with the weights as a file of this kind keeps them: what reading the file must give."""
     weights = {name: p.float().numpy() for name, p in phoenix.state_dict().items()}
     kinds = {name: kind_of(w, KINDS[kind][0]) for name, w in weights.items()}
-    kept = {name: gguf.quants.dequantize(gguf.quants.quantize(w, kinds[name]), kinds[name]) for name, w in weights.items()}
-    model.load_state_dict({name: torch.from_numpy(np.array(w, np.float32)) for name, w in kept.items()})
+    return with_weights(
+        phoenix, {n: gguf.quants.dequantize(gguf.quants.quantize(w, kinds[n]), kinds[n]) for n, w in weights.items()}
+    )
+
+
+def with_weights(phoenix, weights):
+    model = type(phoenix)(phoenix.cfg)
+    model.load_state_dict({name: torch.from_numpy(np.array(w, np.float32)) for name, w in weights.items()})
     return model.eval()
 
 
 @torch.inference_mode()
 def check_gguf(path, phoenix, kind, tokens_BT, most):
     """
-    Largest difference of a logit: the file against fp32, for the eye. RuntimeError where the file differs by more than `most`
-    from the model whose weights are rounded the same way.
+    Largest difference of a logit between the file and fp32, to be shown.
+
+    RuntimeError where the file differs by more than `most` from the model whose weights are rounded the same way.
     """
-    logits = read_gguf(path, phoenix.cfg)(tokens_BT)
+    logits = read_gguf(path, phoenix)(tokens_BT)
     difference = (logits - rounded(phoenix, kind)(tokens_BT)).abs().max().item()
     if not difference <= most:
         raise RuntimeError(f"{path.name} gives logits that differ by {difference:.1e}, at most {most:.0e} is allowed")
@@ -162,8 +167,10 @@ def check_gguf(path, phoenix, kind, tokens_BT, most):
 
 def check_tokenizer(path, tokenizer, eot, texts):
     """
-    RuntimeError where the file's tokenizer is not `tokenizer` (of tokenizers, ending documents in `eot`): its tokens, types, merges
-    and special ids are compared, and one made of nothing but the file must encode and decode the texts alike.
+    RuntimeError where the file's tokenizer is not `tokenizer` (tokenizers.Tokenizer), which ends documents in `eot`.
+
+    Tokens, types, merges and special ids are compared; a tokenizer built from the file alone must encode and decode the
+    texts alike.
     """
     fields = gguf.GGUFReader(path).fields
     found = {name.removeprefix("tokenizer.ggml."): field.contents() for name, field in fields.items() if "tokenizer." in name}

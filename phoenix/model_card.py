@@ -1,17 +1,17 @@
 """
 README.md of an export. Every number in it comes from a file of the run: the checkpoint, log.jsonl, shards/sources.json, eval.json.
 
-What a file does not say the card does not say either: without eval.json there are no scores, without a measurement no energy.
+The card says nothing that no file says: without eval.json it has no scores, without a measurement no energy.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from phoenix import tasks as eval_tasks
+from phoenix.files import sha256_file
 from phoenix.results import results_path
+from phoenix.tasks import TASKS, config_and_split
 
 PYTHON = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -44,23 +44,24 @@ reads at most {context:,} tokens. Do not use it where somebody relies on what it
 """
 
 
-def model_card(name, path, phoenix, checkpoint, format, files=(), place=None):
+def model_card(name, path, phoenix, checkpoint, format, files=(), repo=None):
     """
-    The text of README.md for the export `name` of the checkpoint at `path`; `files` are the GGUF files beside it. `place` is what
-    the examples load: the repository on the Hub that it goes to, else the folder's name.
+    The text of README.md for the export `name` of the checkpoint at `path`; `files` are the GGUF files beside it.
+
+    The examples load `repo`, the repository on the Hub that the export goes to, else the folder `name`.
     """
     run, data = path.parent, Path(checkpoint["settings"]["data"])
     mix = read_json(data / "shards" / "sources.json").get("sources", [])
     report = read_json(results_path(path))
     if report.get("weights_sha256", {}).get(path.name) != sha256_file(path):
-        report = {}  # they are another checkpoint's scores
+        report = {}  # the scores of another checkpoint
     about = started(run / "log.jsonl")
     trust = ", trust_remote_code=True" if format == "phoenix" else ""
     if files:
-        load = f'Llama.from_pretrained("{place}", "{{file}}"' if place else f'Llama("{name}/{{file}}"'
+        load = f'Llama.from_pretrained("{repo}", "{{file}}"' if repo else f'Llama("{name}/{{file}}"'
         example = "\n".join(LLAMA_CPP.format(load=load.format(file=file)) for file in files)
     else:
-        example = PYTHON.format(name=place or name, trust=trust)
+        example = PYTHON.format(name=repo or name, trust=trust)
     parts = [
         f"---\n{metadata(name, data, mix, report, format).to_yaml()}\n---",
         f"# {name}\n\nA language model of {phoenix.parameter_count() / 1e6:.1f} M parameters, trained from scratch with Phoenix on "
@@ -77,11 +78,6 @@ def model_card(name, path, phoenix, checkpoint, format, files=(), place=None):
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def sha256_file(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read_json(path):
     """The object in a file; {} where there is none."""
     try:
@@ -92,7 +88,7 @@ def read_json(path):
 
 
 def started(log):
-    """What the run's first start wrote of machine, versions and command in log.jsonl; {} where there is none."""
+    """The machine, versions and command of the run's first start, from log.jsonl; {} where there is none."""
     for line in log.read_bytes().splitlines() if log.is_file() else []:
         try:
             row = json.loads(line)
@@ -105,8 +101,9 @@ def started(log):
 
 def metadata(name, data, mix, report, format):
     """
-    The YAML: licence, language, tags, and the scores as the Hub's model-index. A score of a part of a benchmark's items is left out
-    there, for beside others it would look like the whole; the card's table has it with its number of items.
+    The card's YAML: licence, language, tags, and the scores as the Hub's model-index.
+
+    A score of some of a benchmark's items is left out, for the model-index cannot say so; the card's table shows it.
     """
     language = read_json(data / "report.json").get("settings", {}).get("language", {}).get("keep")
     datasets = [row["repo"] for row in mix if row.get("repo")]
@@ -114,9 +111,9 @@ def metadata(name, data, mix, report, format):
     for task, result in report.get("results", {}).items():
         if result["items"] < result["of"]:
             continue
-        known = eval_tasks.TASKS.get(task)
+        known = TASKS.get(task)
         repo, revision, wanted = known.hub if known else (None, None, None)
-        config, split = eval_tasks.config_and_split(wanted) if known else (None, "validation")
+        config, split = config_and_split(wanted) if known else (None, "validation")
         for metric, (value, stderr) in result["metrics"].items():
             results.append(
                 EvalResult(
@@ -146,8 +143,9 @@ def metadata(name, data, mix, report, format):
 
 
 def evaluator(made):
-    """The evaluator's version, of the versions in the JSON."""
-    commit = f", commit {made['commit'][:7]}" if made["commit"] else ""
+    """The evaluator's name, version and commit, from the versions in the JSON."""
+    known = made["commit"] not in (None, "unknown")
+    commit = f", commit {made['commit'][:7]}" if known else ""
     return f"Phoenix evaluate.py {made['evaluate']}{commit}"
 
 
@@ -164,7 +162,7 @@ def architecture(phoenix):
 
 
 def sources(mix):
-    """A row a source: what was asked of the mix and what it became, licences with the number of documents."""
+    """A row a source: its target share of the mix and the share it got, its licences with their numbers of documents."""
     rows = []
     for row in mix:
         licences = sorted((row.get("licences") or {}).items(), key=lambda item: -item[1])
@@ -185,7 +183,7 @@ def sources(mix):
 
 
 def training(checkpoint, about):
-    """Hardware, hours, energy, result and hyper-parameters."""
+    """Rows of hardware, hours, energy, result and hyper-parameters."""
     settings = checkpoint["settings"]
     rows = [("hardware", about.get("device")), ("tokens", f"{checkpoint['tokens']:,}"), ("steps", f"{checkpoint['step']:,}")]
     if checkpoint.get("secs"):
@@ -195,8 +193,8 @@ def training(checkpoint, about):
         rows.append(("validation loss", f"{checkpoint['val_loss']:.4f} nats per token"))
     if checkpoint.get("val_bpb"):
         rows.append(("validation bits per byte", f"{checkpoint['val_bpb']:.4f}"))
-    elsewhere = {"data", "out", "device", "steps", "nas", "verify", "sample_tokens", "plan"}
-    rows += [(k, f"{v}") for k, v in settings.items() if k not in elsewhere and not k.endswith("_every") and v is not None]
+    not_shown = {"data", "out", "device", "steps", "nas", "verify", "sample_tokens", "plan"}
+    rows += [(k, f"{v}") for k, v in settings.items() if k not in not_shown and not k.endswith("_every") and v is not None]
     return [{"": key, "value": value} for key, value in rows if value]
 
 
@@ -217,19 +215,20 @@ def score_rows(task, result):
 
 def reproduce(checkpoint, about, path, data, report, name, format):
     """
-    The commands from the sources to this folder, and the hashes by which one knows that the same came out. Folders are those that
-    the run was given, not where they lay on the machine that exported.
+    The commands from the sources to this folder, and the hashes that show whether the same came out.
+
+    Folders are named as the run was given them, not as they lie on the machine that exports.
     """
     run = Path(checkpoint["settings"].get("out") or "")
     commit = about.get("commit", "unknown")
     hashes = [("tokenizer.json", checkpoint.get("tokenizer_sha256")), ("shards.json", checkpoint.get("shards_sha256"))]
     hashes.append(("checkpoint", sha256_file(path)))
     corpus, scored = read_json(data / "report.json").get("arguments"), {}
-    for task, result in report.get("results", {}).items():  # of several runs, maybe: what each task was asked with
-        part, option = result["items"] if result["items"] < result["of"] else None, "limit"
+    for task, result in report.get("results", {}).items():  # tasks may come from several runs with other options
+        count, option = result["items"] if result["items"] < result["of"] else None, "limit"
         if task == "bits_per_byte":
             option = "windows"
-        scored.setdefault(f" --{option}={part}" if part or option == "windows" else "", []).append(task)
+        scored.setdefault(f" --{option}={count}" if count or option == "windows" else "", []).append(task)
     commands = [f"python -m data_engine.run {corpus}"] if corpus else []
     commands.append(f"python train.py {about.get('arguments', '')}".strip())
     commands += [f"python evaluate.py {run / path.name} --tasks={','.join(tasks)}{option}" for option, tasks in scored.items()]

@@ -1,10 +1,10 @@
 """
-Phoenix for transformers: this file travels with an export (export_hf.py) and is named by its config.json.
+Phoenix for transformers: export_hf.py copies this file into an export, whose config.json names it in auto_map.
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
-Phoenix has Llama's architecture, with qk_norm Qwen3's, weight for weight: the classes below only give it its own name. The
-other format, --format=llama, holds the same weights under Llama's name and needs no code.
+Phoenix has Llama's architecture, with qk_norm Qwen3's, weight for weight: the classes below only give it its own name.
+--format=llama exports the same weights under Llama's name, which needs no code.
 """
 
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM

@@ -1,22 +1,25 @@
 """
-What is seen and kept of an evaluation: the progress, the benchmark table with other models beside it, the JSON.
+The results of an evaluation: metrics of the answers, a table beside other models' published scores, the JSON.
 
-The JSON is written whole after every task. A later run of the same model (weights, config, files of the tokenizer and VERSION the
-same) takes up what is in it, so a stopped run goes on at the first task that it had not finished.
+The JSON is written whole after every task. A later run of the same model (weights, config, tokenizer's files and VERSION the
+same) reuses what is in it, so a stopped run goes on at the first task that it had not finished.
 """
 
 import json
-import os
+import math
 import platform
-import subprocess
-import sys
-import time
-from contextlib import suppress
+import random
+import tempfile
 from pathlib import Path
 
-from phoenix.config import UserError
+import numpy as np
 
-VERSION = 8  # raise when a score changes for the same model and data
+from phoenix.config import UserError
+from phoenix.files import write_atomic
+from phoenix.run_log import commit
+from phoenix.tasks import TASKS, Unavailable, lambada_openai, wikitext
+
+VERSION = 9  # raise when a score changes for the same model and data; 9: log-likelihoods agree to 1e-4 nats, no longer to the bit
 FORMAT, FORMAT_VERSION = "phoenix-eval", 1
 
 ANCHORS = ("GPT-2 124M", "Pythia-160M", "Cerebras-GPT-111M")  # 0-shot, all items, lm-eval's conventions; as published
@@ -33,32 +36,66 @@ ANCHOR_SCORES = {
 }
 
 
-def progress(label, total):
-    """advance(tokens): a bar with the time left on a terminal, else a line every 15 seconds; nothing without a label."""
-    if label is None:
-        return lambda tokens: None
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+# ---- metrics: (value, standard error or None) ------------------------------------------------------------------------
 
-        bar = tqdm(total=total, desc=label, unit="tok", unit_scale=True)
-        return lambda tokens: (bar.update(tokens), bar.n >= total and bar.close())
-    start = said = time.monotonic()
-    done = 0
 
-    def advance(tokens):
-        nonlocal said, done
-        done += tokens
-        now = time.monotonic()
-        if now - said >= 15:
-            said = now
-            left = (now - start) * (total - done) / done
-            print(f"{label}: {done:,} of {total:,} tokens, {left:,.0f} s left", file=sys.stderr, flush=True)
+def metrics_of(name, items, answers, draws=100_000):
+    """{metric: (value, stderr)} of a task; `answers` holds an Answer for each request of each item."""
+    task, lls = TASKS[name], [[ll for ll, _ in results] for results in answers]
+    if task.build is wikitext:
+        nats, (words, size) = -sum(ll for (ll,) in lls), np.sum([item.gold for item in items], axis=0)
+        values = {"word_perplexity": exponential(nats / words), "byte_perplexity": exponential(nats / size)}
+        return {metric: (value, None) for metric, value in (values | {"bits_per_byte": nats / size / math.log(2)}).items()}
+    if task.build is lambada_openai:
+        words = [ll for (ll,) in lls]
+        mean = sum(words) / len(words)  # added one after the other, as in the harness, or the last digits differ
+        perplexity = exponential(-mean), bootstrap_stderr(np.array(words), draws)
+        return {"acc": mean_stderr([likeliest for ((_, likeliest),) in answers]), "perplexity": perplexity}
+    golds = np.array([item.gold for item in items])
+    sizes = [[len(continuation) - 1 for _, continuation in item.requests] for item in items]  # characters without the delimiter
+    likeliest = [np.argmax(ll) for ll in lls]  # the first of equals
+    normed = [np.argmax(np.divide(ll, size)) for ll, size in zip(lls, sizes, strict=True)]
+    values = {"acc": mean_stderr(likeliest == golds), "acc_norm": mean_stderr(normed == golds)}
+    return {metric: values[metric] for metric in task.metrics}
 
-    return advance
+
+def exponential(nats):
+    """e^nats; Unavailable where that overflows."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        raise Unavailable(f"a perplexity of e^{nats:,.0f} is beyond any number: the weights are damaged or diverged") from None
+
+
+def mean_stderr(right):
+    """(mean, its standard error, from the sample's standard deviation with n - 1)"""
+    right = np.asarray(right, dtype=np.float64)
+    return float(right.mean()), float(right.std(ddof=1) / math.sqrt(len(right))) if len(right) > 1 else None
+
+
+def bootstrap_stderr(lls, draws):
+    """
+    The standard deviation of exp(-mean(lls)) over `draws` resamples with replacement, draw for draw the harness's.
+
+    The harness calls random.Random(i).choices for 1,000 draws of all documents at a time: 515 million numbers for LAMBADA.
+    numpy's RandomState is the same Mersenne Twister: it takes over the state and gives the same numbers 20 times as fast.
+    """
+    per_seed = min(1000, draws)
+    perplexities = []
+    for seed in range(draws // per_seed):
+        _, (*key, position), _ = random.Random(seed).getstate()
+        twister = np.random.RandomState()
+        twister.set_state(("MT19937", key, position))
+        drawn = (twister.random_sample((per_seed, len(lls))) * len(lls)).astype(np.int64)
+        perplexities.append(np.exp(-lls[drawn].mean(axis=1)))
+    return float(np.std(np.concatenate(perplexities), ddof=1))
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
 
 
 def print_table(results):
-    """The benchmark table; chance is that of drawing among an item's choices."""
+    """Prints the benchmark table; chance is the accuracy of guessing among an item's choices."""
     widths = [max(8, len(name)) for name in ANCHORS]
     names = (f"{name:>{width}}" for name, width in zip(ANCHORS, widths, strict=True))
     print(f"\n{'task':20} {'metric':16} {'value':>10}   {'stderr':9} {'items':>14} {'chance':>7} ", *names)
@@ -74,21 +111,21 @@ def print_table(results):
             )
 
 
+# ---- the JSON --------------------------------------------------------------------------------------------------------
+
+
 def versions():
-    """Of the evaluator, its commit, and the packages that make the numbers."""
-    import numpy
+    """Versions of the evaluator, its commit, Python, and the packages that make the numbers."""
     import tokenizers
     import torch
     import transformers
 
-    git = ["git", "-C", str(Path(__file__).parents[1]), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    packages = {module.__name__: module.__version__ for module in (numpy, torch, tokenizers, transformers)}
-    return {"evaluate": VERSION, "commit": commit or None, "python": platform.python_version(), **packages}
+    packages = {module.__name__: module.__version__ for module in (np, torch, tokenizers, transformers)}
+    return {"evaluate": VERSION, "commit": commit(), "python": platform.python_version(), **packages}
 
 
 def results_path(model):
-    """Where the results of a checkpoint or of a folder of transformers lie: checkpoints of one run have a file each."""
+    """The file for the results of a checkpoint or a folder of transformers; each checkpoint of a run has its own."""
     model = Path(model)
     if model.is_dir():
         return model / "eval.json"
@@ -97,22 +134,21 @@ def results_path(model):
 
 def check_writable(path):
     """
-    UserError now, and not after an hour of scoring. What is no report of ours stays: another file, a folder, a pipe, a device.
+    UserError now rather than after an hour of scoring. Another file, a folder, a pipe or a device is never replaced.
 
-    An empty file may be written to, as mktemp makes one; a link stays one, to the file it names.
+    An empty file may be written to, as mktemp makes one; a link stays a link, and the file it names is written.
     """
     try:
-        there = path.exists()
-        if there and not path.is_file():
+        exists = path.exists()
+        if exists and not path.is_file():
             raise UserError(f"{path} is a folder, a pipe or a device, not a file: give another --json")
-        if there and path.stat().st_size and not is_report(path):
+        if exists and path.stat().st_size and not is_report(path):
             raise UserError(f"{path} is there and is no result of evaluate.py: give another --json")
-        if there:
+        if exists:
             path.open("ab").close()  # an earlier result stays as it is
-        partial = partial_of(path)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.open("ab").close()
-        partial.unlink()
+        folder = path.resolve().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"the results cannot be written to {path} ({error.strerror}): give another --json") from error
 
@@ -125,7 +161,7 @@ def is_report(path):
 
 
 def earlier_results(path, about):
-    """{task: result} of an earlier run of the same model; {} where there is none, or what is there is something else."""
+    """{task: result} of an earlier run of the same model; {} where there is none, or the file is of something else."""
     try:
         report = json.loads(path.read_text())
         same = all(report[name] == about[name] for name in ("weights_sha256", "tokenizer_sha256", "files_sha256"))
@@ -135,29 +171,15 @@ def earlier_results(path, about):
         return {}
 
 
-def partial_of(path):
-    """The temporary file beside that which `path` names or links to, of this process alone."""
-    path = path.resolve()
-    return path.with_name(f"{path.name}.{os.getpid()}.partial")
-
-
 def write_json(path, report):
     """
-    The report's results and those that the file has of other tasks of the same model, of an earlier run or one beside this.
+    Writes the report whole or not at all, with the results of other tasks of the same model that the file already has.
 
-    Whole or not at all: a temporary file beside it, renamed. UserError where the disk does not take it.
+    UserError where the disk does not take it.
     """
     report = report | {"results": earlier_results(path, report) | report["results"]}
-    partial = partial_of(path)
     try:
-        with partial.open("w") as stream:
-            json.dump(report, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path.resolve())
+        write_atomic(path.resolve(), json.dumps(report))
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise UserError(
-            f"the results cannot be written to {path} ({error.strerror}); what it held before is still there"
-        ) from error
+        reason = f"({error.strerror}); what it held before is still there"
+        raise UserError(f"the results cannot be written to {path} {reason}") from error

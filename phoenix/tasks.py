@@ -2,10 +2,9 @@
 Six tasks: a row of the data -> an item with its requests (context, continuation), those of lm-evaluation-harness 0.4.13.
 
 All are asked 0-shot, in the order of the file. A continuation is one space and the choice, nothing stripped; the context is the
-prompt. Who answers, and how the answers become scores, is in evaluate.py.
+prompt. loglikelihood.py answers the requests, results.py makes metrics of the answers.
 """
 
-import hashlib
 import json
 import queue
 import re
@@ -16,8 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from phoenix.config import UserError
+from phoenix.files import sha256
 
 # ---- tasks: a row of the data -> its requests ------------------------------------------------------------------------
 
@@ -28,25 +29,32 @@ class Item:
     gold: object = 0  # index of the right request; wikitext: (words, bytes) of the page
 
 
+class Answer(NamedTuple):
+    """A model's to one request."""
+
+    loglikelihood: float
+    likeliest: bool  # each token of the continuation was the model's first choice
+
+
 def hellaswag(row):
     """
-    How does the description go on? Four endings, three written by a machine.
+    The ending of a description of an activity, among four; three are written by a machine.
 
     "Roof shingle removal: A man is sitting on a roof. He" -> " starts pulling up roofing on a roof."
     acc 0.25 by chance, GPT-2 124M 0.2892, acc_norm 0.3114.
     """
 
-    def plain(text):  # the WikiHow half carries "[title]", "[step]"; the order matters and nothing is stripped at the end
+    def normalise(text):  # the WikiHow half has "[title]", "[step]"; the order matters, and nothing is stripped at the end
         text = text.strip().replace(" [title]", ". ")
         return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
-    context = plain(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
-    return Item([(context, " " + plain(ending)) for ending in row["endings"]], int(row["label"]))
+    context = normalise(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
+    return Item([(context, " " + normalise(ending)) for ending in row["endings"]], int(row["label"]))
 
 
 def winogrande(row):
     """
-    Which name fills the blank? The contexts differ, the continuation is the same.
+    The name that fills the blank, of two; the contexts differ, the continuation is the same.
 
     "Sarah was a much better surgeon than Maria so Sarah", "... so Maria" -> " always got the easier cases."
     acc 0.5 by chance, GPT-2 124M 0.516: hardly moves below 1B parameters.
@@ -57,7 +65,7 @@ def winogrande(row):
 
 def arc_easy(row):
     """
-    Science questions of grade 3 to 9, three to five choices, the question asked without them.
+    Science questions of grades 3 to 9 with three to five choices, which the prompt does not list.
 
     "Question: Which technology was developed most recently?\\nAnswer:" -> " cellular telephone"
     acc 0.25 by chance, Pythia-160M 0.435.
@@ -69,7 +77,7 @@ def arc_easy(row):
 
 def piqa(row):
     """
-    How is it done in the physical world? Two ways that differ in a few words.
+    The way that works in the physical world, of two that differ in a few words.
 
     "Question: dresser\\nAnswer:" -> " replace drawer with bobby pin ", " finish, woodgrain with  bobby pin "
     acc 0.5 by chance, GPT-2 124M acc_norm 0.625.
@@ -80,7 +88,7 @@ def piqa(row):
 
 def lambada_openai(row):
     """
-    The last word of a passage, which can be guessed only from the whole of it. Right when every token of it is the likeliest.
+    The last word of a passage, which only the whole passage determines; right when each of its tokens is the likeliest.
 
     "... \\"Wait here,\\" she told" -> " Liam"
     acc 0 by chance, GPT-2 124M 0.326, perplexity of the word 40.06.
@@ -91,12 +99,12 @@ def lambada_openai(row):
 
 def wikitext(row):
     """
-    Whole pages of Wikipedia (WikiText-2's test set, which is WikiText-103's too), every token scored.
+    Pages of Wikipedia (the test set of WikiText-2 and of WikiText-103), of which every token is scored.
 
     " \\n = Robert Boulter = \\n \\n Robert Boulter is an English film , television and theatre actor . He had a guest …"
     word_perplexity 8.79 of Llama 2 7B with windows of 4,096 tokens.
 
-    The page is detokenised before scoring; its words and bytes are counted before that: the convention of the harness.
+    The harness detokenises a page before scoring, and counts its words and bytes before that.
     """
     page = row["page"]
     text = page.replace("s '", "s'")
@@ -120,7 +128,7 @@ def wikitext(row):
 
 @dataclass(frozen=True)
 class Task:
-    """Where a task's rows are, what makes items of them, and by what they are known to be the right ones."""
+    """A task's data, the function that makes items of its rows, and the hashes that prove them to be the right ones."""
 
     build: Callable
     file: str  # below --data
@@ -190,11 +198,11 @@ DEFAULT_TASKS = tuple(name for name in TASKS if ":" not in name)
 
 
 class Unavailable(Exception):
-    """The data of a task cannot be had; the text says why."""
+    """A task cannot be scored, for a reason that its text gives: no data, or a model that they do not fit."""
 
 
 def local_rows(file):
-    """The rows of a task's file: JSON lines, piqa's answers from the file beside it; wikitext's pages, one a row."""
+    """The rows of a task's file: of JSON lines, with piqa's answers from the file beside it, or wikitext's pages."""
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".raw":
         return [{"page": page} for page in wikitext_pages(text)]
@@ -216,41 +224,41 @@ def wikitext_pages(text):
     return [page for page in map("\n".join, pages) if page.strip()]
 
 
-SILENCE_SECS = 30  # without a byte from the Hub, after which it is given up
-unreachable = {}  # {address of a Hub: why it was given up}: the next task does not wait for it again
+SILENCE_SECS = 30  # without a byte from the Hub, after which a download is abandoned
+unreachable = {}  # {address of a Hub: reason}: the next task does not wait for it again
 
 
 def hub_folder(repo, revision, wanted):
     """
-    The folder that the Hub's cache has for these files, downloaded where need be. Unavailable with the reason.
+    The folder of these files in the Hub's cache, downloaded if they are not there. Unavailable with the reason.
 
-    huggingface_hub tries again and again for minutes, so it runs in a thread, and is left where its cache no longer grows.
+    huggingface_hub retries for minutes, so it runs in a thread, which is abandoned when the cache stops growing.
     """
     import httpx2
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    answer, gone = queue.SimpleQueue(), unreachable.get(constants.ENDPOINT)
-    asked = {
+    result, abandoned = queue.SimpleQueue(), unreachable.get(constants.ENDPOINT)
+    options = {
         "repo_type": "dataset",
         "revision": revision,
         "allow_patterns": wanted,
         "etag_timeout": 5,
-        "local_files_only": bool(gone),
+        "local_files_only": bool(abandoned),
     }
 
     def download():
         try:
-            answer.put(Path(snapshot_download(repo, **asked)))
-        except Exception as error:  # raised where the answer is waited for
-            answer.put(error)
+            result.put(Path(snapshot_download(repo, **options)))
+        except Exception as error:  # raised by the thread that waits
+            result.put(error)
 
     threading.Thread(target=download, daemon=True).start()
     cache = Path(constants.HF_HUB_CACHE, f"datasets--{repo.replace('/', '--')}")
     size, since = -1, time.monotonic()
     while True:
         try:
-            found = answer.get(timeout=min(1, SILENCE_SECS))
+            found = result.get(timeout=min(1, SILENCE_SECS))
             break
         except queue.Empty:
             if (now := folder_bytes(cache)) != size:
@@ -263,16 +271,16 @@ def hub_folder(repo, revision, wanted):
     if not isinstance(found, OSError | ValueError | RuntimeError | httpx2.HTTPError):  # ValueError: an answer that is no JSON
         raise found
     cause = found.__cause__ or found
-    reason = gone or " ".join((str(cause) or type(cause).__name__).split())[:300]
+    reason = abandoned or " ".join((str(cause) or type(cause).__name__).split())[:300]
     if isinstance(cause, httpx2.TransportError) or isinstance(found, httpx2.TransportError | LocalEntryNotFoundError):
         unreachable[constants.ENDPOINT] = reason
-        if not gone:
-            return hub_folder(repo, revision, wanted)  # what the cache has
+        if not abandoned:
+            return hub_folder(repo, revision, wanted)  # from the cache alone
     raise Unavailable(f"{repo} cannot be had from the Hub: {reason}") from found
 
 
 def folder_bytes(folder):
-    """Bytes of all files in a folder that may change meanwhile."""
+    """Bytes of all files in a folder, whose files may come and go meanwhile."""
     total = 0
     for file in folder.rglob("*"):
         with suppress(OSError):
@@ -281,7 +289,7 @@ def folder_bytes(folder):
 
 
 def hub_rows(task):
-    """The rows of a task from the Hub, or from the Hub's cache on this machine; Unavailable with the reason."""
+    """The rows of a task from the Hub or its cache on this machine; Unavailable with the reason."""
     import pyarrow.parquet as pq
 
     repo, revision, wanted = task.hub
@@ -294,9 +302,9 @@ def hub_rows(task):
 
 def items_of(name, data):
     """
-    (items, where they come from) of a task, known to be the right ones by their number and hashes.
+    (items, their source) of a task, proved to be the right ones by their number and hashes.
 
-    UserError where a file of --data is wrong; Unavailable where there is no file and the Hub cannot give one, or a wrong one.
+    UserError where a file of --data is wrong; Unavailable where there is no file, and the Hub has none or a wrong one.
     """
     task = TASKS[name]
     file = Path(data, task.file) if data else None
@@ -311,12 +319,11 @@ def items_of(name, data):
         if sha256_json([item.gold for item in items]) != task.gold_sha256:
             raise ValueError("the items are right, their answers are not (gold_sha256 differs)")
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        reason = (
-            f"{source} is not the data of {name}: {type(error).__name__ + ': ' if type(error) is not ValueError else ''}{error}"
-        )
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        reason = f"{source} is not the data of {name}: {kind}{error}"
         raise (UserError if local else Unavailable)(reason) from error
     return items, source
 
 
 def sha256_json(value):
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+    return sha256(json.dumps(value))

@@ -1,33 +1,38 @@
-"""Zero-shot scores of a checkpoint while training goes on, by evaluate.py's own functions, so that they are the same numbers."""
+"""Zero-shot scores of a model while it trains, by the functions that evaluate.py calls, so that they are the same numbers."""
 
 import torch
 
+from phoenix.loglikelihood import answer, prepare
 from phoenix.progress import say
+from phoenix.results import metrics_of
+from phoenix.tasks import TASKS, Unavailable, items_of
+from phoenix.transformers_model import as_transformers
 
 
-def score(path, tasks, limit, data, device):
-    """{"hellaswag/acc": ..., ...} of a checkpoint on the first `limit` items of each task; the run's random state is as before."""
-    import evaluate  # transformers is seconds of import, for those who want it
-    from phoenix.tasks import Unavailable, items_of
+def score(model, tokenizer, tasks, limit, data, device):
+    """
+    {"hellaswag/acc": ..., ...} of a model.Phoenix on the first `limit` items of each task; `tokenizer` is its folder.
+
+    The run's random state is as before.
+    """
+    from transformers import AutoTokenizer  # seconds of import, for those who want the scores
 
     found = {}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.compiler.set_stance("force_eager"):
-        lm = evaluate.load_model(evaluate.Evaluate(str(path), device=str(device)))
+        lm = prepare(as_transformers(model), AutoTokenizer.from_pretrained(tokenizer), device)
         for name in tasks:
             try:
                 items = items_of(name, data)[0][:limit]
-            except Unavailable as error:  # the Hub was there when the run began: no reason to end it
+                metrics = metrics_of(name, items, answer(lm, name, items))
+            except Unavailable as error:  # no reason to end the run: the Hub may be gone, an item may not fit the context
                 say(f"{name} is not scored: {error}")
                 continue
-            for metric, (value, _) in evaluate.metrics_of(name, items, evaluate.answer(lm, name, items)).items():
-                found[f"{name}/{metric}"] = float(value)
+            found |= {f"{name}/{metric}": float(value) for metric, (value, _) in metrics.items()}
     return found
 
 
 def problem(tasks, data):
-    """What stands in the way of scoring these tasks, a sentence, or None: better known before the first step than after many."""
-    from phoenix.tasks import TASKS, Unavailable, items_of
-
+    """A sentence on why these tasks cannot be scored, or None: checked before the first step."""
     for name in tasks:
         if name not in TASKS:
             return f"unknown task {name!r} in zero_shot_tasks: there are {', '.join(TASKS)}"

@@ -1,9 +1,9 @@
 """
-What a user of transformers does with an export, in a fresh process that does not see this checkout:
+Does with an export what users of transformers do, in a fresh process that does not see this checkout:
 
     python -P tests/hf_behaviour.py FOLDER SCRATCH     -> one line of JSON; Trainer only where accelerate is installed
 
-Every part asserts for itself, so that it runs under any version of transformers in whatever venv.
+It asserts without pytest, so that it runs in any venv, under any version of transformers.
 """
 
 import importlib.util

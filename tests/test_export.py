@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 import evaluate
 import export_hf
 from model import from_checkpoint
-from phoenix import gguf_files as export_gguf
-from phoenix import model_card
-from phoenix import tasks as eval_tasks
+from phoenix import gguf_files, model_card
 from phoenix.config import UserError
+from phoenix.tasks import TASKS, config_and_split
+from tests.fixtures import ROOT
 from tests.servers import loopback_hub
 from tests.tiny_run import make_run
 
@@ -89,7 +89,7 @@ def test_an_export_does_in_a_fresh_process_what_people_do_with_models(exports, r
 def behaviour(python, folder, scratch):
     """What tests/hf_behaviour.py says of an export, whose parts assert for themselves."""
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(scratch / "modules"), "PYTHONPATH": ""}
-    command = [python, "-P", str(export_hf.HERE / "tests" / "hf_behaviour.py"), str(folder), str(scratch)]
+    command = [python, "-P", str(ROOT / "tests" / "hf_behaviour.py"), str(folder), str(scratch)]
     done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -107,7 +107,7 @@ def check_behaviour(found, path):
 
 def peer(venv):
     """The Python of a venv that `make peers` makes."""
-    python = export_hf.HERE / venv / "bin" / "python"
+    python = ROOT / venv / "bin" / "python"
     if not python.exists():
         pytest.skip(f"needs {venv}: run `make peers`")
     return str(python)
@@ -294,7 +294,7 @@ python export_hf.py out/tiny/ckpt.pt --out=out/tiny/hf --format=phoenix
     assert (described.license, described.language, described.datasets) == ("apache-2.0", ["en"], ["someone/web"])
     scored = {result.dataset_name: result for result in described.eval_results if result.metric_type in ("acc", "bits_per_byte")}
     assert (scored["piqa"].dataset_type, scored["piqa"].metric_value) == ("baber/piqa", 0.625)
-    assert scored["piqa"].dataset_revision == eval_tasks.TASKS["piqa"].hub[1]
+    assert scored["piqa"].dataset_revision == TASKS["piqa"].hub[1]
     assert scored["bits_per_byte"].metric_value == value
     torch.save(checkpoint | {"step": 8}, path)  # trained on: the scores are another checkpoint's
     assert export_hf.main([str(path), f"--out={out}"]) == 0
@@ -302,26 +302,25 @@ python export_hf.py out/tiny/ckpt.pt --out=out/tiny/hf --format=phoenix
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["phoenix", "llama"])
-def test_the_cards_own_examples_run(exports, format):
+def test_the_cards_own_examples_run(exports):
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(exports.parent / "modules"), "PYTHONPATH": ""}
-    assert run_examples(sys.executable, exports / format, "max_new_tokens", env) == 2
+    assert run_examples(sys.executable, [exports / "phoenix", exports / "llama"], "max_new_tokens", env) == 4
 
 
 @pytest.mark.slow
 def test_the_examples_of_a_gguf_card_run(gguf_run):
-    assert run_examples(peer(".venv-llama-cpp"), gguf_run[1], "max_tokens", os.environ) == 2
+    assert run_examples(peer(".venv-llama-cpp"), [gguf_run[1]], "max_tokens", os.environ) == 2
 
 
-def run_examples(python, export, length, env):
-    """How many examples the card of an export has: each ran where the export lies."""
-    examples = [block.split("```")[0] for block in (export / "README.md").read_text().split("```python\n")[1:]]
-    for example in examples:
-        assert f"{length}=50" in example
-        command = [python, "-P", "-c", example.replace(f"{length}=50", f"{length}=5")]
-        done = subprocess.run(command, cwd=export.parent, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout  # of random weights perhaps no more than the end of a line
+def run_examples(python, exports, length, env):
+    """Runs the examples of the exports' cards, all in one process, where the exports lie -> how many there are."""
+    cards = [(export / "README.md").read_text() for export in exports]
+    examples = [block.split("```")[0] for card in cards for block in card.split("```python\n")[1:]]
+    assert all(f"{length}=50" in example for example in examples)
+    code = "\n".join(examples).replace(f"{length}=50", f"{length}=5")
+    done = subprocess.run([python, "-P", "-c", code], cwd=exports[0].parent, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout  # of random weights perhaps no more than the ends of lines
     return len(examples)
 
 
@@ -357,7 +356,7 @@ def test_a_card_shows_no_part_of_a_benchmark_as_the_whole_and_bears_odd_files(ru
     (result,) = ModelCard(text).data.eval_results
     assert (result.dataset_name, result.dataset_config, result.dataset_split) == ("arc_easy:validation", "ARC-Easy", "validation")
     assert result.source_name == "Phoenix evaluate.py 1, commit abcdef1"
-    assert {name: eval_tasks.config_and_split(task.hub[2]) for name, task in eval_tasks.TASKS.items()} == {
+    assert {name: config_and_split(task.hub[2]) for name, task in TASKS.items()} == {
         "hellaswag": ("default", "validation"),
         "winogrande": ("winogrande_xl", "validation"),
         "arc_easy": ("ARC-Easy", "test"),
@@ -368,10 +367,10 @@ def test_a_card_shows_no_part_of_a_benchmark_as_the_whole_and_bears_odd_files(ru
     }
 
     assert 'folder = "tiny"' in text and 'pipeline("text-generation", "tiny"' in text
-    pushed = card(place="someone/tiny-2")
+    pushed = card(repo="someone/tiny-2")
     assert 'folder = "someone/tiny-2"' in pushed and 'pipeline("text-generation", "someone/tiny-2"' in pushed
     assert 'Llama("tiny/tiny-f16.gguf", verbose' in card(format="gguf", files=["tiny-f16.gguf"])
-    pushed = card(format="gguf", files=["tiny-f16.gguf"], place="someone/tiny-2")
+    pushed = card(format="gguf", files=["tiny-f16.gguf"], repo="someone/tiny-2")
     assert 'Llama.from_pretrained("someone/tiny-2", "tiny-f16.gguf", verbose=False)' in pushed
 
 
@@ -400,7 +399,7 @@ def test_gguf_files_hold_the_model_and_its_tokenizer(gguf_run):
     assert field["tokenizer.ggml.pre"] == "gpt-2" and field["tokenizer.ggml.eos_token_id"] == 0
     assert field["tokenizer.ggml.tokens"] == [tokenizer_of(path).id_to_token(i) for i in range(320)]
     weight = phoenix.state_dict()["model.layers.0.self_attn.q_proj.weight"].half().float()
-    read = export_gguf.read_gguf(out / "tiny-f16.gguf", phoenix.cfg)
+    read = gguf_files.read_gguf(out / "tiny-f16.gguf", phoenix)
     assert torch.equal(read.state_dict()["model.layers.0.self_attn.q_proj.weight"], weight)
 
 
@@ -408,34 +407,34 @@ def test_gguf_files_hold_the_model_and_its_tokenizer(gguf_run):
 def test_a_gguf_file_with_another_tokenizer_is_refused(run, tmp_path, monkeypatch, wrong):
     phoenix, _ = from_checkpoint(run)
     tokenizer, file, source = tokenizer_of(run), tmp_path / "a.gguf", run.parent / "tokenizer" / "tokenizer.json"
-    export_gguf.write_gguf(file, phoenix, source, 0, "a", "f16")
-    export_gguf.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
-    tokens, types, merges = export_gguf.vocabulary(source)
+    gguf_files.write_gguf(file, phoenix, source, 0, "a", "f16")
+    gguf_files.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
+    tokens, types, merges = gguf_files.vocabulary(source)
     changed = {"tokens": (tokens[:1] + tokens[:0:-1], types, merges), "token_type": (tokens, [1] * len(types), merges)}
     changed |= {"merges": (tokens, types, merges[::-1]), "eos_token_id": (tokens, types, merges)}
-    monkeypatch.setattr(export_gguf, "vocabulary", lambda _: changed[wrong])
-    export_gguf.write_gguf(file, phoenix, source, 5 if wrong == "eos_token_id" else 0, "a", "f16")
+    monkeypatch.setattr(gguf_files, "vocabulary", lambda _: changed[wrong])
+    gguf_files.write_gguf(file, phoenix, source, 5 if wrong == "eos_token_id" else 0, "a", "f16")
     with pytest.raises(RuntimeError, match=f"a.gguf is not the trained one: other .*{wrong}"):
-        export_gguf.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
+        gguf_files.check_tokenizer(file, tokenizer, 0, export_hf.HARD_TEXTS)
 
 
 def test_rotary_pairs_become_neighbours_and_come_back():
     weight = np.arange(8 * 3).reshape(8, 3)  # 2 heads of 4 rows: pairs (0, 2), (1, 3)
-    assert export_gguf.interleaved(weight, 2)[:, 0].tolist() == [0, 6, 3, 9, 12, 18, 15, 21]
-    assert (export_gguf.half_split(export_gguf.interleaved(weight, 2), 2) == weight).all()
+    assert gguf_files.interleaved(weight, 2)[:, 0].tolist() == [0, 6, 3, 9, 12, 18, 15, 21]
+    assert (gguf_files.half_split(gguf_files.interleaved(weight, 2), 2) == weight).all()
 
 
 def test_a_gguf_file_of_another_model_and_a_tokenizer_that_llama_cpp_does_not_know_are_refused(run, tmp_path, monkeypatch, capsys):
     out = tmp_path / "gguf"
     with monkeypatch.context() as patch:
-        patch.setattr(export_gguf, "half_split", lambda weight, n_head: weight)
+        patch.setattr(gguf_files, "half_split", lambda weight, n_head: weight)
         assert export_hf.main([str(run), f"--out={out}", "--format=gguf"]) == 1
     assert "gives logits that differ by" in capsys.readouterr().err and not out.exists()
     described = json.loads((run.parent / "tokenizer" / "tokenizer.json").read_text())
     described["pre_tokenizer"]["add_prefix_space"] = True
     (tmp_path / "tokenizer.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match=r"llama\.cpp knows byte-level BPE with GPT-2's pre-tokenizer"):
-        export_gguf.vocabulary(tmp_path / "tokenizer.json")
+        gguf_files.vocabulary(tmp_path / "tokenizer.json")
 
 
 @pytest.mark.slow
@@ -461,7 +460,7 @@ print(json.dumps(found))
     texts = ["A man is", "naïve café, 東京, don't 12345.678", "def f(x):\n    return  x\n\n"]
     phoenix, _ = from_checkpoint(path)
     for kind in ("f16", "q8_0"):
-        model = export_gguf.rounded(phoenix, kind)
+        model = gguf_files.rounded(phoenix, kind)
         command = [peer(".venv-llama-cpp"), "-P", "-c", script, str(out / f"tiny-{kind}.gguf"), json.dumps(texts)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -490,8 +489,8 @@ def test_an_export_is_uploaded_after_asking_and_only_then(run, tmp_path, not_rel
             file.name: sha256(file) for file in (tmp_path / "hf").iterdir()
         }
         assert 'folder = "someone/tiny"' in hub.uploaded["README.md"].decode()
-        said = capsys.readouterr()
-        assert "uploaded: http://127.0.0.1" in said.out and "hf_secret" not in said.out + said.err
+        printed = capsys.readouterr()
+        assert "uploaded: http://127.0.0.1" in printed.out and "hf_secret" not in printed.out + printed.err
         assert all(authorization == "Bearer hf_secret" for method, _, authorization in hub.requests if method == "POST")
         hub.refuses = True
         monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))
@@ -558,6 +557,6 @@ def test_a_users_mistake_is_one_sentence(run, tmp_path):
 def test_a_missing_checkpoint_ends_the_script_with_code_2(script, tmp_path):
     command = [sys.executable, script, str(tmp_path / "no.pt"), f"--out={tmp_path / 'hf'}", "--tasks=bits_per_byte"]
     command.pop(3 if script == "evaluate.py" else 4)
-    done = subprocess.run(command, cwd=export_hf.HERE, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ") and "no.pt does not exist" in done.stderr

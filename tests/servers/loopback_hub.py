@@ -1,4 +1,4 @@
-"""The Hub on loopback, as much of it as a download of a data set and an upload of a model ask for; it keeps what it was sent."""
+"""A Hub on loopback that serves data sets and takes the upload of a model; it keeps every request and uploaded file."""
 
 import base64
 import hashlib
@@ -58,12 +58,12 @@ def handler(hub):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = urlparse(self.path).path
             hub.requests.append(("POST", path, self.headers.get("Authorization")))
-            here = f"http://{self.headers['Host']}"
+            address = f"http://{self.headers['Host']}"
             if hub.refuses:
                 return self.answer({"error": "Invalid username or password."}, 401)
             if path == "/api/repos/create":
                 described = json.loads(body)
-                return self.answer({"url": f"{here}/{described.get('organization', 'someone')}/{described['name']}"})
+                return self.answer({"url": f"{address}/{described.get('organization', 'someone')}/{described['name']}"})
             if path == "/api/validate-yaml":
                 return self.answer({"errors": [], "warnings": []})
             if "/preupload/" in path:
@@ -74,7 +74,7 @@ def handler(hub):
             if path.endswith("/info/lfs/objects/batch"):
                 objects = json.loads(body)["objects"]
                 for o in objects:
-                    o["actions"] = {"upload": {"href": f"{here}/lfs/{o['oid']}"}}
+                    o["actions"] = {"upload": {"href": f"{address}/lfs/{o['oid']}"}}
                 return self.answer({"transfer": "basic", "objects": objects})
             if "/commit/" in path:
                 for line in body.decode().splitlines():
@@ -83,7 +83,7 @@ def handler(hub):
                         hub.uploaded[row["value"]["path"]] = base64.b64decode(row["value"]["content"])
                     if row["key"] == "lfsFile":
                         hub.uploaded[row["value"]["path"]] = hub.uploaded.pop(row["value"]["oid"])
-                commit = {"commitOid": COMMIT, "commitUrl": f"{here}/someone/tiny/commit/{COMMIT}", "pullRequestUrl": None}
+                commit = {"commitOid": COMMIT, "commitUrl": f"{address}/someone/tiny/commit/{COMMIT}", "pullRequestUrl": None}
                 return self.answer({"success": True} | commit)
             return self.answer({"error": "unknown"}, 404)
 
@@ -97,7 +97,7 @@ def handler(hub):
 
 @contextmanager
 def running(monkeypatch, cache, handler=handler):
-    """A Hub that huggingface_hub takes for its own within the block, with a cache of its own; it stops at the end."""
+    """Within the block huggingface_hub talks to this Hub, with a cache of its own."""
     from huggingface_hub import constants
 
     hub = Hub()
