@@ -43,7 +43,7 @@ from data_engine.pii import PiiConfig, redact
 from data_engine.quality import QualityConfig, filter_quality
 from data_engine.shards import describe, write_shard
 from data_engine.storage import sha256
-from data_engine.tokenizer import EncodeConfig, TokenizerConfig, encode, sample, train_tokenizer
+from data_engine.tokenizer import EncodeConfig, TokenizerConfig, choose_encoder, encode, sample, train_tokenizer
 from data_engine.xlm_roberta import find_weights, second_opinion
 from phoenix.config import UserError, load, main_guard
 from phoenix.tasks import TASKS
@@ -192,7 +192,8 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
     key = digest(Step(train_tokenizer).identity(), cfg.vocab_size, [p.content for p in parts])
     engine.once("tokenizer", key, make)
     text = engine.storage.read("tokenizer/tokenizer.json").decode()
-    return parts, EncodeConfig(sha256(text), text)
+    texts = (text for part in parts for text in engine.read([part], ["text"])["text"].to_pylist())
+    return parts, choose_encoder(EncodeConfig(sha256(text), text), texts)
 
 
 def encode_documents(cfg, engine, docs, dupes, sizes, sampled, encoder):
