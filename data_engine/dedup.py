@@ -28,7 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.kernels.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
+from data_engine.kernels.hash_tables import mix64
+from data_engine.kernels.shingles import fold_table, jaccard, minhash, shingle_sets
 from data_engine.records import drop, nothing_dropped, one_array, text_buffers
 from phoenix.config import UserError
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.dedup import pack_ids
-from data_engine.kernels.shingles import mix64
+from data_engine.kernels.hash_tables import mix64
 from data_engine.records import drop, one_array
 from phoenix.config import UserError
 

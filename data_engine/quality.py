@@ -34,7 +34,7 @@ FineWeb (arXiv:2406.17557, section 3.6), of what C4's rules left
 As in FineWeb, C4's rule that every line must end in a full stop is off: alone it takes 30 % of the tokens (section 3.5). The rules
 know English web pages; books, encyclopaedias, code and questions with answers break them, so the caller leaves those out.
 
-Everything is measured in one compiled pass (data_engine/kernels/words.py). Lines and n-grams are known by hashes of 63 bits: in a
+Everything is measured in one compiled pass (kernels/prose_measures.py). Lines and n-grams are known by hashes of 63 bits: in a
 text of a million words two that differ are taken for one with a probability of 5e-8.
 
 Score: datatrove 0.10.1's verdict, first reason and remaining text on each of 21,089 documents of all kinds. Group by group there
@@ -48,7 +48,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data_engine.kernels.words import JAVASCRIPT, LOREM_IPSUM, POLICY, LineRules, measure, tables
+from data_engine.kernels.prose_measures import JAVASCRIPT, LOREM_IPSUM, POLICY, LineRules, measure, tables
 from data_engine.records import drop, text_buffers
 
 VERSION = 1  # raise when the output changes for the same input

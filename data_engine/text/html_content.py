@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from data_engine.kernels.hash_tables import find, hash_table
 from data_engine.text.html_blocks import (
     BIT,
     BOLD,
@@ -29,11 +30,9 @@ from data_engine.text.html_blocks import (
     TAG,
     Blocks,
     P,
-    find,
     fnv,
     is_letter,
     is_space,
-    lookup,
     words,
 )
 
@@ -103,7 +102,7 @@ FOREST_TYPES = ("roots", np.int32), ("feature", np.int16), ("value", np.float32)
 
 def word_set(text):
     """The words of a text, as `count` tells them apart, for `find`."""
-    return lookup(sorted({fnv(word) for word in WORD.findall(text.encode("utf-8", "replace").lower())}))
+    return hash_table(sorted({fnv(word) for word in WORD.findall(text.encode("utf-8", "replace").lower())}))
 
 
 WORD = re.compile(rb"(?:[0-9A-Za-z_\xc3-\xe1\xe3-\xee\xf0-\xff][\x80-\xbf]*)+")
@@ -208,7 +207,7 @@ FEATURES = OWN + PAGE + PLACE + CONTAINER * CONTAINERS + NEIGHBOUR * len(NEIGHBO
 @njit(cache=True)
 def observe(blocks, stop_words, title_words, page_bytes):
     """What the first round of trees sees of each block."""
-    n, m, n_title = len(blocks.start), len(blocks.tag), max(1, (title_words[1] >= 0).sum())
+    n, m, n_title = len(blocks.start), len(blocks.tag), max(1, (title_words["value"] >= 0).sum())
     tag, parent, element = blocks.tag, blocks.parent, blocks.element
     counts, hashes = count(blocks, stop_words, title_words)
     _, text_number = number(hashes)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data_engine.kernels.words import WORDS, char_classes, exceptions, measure, rules, scratch, split_words, tables
+from data_engine.kernels.prose_measures import measure, tables
+from data_engine.kernels.words import WORDS, char_classes, exceptions, rules, scratch, split_words
 from data_engine.quality import RULES, QualityConfig, filter_quality, line_rules
 from data_engine.records import LEDGER, text_buffers
 
