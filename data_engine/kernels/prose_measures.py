@@ -53,20 +53,20 @@ CITATIONS = ("[edit]", "[citation needed]")
 
 
 class LineRules(NamedTuple):
-    """What becomes of a line."""
+    """Which lines are removed, and which texts are dropped for a line."""
 
-    c4: bool  # False: it stays as it is
-    citations: bool  # its citation marks go, and it goes ...
-    stops: bool  # ... when it does not end in a full stop or the like
-    min_words: int  # ... when it has fewer
-    max_word_length: int  # ... when it has a longer one
-    phrases: int  # ... when it has phrases of these kinds; with LOREM_IPSUM the text goes
-    curly_bracket: bool  # the text goes when it has one
-    short_line: int  # characters up to which it is short
+    c4: bool  # False: lines stay as they are
+    citations: bool  # citation marks are removed from lines
+    stops: bool  # a line without a full stop or the like at its end is removed
+    min_words: int  # a line with fewer words is removed
+    max_word_length: int  # a line with a longer word is removed
+    phrases: int  # a line with phrases of these kinds is removed; LOREM_IPSUM drops the text
+    curly_bracket: bool  # a line with a curly bracket drops the text
+    short_line: int  # characters up to which FineWeb counts a line as short
 
 
 class Tables(NamedTuple):
-    """What the compiled pass looks things up in."""
+    """The compiled pass's lookup tables."""
 
     classes: np.ndarray  # of characters
     rules: np.ndarray  # of words
@@ -92,7 +92,7 @@ def tables():
 
 @njit(cache=True)
 def measure(data, offsets, tables, lines):
-    """MEASURES of every text, and bytes and offsets of what the line rules leave of it; the last row of NUMBERS is of that."""
+    """MEASURES of every text, and the bytes and offsets that the line rules leave; the last row of NUMBERS measures those."""
     classes = tables.classes
     n_texts = len(offsets) - 1
     longest = 0
@@ -134,7 +134,7 @@ def ratio(part, whole):
 
 @njit(cache=True)
 def strip(text, first, last, classes):
-    """str.strip: where what is left begins and ends."""
+    """str.strip: start and end of the rest."""
     while first < last:
         code, after = char_at(text, first)
         if not bits_of(classes, code) & SPACE:
@@ -150,7 +150,7 @@ def strip(text, first, last, classes):
 
 @njit(cache=True)
 def line_end(text, first, last, classes):
-    """str.splitlines: where the line ends, and where the next one begins."""
+    """str.splitlines: the end of the line, and the start of the next one."""
     while first < last:
         if 32 <= text[first] < 0x80:  # most are
             first += 1
@@ -166,7 +166,7 @@ def line_end(text, first, last, classes):
 
 @njit(cache=True)
 def is_repeat(text, start, end, seen):
-    """Whether the bytes were seen; now they are."""
+    """Whether the set holds the bytes already; adds them."""
     key = hash_bytes(text, start, end) | np.uint64(1)
     at = slot_of(seen, key)
     found = seen[at] == key
@@ -184,7 +184,7 @@ def count(text, first, last, byte):
 
 @njit(cache=True)
 def repeats(text, first, last, newlines):
-    """Pieces between runs of at least so many newlines: how many, how many of them stood there before, the characters of these."""
+    """Pieces between runs of at least `newlines`: their number, the number of repeated ones, the characters of those."""
     seen = np.zeros(set_size(count(text, first, last, 10) + 1), np.uint64)
     pieces, again, chars = 0, 0, 0
     start = i = first
@@ -233,48 +233,48 @@ def ends_in_ellipsis(text, start, end):
 @njit(cache=True)
 def gopher_ngrams(words, n, row):
     """
-    Shares of characters in n-grams of words, from 2 to 10.
+    Shares of the characters in n-grams of words, n from 2 to 10.
 
-    A longer n-gram can come twice only where the shorter one does, so only those places are looked at again.
+    A longer n-gram can only repeat where the shorter one does, so only those starts are looked at again.
     """
     chars = np.int64(row.characters)
-    before = np.zeros(n + 1, np.int64)  # characters of words before each
-    key, here, slot = np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.int64)
+    before = np.zeros(n + 1, np.int64)  # characters of the words before each word
+    key, starts, slot = np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.int64)
     for i in range(n):
-        here[i] = i
+        starts[i] = i
         before[i + 1] = before[i] + words[i].chars
         key[i] = words[i].hash
-    m = n  # here[:m]: where the n-gram one shorter begins that comes more than once
+    m = n  # starts[:m]: starts of repeated n-grams, one word shorter
     for size in range(2, 11):
         k = 0
         for x in range(m - 1):
-            if here[x + 1] == here[x] + 1:
-                here[k] = here[x]
+            if starts[x + 1] == starts[x] + 1:
+                starts[k] = starts[x]
                 k += 1
         m = k
         keys, times = np.zeros(set_size(m), np.uint64), np.zeros(set_size(m), np.int32)
         most = 1
         for x in range(m):
-            i = here[x]
+            i = starts[x]
             key[i] = combine(key[i], words[i + size - 1].hash) | np.uint64(1)
             slot[x] = slot_of(keys, key[i])
             keys[slot[x]] = key[i]
             times[slot[x]] += 1
             most = max(most, times[slot[x]])
         if size <= 4:
-            first = 0  # of the most frequent ones the first
+            first = 0  # the first of the most frequent ones
             while most > 1 and times[slot[first]] < most:
                 first += 1
             if n >= size:
-                i = here[first] if most > 1 else 0
+                i = starts[first] if most > 1 else 0
                 row.grams[size] = ratio((before[i + size] - before[i] + size - 1) * most, chars)
         else:
             total = free = 0
             for x in range(m):
-                i, at = here[x], slot[x]
+                i, at = starts[x], slot[x]
                 if i < free or abs(times[at]) == 1:
                     continue
-                if times[at] < 0:  # met before
+                if times[at] < 0:  # its first occurrence is behind
                     total += before[i + size] - before[i]
                     free = i + size
                 else:
@@ -283,7 +283,7 @@ def gopher_ngrams(words, n, row):
         k = 0
         for x in range(m):
             if abs(times[slot[x]]) > 1:
-                here[k] = here[x]
+                starts[k] = starts[x]
                 k += 1
         m = k
 

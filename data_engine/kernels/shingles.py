@@ -1,5 +1,5 @@
 """
-Texts -> hashes of their word n-grams, compiled, straight over Arrow's buffers; no Python object per document.
+Compiled: texts in Arrow's buffers -> hashes of their word n-grams. No Python object is made per document.
 
 A word is a maximal run of `\\w` characters (Python's definition), each lower-cased by itself; so "It's" is two words. A shingle
 is the 64-bit hash of n consecutive words, order included. A text of fewer than n words has one shingle, of all its words; a text
@@ -16,7 +16,7 @@ from data_engine.kernels.utf8 import char_at
 
 LETTER = np.uint64(0x9E3779B97F4A7C15)  # odd multipliers of the polynomial hashes over letters and over words
 WORD = np.uint64(0xC2B2AE3D27D4EB4F)
-STRIDE = 64  # steps of a comparison before it is looked whether it can still reach the threshold
+STRIDE = 64  # steps of a comparison between checks whether it can still reach the threshold
 
 
 @cache
@@ -34,7 +34,7 @@ def fold_table():
 @numba.njit(nogil=True, cache=True)
 def shingle(data, start, end, fold, n, words, out):
     """
-    Hashes of the n-grams of data[start:end] into out; returns their number.
+    Writes the hashes of the n-grams of data[start:end] to out; returns their number.
 
     words  uint64 scratch and out uint64, both at least (end - start) // 2 + 1 long: a word and its gap take two bytes
     """
@@ -124,8 +124,8 @@ def shingle_sets(data, offsets, fold, n):
 @numba.njit(nogil=True, cache=True)
 def jaccard(hashes, starts, ends, left, right, least, out):
     """
-    out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]; 0 for empty ones, and for
-    those of which it is seen on the way that it stays below `least`.
+    out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]. It is 0 for empty sets,
+    and for pairs that cannot reach `least`.
     """
     for i in range(len(left)):
         p, p_end, q, q_end = starts[left[i]], ends[left[i]], starts[right[i]], ends[right[i]]

@@ -1,16 +1,14 @@
 """
-Texts -> their words, and what the rules of Gopher, C4 and FineWeb measure in words and lines; compiled, on UTF-8 bytes.
+Compiled: texts in UTF-8 -> their words, as spaCy cuts them.
 
 A word is what spaCy's rule-based English tokenizer cuts (spacy.blank("en") 3.8, the one behind datatrove's filters): at white
 space; then symbols off either end of each piece until an exception ("Mr.", "don't", ":-)") or nothing is left to take off; then,
 unless the rest is a URL, at dots, commas, hyphens and slashes inside it. Last, exceptions that came apart are put together again
 where their parts stand side by side ("well", ":", ")" becomes "well", ":)"). The rules, their exceptions and the classes of
-characters are facts about spaCy (spacy/lang/en, spacy/lang/char_classes.py); what is measured, about datatrove 0.10.1.
-
-One file, for numba's cache does not see that a function of another file has changed.
+characters are spaCy's (spacy/lang/en, spacy/lang/char_classes.py).
 
 Score: the same words as spaCy in each of 21,089 documents (65 MB: web, encyclopaedia, books, code, CJK, noise) and of 450,000
-strings made of its own symbols and exceptions; datatrove's verdicts on the same documents, see data_engine/quality.py.
+strings made of its own symbols and exceptions.
 """
 
 import functools
@@ -33,19 +31,19 @@ ALPHA = 1 << 5
 QUOTE = 1 << 6
 PREFIX = 1 << 7  # comes off the front
 SUFFIX = 1 << 8  # comes off the end
-BEFORE_DOT = 1 << 9  # behind it a full stop comes off the end
+BEFORE_DOT = 1 << 9  # a full stop after it comes off the end
 ICON = 1 << 10  # cuts wherever it stands: symbols, and the ellipsis
 INFIX = 1 << 11  # may cut between two letters or digits
-CURRENCY = 1 << 12  # comes off the end behind a digit
-HOST = 1 << 13  # of a label in a host name
+CURRENCY = 1 << 12  # comes off the end after a digit
+HOST = 1 << 13  # may stand in a label of a host name
 DIGIT = 1 << 14  # decimal, of any script
 LETTER = 1 << 15  # str.isalpha
 PUNCTUATION = 1 << 16  # Unicode's categories P*
 WORD = 1 << 17  # str.isalnum, and "_"
 SENTENCE_END = 1 << 18
-SYMBOL = 1 << 19  # a word of these alone is none for Gopher
+SYMBOL = 1 << 19  # Gopher does not count words of symbols alone
 LINE_STOP = 1 << 20  # ends a line for FineWeb
-N_CODES = 0x32400  # beyond are no letters, symbols or spaces
+N_CODES = 0x32400  # no code point from here on is a letter, a symbol or a space
 
 SPACES = "9-D 1C-20 85 A0 1680 2000-200A 2028 2029 202F 205F 3000"
 LINE_ENDS = "A-D 1C-1E 85 2028 2029"
@@ -144,7 +142,7 @@ CUT = """
 y'|all y|all how|'d|'y How|'d|'y can|not Can|not gon|na Gon|na got|ta Got|ta let|'s Let|'s c'm|on C'm|on
 °|c|. °|f|. °|k|. °|C|. °|F|. °|K|.
 """
-# words, in small letters or with a capital, and what each may have behind it
+# (words, in small letters or with a capital; endings that each of them may have)
 CONTRACTIONS = (
     ("i", "'m m 'm|a m|a"),
     ("i you he she it we they who what when where why how there that this these those", "'ll ll 'll|'ve ll|ve 'd d 'd|'ve d|ve"),
@@ -160,7 +158,7 @@ NOT_CUT = "ill its hell shell shed were well whore"  # words in their own right
 
 @functools.cache
 def exceptions():
-    """The piece -> its words."""
+    """Pieces -> their words."""
     pieces = [f"{hour}|{half}" for hour in range(1, 13) for half in ("am", "pm", "a.m.", "p.m.")] + CUT.split()
     for words, endings in CONTRACTIONS:
         pieces += [f"{form}|{ending}" for word in words.split() for form in (word, word.title()) for ending in endings.split()]
@@ -170,7 +168,7 @@ def exceptions():
     return cuts | {piece.replace("'", "’"): [word.replace("'", "’") for word in words] for piece, words in cuts.items()}
 
 
-# behind a digit these come off the end ("тбكم" is so in spaCy, which lacks a space there)
+# units come off the end after a digit ("тбكم" is spaCy's, which lacks a space there)
 UNITS = """
 km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb
 GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб
@@ -181,7 +179,7 @@ GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см�
 # --- Tables ----------------------------------------------------------------------------------------------
 
 WORDS = np.dtype([("hash", "u8"), ("start", "i4"), ("end", "i4"), ("chars", "i4"), ("cut", "i4")])  # bytes; cut is scratch
-MARGIN = 8  # bytes behind a text that may be read
+MARGIN = 8  # bytes after a text that the compiled code may read
 LONGEST_EXCEPTION = max(len(piece.encode()) for piece in exceptions())
 LONGEST_UNIT = max(len(unit.encode()) for unit in UNITS.split())
 
@@ -189,7 +187,7 @@ LONGEST_UNIT = max(len(unit.encode()) for unit in UNITS.split())
 @functools.cache
 def rules():
     """
-    The hash table of what is cut by a list, by
+    The hash table of all that is cut by a list. Keys and values are
 
     the hash of an exception              -> lengths of its words in bytes, 8 bits each
     the complement of the hash of a unit  -> 1
@@ -212,7 +210,7 @@ def rules():
 
 
 def scratch(text):
-    """bytes -> array of them, with the margin that the compiled code wants."""
+    """bytes -> uint8 array with MARGIN zeros after them."""
     return np.frombuffer(text + bytes(MARGIN), np.uint8).copy()
 
 
@@ -230,14 +228,14 @@ def bits_of(classes, code):
 
 @njit(cache=True)
 def is_digit(code):
-    """Of 0-9 only."""
+    """Whether it is one of 0-9."""
     return 48 <= code <= 57
 
 
 @njit(cache=True)
 def split_words(text, first, last, classes, table, words):
-    """The number of words, and `words` (or its larger successor) with them in order."""
-    n, i = np.int64(0), first  # a plain 0 would be a type of its own, and all that it is given to compiled twice
+    """The number of words, and the array that holds them in order: `words`, or a larger one."""
+    n, i = np.int64(0), first  # a plain 0 has another type, and numba would compile every function that takes it twice
     while True:
         while i < last:
             code, after = char_at(text, i)
@@ -567,7 +565,7 @@ def join_phrases(text, table, words, n):
     apart = False
     for i in range(n):
         state, j = np.uint64(0), i
-        words[i].cut = 0  # how many words the longest phrase has that begins here; a shorter one stands no chance
+        words[i].cut = 0  # the number of words of the longest phrase from here; it wins over shorter ones
         while True:
             state = combine(state, words[j].hash)
             kind = max(0, find(table, state))

@@ -223,7 +223,7 @@ def decontaminated():
     items = [" ".join(f"{word}{i}" for word in SENTENCES[i].split()) for i in range(4)]
     made = [Item([(f"Question: {text}\nAnswer:", " yes indeed")]) for text in [*items, "only four words here"]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decontaminate.eval_tasks, "items_of", lambda task, data: (made, ""))
+        patch.setattr(decontaminate.evaluation, "items_of", lambda task, data: (made, ""))
         grams = decontaminate.item_grams(["quiz"], "")
     texts = [
         prose(1),
