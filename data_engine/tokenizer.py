@@ -7,8 +7,8 @@ drops nothing
 `tokenizers` trains; `fastokens` encodes, with the same ids at some fifty times the speed. At the start of a run `choose_encoder`
 encodes the first texts with both: where they differ, or where fastokens has no wheel, `tokenizers` encodes the whole run.
 
-The sample takes each source by its share, up to sample_bytes in all, documents chosen by hash; it is the same on any number of
-cores, and so is the tokenizer. The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a
+The sample holds each source by its share, up to sample_bytes in all. A hash chooses its documents, so sample and tokenizer are the
+same on any number of cores. The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a
 special token inside a document is encoded as ordinary text: only the engine writes <|endoftext|>.
 """
 
@@ -66,7 +66,7 @@ def sample(docs, settings):
 
 
 def cut_at_paragraph(text, limit):
-    """The longest run of whole paragraphs from the start within `limit` bytes; a first paragraph longer than that is cut in it."""
+    """The whole paragraphs within the first `limit` bytes; a longer first paragraph is cut itself."""
     data = text.encode()
     if len(data) <= limit:
         return text
@@ -76,7 +76,7 @@ def cut_at_paragraph(text, limit):
 
 
 def train_tokenizer(texts, vocab_size, folder):
-    """tokenizer.json and tokenizer_config.json in `folder`, from an iterator of texts; UserError where there is too little text."""
+    """Writes tokenizer.json and tokenizer_config.json to `folder`, from an iterator of texts; UserError where they are too few."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
