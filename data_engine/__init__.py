@@ -1,15 +1,21 @@
 """
 The data engine: raw documents -> tokenised shards. run.py is the line of its stages.
 
-numba's cache knows a kernel by its own file: it would go on using one that has inlined the old body of a kernel of another file. So
-the cached kernels lie in a folder named after the content of the files from which others take kernels.
+numba's cache only notices changes of a kernel's own file, not of the kernels that it inlines from other files. So the cache's
+folder is named after the content of all files that others take kernels from.
 """
 
 import hashlib
 import os
 from pathlib import Path
 
-TAKEN_FROM = ("kernels/shingles.py", "text/html_blocks.py")  # a test keeps this list complete
+TAKEN_FROM = (  # a test keeps this list complete
+    "kernels/hash_tables.py",
+    "kernels/shingles.py",
+    "kernels/utf8.py",
+    "kernels/words.py",
+    "text/html_blocks.py",
+)
 
 _here = Path(__file__).parent
 _cache = _here / "__pycache__"

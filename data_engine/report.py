@@ -13,7 +13,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine.decontaminate import named, tasks_at_hand
+from data_engine.decontaminate import items_in_detail, tasks_at_hand
 from data_engine.dedup import chance
 from data_engine.engine import DONE_MARKER
 from data_engine.records import to_json
@@ -105,7 +105,7 @@ def contaminated(engine, made):
     for part in made.get("documents", []):
         if part.receipt.get("ledger"):
             for row in engine.read_ledger(part, "contaminated"):
-                for task, item in named(row["detail"]):
+                for task, item in items_in_detail(row["detail"]):
                     found.setdefault(task, []).append(item)
     return {task: {"documents": len(items), "items": len(set(items))} for task, items in sorted(found.items())}
 

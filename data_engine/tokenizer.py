@@ -1,21 +1,30 @@
 """
 A byte-level BPE tokenizer, trained on a sample of the documents; documents -> tokens.
 
-The sample takes each source by its share, up to sample_bytes in all, documents chosen by hash; it is the same on any number of
-cores, and so is the tokenizer. The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a
+in:   id, source, uri, licence, text large_string, ...          out:  TOKENS
+drops nothing
+
+`tokenizers` trains; `fastokens` encodes, with the same ids at some fifty times the speed. At the start of a run `choose_encoder`
+encodes the first texts with both: where they differ, or where fastokens has no wheel, `tokenizers` encodes the whole run.
+
+The sample holds each source by its share, up to sample_bytes in all. A hash chooses its documents, so sample and tokenizer are the
+same on any number of cores. The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a
 special token inside a document is encoded as ordinary text: only the engine writes <|endoftext|>.
 """
 
+import dataclasses
 import json
+import os
+import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_engine import bpe
 from data_engine.dedup import remove_duplicates
 from data_engine.mix import FULL, SAMPLE, MixConfig, allocate, bytes_by_source, shares, uniform
 from data_engine.records import nothing_dropped, text_buffers
@@ -25,6 +34,7 @@ from phoenix.files import sha256
 
 VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
+COMPARED_CHARS = 500_000  # of text that a run encodes by both libraries; `tokenizers` takes 0.4 s for it
 SPECIALS = [END_OF_TEXT, *(f"<|reserved_{i}|>" for i in range(7))]  # ids 0 to 7
 TOKENS = pa.schema(
     {
@@ -46,6 +56,7 @@ class TokenizerConfig:
 class EncodeConfig:
     sha256: str  # of tokenizer.json
     text: str = field(repr=False, metadata={"in_key": False})  # its content, which the sha256 stands for; about 2 MB
+    fast: bool = field(default=True, metadata={"in_key": False})  # False: by `tokenizers`; the ids are the same
 
 
 def sample(docs, settings):
@@ -59,7 +70,7 @@ def sample(docs, settings):
 
 
 def cut_at_paragraph(text, limit):
-    """The longest run of whole paragraphs from the start within `limit` bytes; a first paragraph longer than that is cut in it."""
+    """The whole paragraphs within the first `limit` bytes; a longer first paragraph is cut itself."""
     data = text.encode()
     if len(data) <= limit:
         return text
@@ -69,7 +80,7 @@ def cut_at_paragraph(text, limit):
 
 
 def train_tokenizer(texts, vocab_size, folder):
-    """tokenizer.json and tokenizer_config.json in `folder`, from an iterator of texts; UserError where there is too little text."""
+    """Writes tokenizer.json and tokenizer_config.json to `folder`, from an iterator of texts; UserError where they are too few."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -98,35 +109,58 @@ def train_tokenizer(texts, vocab_size, folder):
 
 
 def encode(docs, cfg):
-    """
-    Documents -> TOKENS, each ended by <|endoftext|>: bpe.py's compiled pass, which has the ids of `tokenizers` at ten times its
-    speed. The rare text with a character newer than Python's tables is encoded by `tokenizers` itself.
-    """
-    encoder, tokenizer = _encoder(cfg)
-    end = SPECIALS.index(END_OF_TEXT)
+    """Documents -> TOKENS, each ended by <|endoftext|>; a null text is empty. One call of the library a document."""
+    ids_of, end = _encoder(cfg), np.uint32(SPECIALS.index(END_OF_TEXT)).tobytes()
     data, offsets = text_buffers(docs["text"])
-    ids, ends, left = bpe.encode(data, offsets, encoder, end)
-    places = pa.py_buffer(np.concatenate([[0], ends]).astype(np.int64) * 2)
-    tokens = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(docs), [None, places, pa.py_buffer(ids)])
-    if len(left):
-        texts = docs["text"].take(pa.array(left)).to_pylist()
-        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        found = pa.array([np.array([*encoding.ids, end], "<u2").tobytes() for encoding in encodings], pa.large_binary())
-        here = np.zeros(len(docs), bool)
-        here[left] = True
-        tokens = pc.replace_with_mask(tokens, pa.array(here), found)
-    lengths = pc.divide(pc.binary_length(tokens), 2)
+    text = memoryview(data)
+    pieces = [ids_of(str(text[start:stop], "utf-8")) + end for start, stop in pairwise(offsets.tolist())]
+    lengths = np.array([len(piece) // 4 for piece in pieces], np.int64)
+    ids = np.frombuffer(b"".join(pieces), np.uint32)
+    assert ids.max(initial=0) < 1 << 16, f"{ids.max()} does not fit two bytes"
+    ends = pa.py_buffer(np.concatenate([[0], np.cumsum(2 * lengths)]))
+    tokens = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(docs), [None, ends, pa.py_buffer(ids.astype("<u2"))])
     columns = [docs[name] for name in ("id", "source", "uri", "licence")]
-    return pa.table([*columns, pa.array(np.diff(offsets)), lengths, tokens], schema=TOKENS), nothing_dropped()
+    return pa.table([*columns, pa.array(np.diff(offsets)), pa.array(lengths), tokens], schema=TOKENS), nothing_dropped()
 
 
-@lru_cache(maxsize=1)
+def choose_encoder(cfg, texts):
+    """
+    The settings with `fast` off where fastokens cannot be loaded, or gives other ids than `tokenizers` for the first
+    COMPARED_CHARS of these texts; then one sentence on stderr says so. The driver asks once, so all workers do the same.
+    """
+    reference = _encoder(dataclasses.replace(cfg, fast=False))
+    try:
+        ids_of, left = _fastokens(cfg.text), COMPARED_CHARS
+        for text in texts:
+            if left <= 0:
+                break
+            if ids_of(text[:left]) != reference(text[:left]):
+                raise ValueError("its ids differ")
+            left -= len(text)
+        return cfg
+    except Exception as error:  # ImportError, or whatever a version of the library makes of a tokenizer.json
+        print(f"tokenizer: tokenizers encodes in place of fastokens, some fifty times slower: {error}", file=sys.stderr)
+        return dataclasses.replace(cfg, fast=False)
+
+
+@lru_cache(maxsize=2)
 def _encoder(cfg):
+    """A function from a text to its ids, as the bytes of native uint32."""
+    if cfg.fast:
+        return _fastokens(cfg.text)
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(cfg.text)
     tokenizer.encode_special_tokens = True
-    return bpe.load(cfg.text), tokenizer
+    return lambda text: np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.uint32).tobytes()
+
+
+def _fastokens(tokenizer_json):
+    os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")  # a run has a worker for each core
+    from fastokens import Tokenizer
+
+    tokenizer = Tokenizer.from_json_str(tokenizer_json)
+    return lambda text: tokenizer.encode_batch_flat([text], split_special_tokens=True)[0]
 
 
 # ---------------------------------------------------------------------------------------------------- in the driver
@@ -153,7 +187,8 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
 
     engine.once("tokenizer", digest(Step(train_tokenizer).identity(), cfg.vocab_size, [p.content for p in parts]), train)
     text = engine.storage.read("tokenizer/tokenizer.json").decode()
-    return parts, EncodeConfig(sha256(text), text)
+    texts = (text for part in parts for text in engine.read([part], ["text"])["text"].to_pylist())
+    return parts, choose_encoder(EncodeConfig(sha256(text), text), texts)
 
 
 def tokens_per_byte(cfg, engine, sampled, encoder):

@@ -1,18 +1,17 @@
 """
-Documents of whose language fastText is unsure -> documents that XLM-RoBERTa has judged.
+Documents that fastText is unsure of -> documents with XLM-RoBERTa's label, where it can be right.
 
-in:   text, language, language_score, unsure, ...: what identify_language passes on when it has a second
+in:   text, language, language_score, unsure, ... of identify_language, when cfg.second is set
 out:  the same columns without unsure
 drops an unsure document whose language is not in `keep`          (reason "language", detail "fr 0.98": label and score)
 
-XLM-RoBERTa (Conneau et al. 2020, arXiv:1911.02116) with a classification head, by default papluca's: 20 languages, 0.996 of its
-own test set right. It has no answer for "none of these": one of its size, trained on 20 languages, takes Oromo and Old English
-for English with a score of 0.99. So it is heard only where its answer can be right. A document that fastText puts into a language
-that the model does not know (Scots, Norwegian) keeps fastText's label. For the others, "und" included, which is English to
-fastText and not quite to the regression, the model's label and score replace fastText's when the score reaches SURE.
+The model is XLM-RoBERTa (Conneau et al. 2020, arXiv:1911.02116) with a classification head, by default papluca's: 20 languages,
+accuracy 0.996 on its own test set. It has no answer for "none of these": it takes Oromo and Old English for English with a score
+of 0.99. So a document keeps fastText's label where the model does not know that language (Scots, Norwegian). For the others,
+"und" included, the model's label and score replace fastText's when the score reaches SURE.
 
-A document costs a core 0.1 to 0.3 s, thousands of times what fastText does: hence only the per cent that is unsure. float32, on
-a GPU too. The shape of a batch is fixed by the length of its rows, so a document's bits depend on no other document.
+A document costs a core 0.1 to 0.3 s, thousands of times fastText's cost; hence only the one per cent that is unsure. It computes
+in float32, on a GPU too. The rows' length fixes a batch's shape, so a document's bits depend on no other document.
 """
 
 import functools
@@ -31,10 +30,10 @@ from data_engine.language import UNDETERMINED, LanguageConfig, Weights, keep_lan
 VERSION = 1  # raise when the output changes for the same input
 
 SURE = 0.9  # score from which the model's label replaces fastText's
-PIECES = 5  # places of a long text that are read, evenly spaced
-PIECE_CHARS = 100  # read at each; 500 characters of prose are about 128 tokens
-LENGTHS = (32, 64, 96, 128)  # tokens: a row is padded to the next of them, or cut to the last
-ROWS = 8  # of a batch; a core is then 1.4 times as fast as with one, and no faster with 16
+PIECES = 5  # read of a long text, evenly spaced
+PIECE_CHARS = 100  # length of each; 500 characters of prose are about 128 tokens
+LENGTHS = (32, 64, 96, 128)  # tokens; a row is padded to the next length, or cut to the last
+ROWS = 8  # of a batch; a core is 1.4 times as fast as with one row, and no faster with 16
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")  # safetensors: nothing is unpickled
 
 
@@ -44,7 +43,7 @@ def second_opinion(docs: pa.Table, cfg: LanguageConfig) -> tuple[pa.Table, pa.Ta
     docs = docs.drop_columns("unsure")
     doubtful = docs.select(["text", "language", "language_score"]).filter(unsure)
     if len(doubtful):
-        label, score = judge(doubtful, load(cfg.second.path))
+        label, score = relabel(doubtful, load(cfg.second.path))
         docs = replace(docs, "language", unsure, pa.array(label, pa.string()))
         docs = replace(docs, "language_score", unsure, pa.array(score, pa.float32()))
     return keep_languages(docs, cfg.keep)
@@ -55,18 +54,18 @@ def replace(docs, name, mask, values):
     return docs.set_column(at, name, pc.replace_with_mask(docs[name].combine_chunks(), mask, values))
 
 
-def judge(docs, model):
-    """Documents with fastText's label and score -> the labels and scores to believe."""
+def relabel(docs, model):
+    """Documents with fastText's label and score -> labels and scores, the model's where it is sure."""
     label, score = np.array(docs["language"].to_pylist(), object), docs["language_score"].to_numpy().copy()
-    asked = np.flatnonzero(np.isin(label, [*model.labels, UNDETERMINED]))
-    found, sureness = classify([sample(text) for text in docs["text"].take(asked).to_pylist()], model)
-    believed = sureness >= SURE
-    label[asked[believed]], score[asked[believed]] = found[believed], sureness[believed]
+    known = np.flatnonzero(np.isin(label, [*model.labels, UNDETERMINED]))
+    found, sureness = classify([sample(text) for text in docs["text"].take(known).to_pylist()], model)
+    sure = sureness >= SURE
+    label[known[sure]], score[known[sure]] = found[sure], sureness[sure]
     return label, score
 
 
 def sample(text):
-    """What the model reads of a text: its words but addresses and links, if there are others, from several places of a long one."""
+    """The part of a text that the model reads: words but no addresses or links, of a long text from PIECES places."""
     if len(text) > PIECES * PIECE_CHARS:
         starts = [len(text) * i // PIECES for i in range(PIECES)]
         text = " ".join(text[start : start + PIECE_CHARS] for start in starts)
@@ -74,21 +73,21 @@ def sample(text):
 
 
 def classify(texts, model):
-    """Texts -> the model's best label of each and its probability."""
+    """Texts -> the model's best labels, and their probabilities."""
     label, score = np.empty(len(texts), object), np.zeros(len(texts), np.float32)
     rows = model.tokenizer(texts, truncation=True, max_length=LENGTHS[-1])["input_ids"] if texts else []
     length = np.array(LENGTHS)[np.searchsorted(LENGTHS, [len(row) for row in rows])]
     for tokens in LENGTHS:
-        alike = np.flatnonzero(length == tokens)
-        for start in range(0, len(alike), ROWS):
-            batch = alike[start : start + ROWS]
+        of_length = np.flatnonzero(length == tokens)
+        for start in range(0, len(of_length), ROWS):
+            batch = of_length[start : start + ROWS]
             best, score[batch] = forward([rows[doc] for doc in batch], tokens, model.network)
             label[batch] = [model.labels[i] for i in best]
     return label, score
 
 
 def forward(rows, tokens, network):
-    """At most ROWS rows of token ids, as a batch of the shape (ROWS, tokens) -> the number of the best label, its probability."""
+    """At most ROWS rows of token ids, padded to a batch (ROWS, tokens) -> numbers of the best labels, their probabilities."""
     import torch
 
     pad = network.config.pad_token_id
@@ -96,7 +95,7 @@ def forward(rows, tokens, network):
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
     mask = (ids != pad).long()
-    mask[len(rows) :, 0] = 1  # a row without any token would be NaN
+    mask[len(rows) :, 0] = 1  # attention over no token at all gives NaN
     with torch.inference_mode():
         logits = network(ids.to(network.device), attention_mask=mask.to(network.device)).logits
         score, best = logits[: len(rows)].softmax(-1).max(-1)
@@ -114,13 +113,13 @@ class Model(NamedTuple):
 
 @functools.cache
 def load(path):
-    """The classifier of a folder that find_weights has found, on the GPU when there is one."""
+    """The classifier in a folder of find_weights, on the GPU where there is one."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    torch.set_num_threads(1)  # a run has as many of these processes as it has use for
+    torch.set_num_threads(1)  # the engine starts a process for every few cores
     network = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, local_files_only=True, dtype="float32")
     network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     labels = [network.config.id2label[i] for i in range(network.config.num_labels)]
@@ -129,8 +128,9 @@ def load(path):
 
 def find_weights(cfg: LanguageConfig) -> Weights | None:
     """
-    The weights that cfg.xlm_roberta names: a folder, or a model of the Hub, from its cache or downloaded (1.1 GB). None if it
-    names none; None and one printed sentence when they cannot be had, for fastText alone does nearly as well.
+    The weights that cfg.xlm_roberta names: a folder, or a model of the Hub, from its cache or downloaded (1.1 GB).
+
+    None where it names none. None and one printed sentence where they cannot be had: fastText alone does nearly as well.
     """
     if cfg.xlm_roberta is None:
         return None
@@ -153,7 +153,7 @@ def find_weights(cfg: LanguageConfig) -> Weights | None:
 
 
 def from_hub(name, revision):
-    """The folder of a model in the Hub's cache, its files downloaded if they are not there."""
+    """The folder of a model in the Hub's cache; downloads the files that are missing."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):

@@ -1,5 +1,5 @@
 """
-Texts -> hashes of their word n-grams, compiled, straight over Arrow's buffers; no Python object per document.
+Compiled: texts in Arrow's buffers -> hashes of their word n-grams. No Python object is made per document.
 
 A word is a maximal run of `\\w` characters (Python's definition), each lower-cased by itself; so "It's" is two words. A shingle
 is the 64-bit hash of n consecutive words, order included. A text of fewer than n words has one shingle, of all its words; a text
@@ -11,9 +11,12 @@ from functools import cache
 import numba
 import numpy as np
 
+from data_engine.kernels.hash_tables import mix64
+from data_engine.kernels.utf8 import char_at
+
 LETTER = np.uint64(0x9E3779B97F4A7C15)  # odd multipliers of the polynomial hashes over letters and over words
 WORD = np.uint64(0xC2B2AE3D27D4EB4F)
-STRIDE = 64  # steps of a comparison before it is looked whether it can still reach the threshold
+STRIDE = 64  # steps of a comparison between checks whether it can still reach the threshold
 
 
 @cache
@@ -28,40 +31,21 @@ def fold_table():
     return table
 
 
-@numba.njit(inline="always")
-def mix64(h):
-    """MurmurHash3's 64-bit finalizer: a bijection that spreads every input bit."""
-    h ^= h >> np.uint64(33)
-    h *= np.uint64(0xFF51AFD7ED558CCD)
-    h ^= h >> np.uint64(33)
-    h *= np.uint64(0xC4CEB9FE1A85EC53)
-    return h ^ (h >> np.uint64(33))
-
-
 @numba.njit(nogil=True, cache=True)
 def shingle(data, start, end, fold, n, words, out):
     """
-    Hashes of the n-grams of data[start:end] into out; returns their number.
+    Writes the hashes of the n-grams of data[start:end] to out; returns their number.
 
     words  uint64 scratch and out uint64, both at least (end - start) // 2 + 1 long: a word and its gap take two bytes
     """
     count, i, h, inside = 0, start, np.uint64(0), False
     while i <= end:
-        point, step = np.uint32(0), 1
+        point = np.uint32(0)
         if i < end:
-            b = np.uint32(data[i])
-            if b < 0x80:
-                point = b
-            elif b < 0xE0:
-                point, step = (b & np.uint32(0x1F)) << np.uint32(6) | np.uint32(data[i + 1]) & np.uint32(0x3F), 2
-            elif b < 0xF0:
-                point = (b & np.uint32(0x0F)) << np.uint32(12) | (np.uint32(data[i + 1]) & np.uint32(0x3F)) << np.uint32(6)
-                point, step = point | np.uint32(data[i + 2]) & np.uint32(0x3F), 3
-            else:
-                point = (b & np.uint32(0x07)) << np.uint32(18) | (np.uint32(data[i + 1]) & np.uint32(0x3F)) << np.uint32(12)
-                point |= (np.uint32(data[i + 2]) & np.uint32(0x3F)) << np.uint32(6) | np.uint32(data[i + 3]) & np.uint32(0x3F)
-                step = 4
-            point = fold[point]
+            code, i = char_at(data, i)
+            point = fold[code]
+        else:
+            i += 1
         if point:
             h = (h + np.uint64(point)) * LETTER
             h ^= h >> np.uint64(29)
@@ -69,7 +53,6 @@ def shingle(data, start, end, fold, n, words, out):
         elif inside:
             words[count] = mix64(h)
             count, h, inside = count + 1, np.uint64(0), False
-        i += step
     if count == 0:
         for i in range(start, end):
             if data[i] > 32:
@@ -141,8 +124,8 @@ def shingle_sets(data, offsets, fold, n):
 @numba.njit(nogil=True, cache=True)
 def jaccard(hashes, starts, ends, left, right, least, out):
     """
-    out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]; 0 for empty ones, and for
-    those of which it is seen on the way that it stays below `least`.
+    out[i] = |A & B| / |A | B| of the sorted sets hashes[starts[x]:ends[x]] for x = left[i] and right[i]. It is 0 for empty sets,
+    and for pairs that cannot reach `least`.
     """
     for i in range(len(left)):
         p, p_end, q, q_end = starts[left[i]], ends[left[i]], starts[right[i]], ends[right[i]]

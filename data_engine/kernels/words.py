@@ -1,24 +1,24 @@
 """
-Texts -> their words, and what the rules of Gopher, C4 and FineWeb measure in words and lines; compiled, on UTF-8 bytes.
+Compiled: texts in UTF-8 -> their words, as spaCy cuts them.
 
 A word is what spaCy's rule-based English tokenizer cuts (spacy.blank("en") 3.8, the one behind datatrove's filters): at white
 space; then symbols off either end of each piece until an exception ("Mr.", "don't", ":-)") or nothing is left to take off; then,
 unless the rest is a URL, at dots, commas, hyphens and slashes inside it. Last, exceptions that came apart are put together again
 where their parts stand side by side ("well", ":", ")" becomes "well", ":)"). The rules, their exceptions and the classes of
-characters are facts about spaCy (spacy/lang/en, spacy/lang/char_classes.py); what is measured, about datatrove 0.10.1.
-
-One file, for numba's cache does not see that a function of another file has changed.
+characters are spaCy's (spacy/lang/en, spacy/lang/char_classes.py).
 
 Score: the same words as spaCy in each of 21,089 documents (65 MB: web, encyclopaedia, books, code, CJK, noise) and of 450,000
-strings made of its own symbols and exceptions; datatrove's verdicts on the same documents, see data_engine/quality.py.
+strings made of its own symbols and exceptions.
 """
 
 import functools
 import unicodedata
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+
+from data_engine.kernels.hash_tables import combine, find, hash_bytes, hash_table
+from data_engine.kernels.utf8 import char_at, char_before, count_chars
 
 # --- Classes of characters, as bits --------------------------------------------------------------------------------------------
 
@@ -31,19 +31,19 @@ ALPHA = 1 << 5
 QUOTE = 1 << 6
 PREFIX = 1 << 7  # comes off the front
 SUFFIX = 1 << 8  # comes off the end
-BEFORE_DOT = 1 << 9  # behind it a full stop comes off the end
+BEFORE_DOT = 1 << 9  # a full stop after it comes off the end
 ICON = 1 << 10  # cuts wherever it stands: symbols, and the ellipsis
 INFIX = 1 << 11  # may cut between two letters or digits
-CURRENCY = 1 << 12  # comes off the end behind a digit
-HOST = 1 << 13  # of a label in a host name
+CURRENCY = 1 << 12  # comes off the end after a digit
+HOST = 1 << 13  # may stand in a label of a host name
 DIGIT = 1 << 14  # decimal, of any script
 LETTER = 1 << 15  # str.isalpha
 PUNCTUATION = 1 << 16  # Unicode's categories P*
 WORD = 1 << 17  # str.isalnum, and "_"
 SENTENCE_END = 1 << 18
-SYMBOL = 1 << 19  # a word of these alone is none for Gopher
+SYMBOL = 1 << 19  # Gopher does not count words of symbols alone
 LINE_STOP = 1 << 20  # ends a line for FineWeb
-N_CODES = 0x32400  # beyond are no letters, symbols or spaces
+N_CODES = 0x32400  # no code point from here on is a letter, a symbol or a space
 
 SPACES = "9-D 1C-20 85 A0 1680 2000-200A 2028 2029 202F 205F 3000"
 LINE_ENDS = "A-D 1C-1E 85 2028 2029"
@@ -142,7 +142,7 @@ CUT = """
 y'|all y|all how|'d|'y How|'d|'y can|not Can|not gon|na Gon|na got|ta Got|ta let|'s Let|'s c'm|on C'm|on
 °|c|. °|f|. °|k|. °|C|. °|F|. °|K|.
 """
-# words, in small letters or with a capital, and what each may have behind it
+# (words, in small letters or with a capital; endings that each of them may have)
 CONTRACTIONS = (
     ("i", "'m m 'm|a m|a"),
     ("i you he she it we they who what when where why how there that this these those", "'ll ll 'll|'ve ll|ve 'd d 'd|'ve d|ve"),
@@ -158,7 +158,7 @@ NOT_CUT = "ill its hell shell shed were well whore"  # words in their own right
 
 @functools.cache
 def exceptions():
-    """The piece -> its words."""
+    """Pieces -> their words."""
     pieces = [f"{hour}|{half}" for hour in range(1, 13) for half in ("am", "pm", "a.m.", "p.m.")] + CUT.split()
     for words, endings in CONTRACTIONS:
         pieces += [f"{form}|{ending}" for word in words.split() for form in (word, word.title()) for ending in endings.split()]
@@ -168,7 +168,7 @@ def exceptions():
     return cuts | {piece.replace("'", "’"): [word.replace("'", "’") for word in words] for piece, words in cuts.items()}
 
 
-# behind a digit these come off the end ("тбكم" is so in spaCy, which lacks a space there)
+# units come off the end after a digit ("тбكم" is spaCy's, which lacks a space there)
 UNITS = """
 km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb
 GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб
@@ -179,8 +179,7 @@ GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см�
 # --- Tables ----------------------------------------------------------------------------------------------
 
 WORDS = np.dtype([("hash", "u8"), ("start", "i4"), ("end", "i4"), ("chars", "i4"), ("cut", "i4")])  # bytes; cut is scratch
-TABLE = np.dtype([("key", "u8"), ("value", "i8")])
-MARGIN = 8  # bytes behind a text that may be read
+MARGIN = 8  # bytes after a text that the compiled code may read
 LONGEST_EXCEPTION = max(len(piece.encode()) for piece in exceptions())
 LONGEST_UNIT = max(len(unit.encode()) for unit in UNITS.split())
 
@@ -188,7 +187,7 @@ LONGEST_UNIT = max(len(unit.encode()) for unit in UNITS.split())
 @functools.cache
 def rules():
     """
-    The hash table of what is cut by a list, by
+    The hash table of all that is cut by a list. Keys and values are
 
     the hash of an exception              -> lengths of its words in bytes, 8 bits each
     the complement of the hash of a unit  -> 1
@@ -196,7 +195,7 @@ def rules():
     """
     cuts = {key.encode(): [len(word.encode()) for word in words] for key, words in exceptions().items()}
     values = {~hash_text(unit.encode()): 1 for unit in UNITS.split()}
-    plain, phrases = hash_table(values), {}
+    plain, phrases = hash_table(list(values), list(values.values())), {}
     for key, lengths in cuts.items():
         n, words = split_words(scratch(key), 0, len(key), char_classes(), plain, np.empty(64, WORDS))
         state = np.uint64(0)
@@ -206,11 +205,12 @@ def rules():
         if n > 1 and (words["end"] - words["start"])[:n].tolist() != lengths:
             phrases[state] |= 4
     packed = {hash_text(key): sum(length << 8 * i for i, length in enumerate(lengths)) for key, lengths in cuts.items()}
-    return hash_table(values | phrases | packed)
+    values |= phrases | packed
+    return hash_table(list(values), list(values.values()))
 
 
 def scratch(text):
-    """bytes -> array of them, with the margin that the compiled code wants."""
+    """bytes -> uint8 array with MARGIN zeros after them."""
     return np.frombuffer(text + bytes(MARGIN), np.uint8).copy()
 
 
@@ -218,83 +218,7 @@ def hash_text(text):
     return np.uint64(hash_bytes(scratch(text), 0, len(text)))
 
 
-def hash_table(values):
-    """A dict from uint64 to int64 > 0, for `find`."""
-    size = 1 << max(4, (3 * len(values)).bit_length())
-    table = np.zeros(size, TABLE)
-    for key, value in values.items():
-        at = int(key) & (size - 1)
-        while table["value"][at]:
-            at = (at + 1) & (size - 1)
-        table[at] = key, value
-    return table
-
-
-@njit(cache=True)
-def find(table, key):
-    """The value of a key, 0 when there is none."""
-    mask = len(table) - 1
-    at = np.int64(key) & mask
-    while table[at].value and table[at].key != key:
-        at = (at + 1) & mask
-    return table[at].value
-
-
-@njit(cache=True)
-def hash_bytes(text, start, end):
-    """64 bits, of eight bytes at a time."""
-    value = np.uint64(end - start) * np.uint64(0x9E3779B97F4A7C15)
-    while end - start >= 8:
-        eight = np.uint64(0)
-        for i in range(8):
-            eight |= np.uint64(text[start + i]) << np.uint64(8 * i)
-        value = stir(value ^ eight)
-        start += 8
-    rest = np.uint64(0)
-    for i in range(start, end):
-        rest = rest << np.uint64(8) | np.uint64(text[i])
-    return stir(stir(value ^ rest))
-
-
-@njit(cache=True)
-def stir(value):
-    value *= np.uint64(0xBF58476D1CE4E5B9)
-    return value ^ (value >> np.uint64(32))
-
-
-@njit(cache=True)
-def combine(state, value):
-    """The hash of a sequence, from that of all but its last (0 of none) and that of the last."""
-    return stir(state * np.uint64(0x9E3779B97F4A7C15) ^ value)
-
-
 # --- Words: a text lies in text[first:last] ---------------------------------------------------------
-
-
-@njit(cache=True)
-def char_at(text, i):
-    """The character that begins at i, and where the next one begins."""
-    byte = np.int64(text[i])
-    if byte < 0x80:
-        return byte, i + 1
-    second = np.int64(text[i + 1]) & 0x3F
-    if byte < 0xE0:
-        return (byte & 0x1F) << 6 | second, i + 2
-    third = np.int64(text[i + 2]) & 0x3F
-    if byte < 0xF0:
-        return (byte & 0x0F) << 12 | second << 6 | third, i + 3
-    return (byte & 0x07) << 18 | second << 12 | third << 6 | (np.int64(text[i + 3]) & 0x3F), i + 4
-
-
-@njit(cache=True)
-def char_before(text, i, first):
-    """The character that ends at i, and where it begins; 0 and i at the beginning of the text."""
-    if i <= first:
-        return np.int64(0), i
-    start = i - 1
-    while start > first and text[start] & 0xC0 == 0x80:
-        start -= 1
-    return char_at(text, start)[0], start
 
 
 @njit(cache=True)
@@ -304,14 +228,14 @@ def bits_of(classes, code):
 
 @njit(cache=True)
 def is_digit(code):
-    """Of 0-9 only."""
+    """Whether it is one of 0-9."""
     return 48 <= code <= 57
 
 
 @njit(cache=True)
 def split_words(text, first, last, classes, table, words):
-    """The number of words, and `words` (or its larger successor) with them in order."""
-    n, i = np.int64(0), first  # a plain 0 would be a type of its own, and all that it is given to compiled twice
+    """The number of words, and the array that holds them in order: `words`, or a larger one."""
+    n, i = np.int64(0), first  # a plain 0 has another type, and numba would compile every function that takes it twice
     while True:
         while i < last:
             code, after = char_at(text, i)
@@ -336,8 +260,8 @@ def split_words(text, first, last, classes, table, words):
         while n + i - start >= len(words):
             words = grown(words)
         value = hash_bytes(text, start, i)
-        lengths = find(table, value) if i - start <= LONGEST_EXCEPTION else 0
-        if lengths:
+        lengths = find(table, value) if i - start <= LONGEST_EXCEPTION else -1
+        if lengths >= 0:
             n = add_exception(text, start, lengths, words, n)
         elif plain:
             n = put(words, n, start, i, i - start, value)
@@ -363,10 +287,7 @@ def put(words, n, start, end, chars, value):
 
 @njit(cache=True)
 def add(text, start, end, words, n):
-    chars = 0
-    for i in range(start, end):
-        chars += text[i] & 0xC0 != 0x80
-    return put(words, n, start, end, chars, hash_bytes(text, start, end))
+    return put(words, n, start, end, count_chars(text, start, end), hash_bytes(text, start, end))
 
 
 @njit(cache=True)
@@ -380,8 +301,8 @@ def add_exception(text, start, lengths, words, n):
 
 @njit(cache=True)
 def exception(text, start, end, table):
-    """Lengths of the words of an exception, 0 if the bytes are none."""
-    return find(table, hash_bytes(text, start, end)) if start < end <= start + LONGEST_EXCEPTION else 0
+    """The lengths of an exception's words; 0 where the bytes are no exception."""
+    return max(0, find(table, hash_bytes(text, start, end))) if start < end <= start + LONGEST_EXCEPTION else 0
 
 
 @njit(cache=True)
@@ -480,7 +401,7 @@ def suffix_start(text, start, end, digits, classes, table):
         at = end - 1
         while at > start and end - at <= LONGEST_UNIT and not is_digit(text[at - 1]):
             at -= 1
-        if at > start and is_digit(text[at - 1]) and find(table, ~hash_bytes(text, at, end)):
+        if at > start and is_digit(text[at - 1]) and find(table, ~hash_bytes(text, at, end)) >= 0:
             return at
     return end
 
@@ -644,10 +565,10 @@ def join_phrases(text, table, words, n):
     apart = False
     for i in range(n):
         state, j = np.uint64(0), i
-        words[i].cut = 0  # how many words the longest phrase has that begins here; a shorter one stands no chance
+        words[i].cut = 0  # the number of words of the longest phrase from here; it wins over shorter ones
         while True:
             state = combine(state, words[j].hash)
-            kind = find(table, state)
+            kind = max(0, find(table, state))
             j += 1
             if kind & 2:
                 words[i].cut = j - i
@@ -690,491 +611,3 @@ def join_phrases(text, table, words, n):
                 new += 1
         i += size
     return new, joined
-
-
-# --- What Gopher, C4 and FineWeb measure ---------------------------------------------------------------------------------------
-
-NUMBERS = """
-characters dup_para_frac dup_para_char_frac dup_line_frac dup_line_char_frac
-words word_length hashes ellipses bullet_lines ellipsis_lines alpha_words stop_words
-lorem_ipsum curly_bracket sentences
-lines stopped_lines short_lines dup_line_chars line_breaks
-"""
-MEASURES = np.dtype([(name, "f8") for name in NUMBERS.split()] + [("grams", "f8", (11,))])  # of 2 to 10 words
-STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-LOREM_IPSUM, JAVASCRIPT, POLICY = 1, 2, 4
-PHRASES = {
-    "lorem ipsum": LOREM_IPSUM,
-    "javascript": JAVASCRIPT,
-    "terms of use": POLICY,
-    "privacy policy": POLICY,
-    "cookie policy": POLICY,
-    "uses cookies": POLICY,
-    "use of cookies": POLICY,
-    "use cookies": POLICY,
-}
-CITATIONS = ("[edit]", "[citation needed]")
-
-
-class LineRules(NamedTuple):
-    """What becomes of a line."""
-
-    c4: bool  # False: it stays as it is
-    citations: bool  # its citation marks go, and it goes ...
-    stops: bool  # ... when it does not end in a full stop or the like
-    min_words: int  # ... when it has fewer
-    max_word_length: int  # ... when it has a longer one
-    phrases: int  # ... when it has phrases of these kinds; with LOREM_IPSUM the text goes
-    curly_bracket: bool  # the text goes when it has one
-    short_line: int  # characters up to which it is short
-
-
-class Tables(NamedTuple):
-    """What the compiled pass looks things up in."""
-
-    classes: np.ndarray  # of characters
-    rules: np.ndarray  # of words
-    stop_words: np.ndarray  # their hashes
-    phrases: np.ndarray  # a row a phrase: kind, length, bytes
-    marks: np.ndarray  # a row a citation mark: length, bytes
-    openings: np.ndarray  # whether a phrase begins so, by the low five bits of two bytes
-
-
-@functools.cache
-def tables():
-    phrases = np.zeros((len(PHRASES), 2 + max(map(len, PHRASES))), np.uint8)
-    openings = np.zeros(1024, np.bool_)
-    for row, (phrase, kind) in zip(phrases, PHRASES.items(), strict=True):
-        row[: 2 + len(phrase)] = [kind, len(phrase), *phrase.encode()]
-        openings[(ord(phrase[0]) & 31) * 32 + (ord(phrase[1]) & 31)] = True
-    marks = np.zeros((len(CITATIONS), 1 + max(map(len, CITATIONS))), np.uint8)
-    for row, mark in zip(marks, CITATIONS, strict=True):
-        row[: 1 + len(mark)] = [len(mark), *mark.encode()]
-    stop_words = np.array([hash_text(word.encode()) for word in STOP_WORDS], np.uint64)
-    return Tables(char_classes(), rules(), stop_words, phrases, marks, openings)
-
-
-@njit(cache=True)
-def measure(data, offsets, tables, lines):
-    """MEASURES of every text, and bytes and offsets of what the line rules leave of it; the last row of NUMBERS is of that."""
-    classes = tables.classes
-    n_texts = len(offsets) - 1
-    longest = 0
-    for i in range(n_texts):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    measures = np.zeros(n_texts, MEASURES)
-    page = np.zeros(longest + MARGIN, np.uint8)
-    out, out_offsets = np.empty(offsets[n_texts] - offsets[0] + MARGIN, np.uint8), np.zeros(n_texts + 1, np.int64)
-    words, spare = np.empty(4096, WORDS), np.empty(256, WORDS)
-    first = np.int64(0)
-    for i in range(n_texts):
-        last = offsets[i + 1] - offsets[i]
-        for at in range(last):
-            page[at] = data[offsets[i] + at]
-        for at in range(last, last + MARGIN):
-            page[at] = 0
-        row = measures[i]
-        n, words = split_words(page, first, last, classes, tables.rules, words)
-        row.characters = count_chars(page, first, last)
-        gopher_lines(page, first, last, classes, row)
-        gopher_ngrams(words, n, row)
-        gopher_words(page, first, last, words, n, classes, tables.stop_words, row)
-        start = out_offsets[i]
-        if lines.c4:
-            end, n, spare = c4_lines(page, last, words, n, tables, lines, spare, out, start, row)
-        else:
-            end = start + last
-            for at in range(last):
-                out[start + at] = page[at]
-        fineweb_lines(out, start, end, n, classes, lines.short_line, row)
-        out_offsets[i + 1] = end
-    return measures, out[: out_offsets[n_texts]], out_offsets
-
-
-@njit(cache=True)
-def ratio(part, whole):
-    return part / whole if whole else 0.0
-
-
-@njit(cache=True)
-def count_chars(text, first, last):
-    n = 0
-    for i in range(first, last):
-        n += text[i] & 0xC0 != 0x80
-    return n
-
-
-@njit(cache=True)
-def strip(text, first, last, classes):
-    """str.strip: where what is left begins and ends."""
-    while first < last:
-        code, after = char_at(text, first)
-        if not bits_of(classes, code) & SPACE:
-            break
-        first = after
-    while first < last:
-        code, before = char_before(text, last, first)
-        if not bits_of(classes, code) & SPACE:
-            break
-        last = before
-    return first, last
-
-
-@njit(cache=True)
-def line_end(text, first, last, classes):
-    """str.splitlines: where the line ends, and where the next one begins."""
-    while first < last:
-        if 32 <= text[first] < 0x80:  # most are
-            first += 1
-            continue
-        code, after = char_at(text, first)
-        if bits_of(classes, code) & LINE_END:
-            if code == 13 and after < last and text[after] == 10:
-                after += 1
-            return first, after
-        first = after
-    return last, last
-
-
-@njit(cache=True)
-def slots(n):
-    """How many slots a hash table for n keys has."""
-    size = 16
-    while size < 2 * n:
-        size *= 2
-    return size
-
-
-@njit(cache=True)
-def slot_of(keys, key):
-    """Where key is, or 0 where it belongs, in an open hash table. A key is not 0."""
-    mask = len(keys) - 1
-    at = np.int64(key) & mask
-    while keys[at] and keys[at] != key:
-        at = (at + 1) & mask
-    return at
-
-
-@njit(cache=True)
-def is_repeat(text, start, end, seen):
-    """Whether the bytes were seen; now they are."""
-    key = hash_bytes(text, start, end) | np.uint64(1)
-    at = slot_of(seen, key)
-    found = seen[at] == key
-    seen[at] = key
-    return found
-
-
-@njit(cache=True)
-def count(text, first, last, byte):
-    n = 0
-    for i in range(first, last):
-        n += text[i] == byte
-    return n
-
-
-@njit(cache=True)
-def repeats(text, first, last, newlines):
-    """Pieces between runs of at least so many newlines: how many, how many of them stood there before, the characters of these."""
-    seen = np.zeros(slots(count(text, first, last, 10) + 1), np.uint64)
-    pieces, again, chars = 0, 0, 0
-    start = i = first
-    while True:
-        while i < last and text[i] != 10:
-            i += 1
-        end = i
-        while i < last and text[i] == 10:
-            i += 1
-        if i < last and i - end < newlines:
-            continue
-        pieces += 1
-        if is_repeat(text, start, end, seen):
-            again += 1
-            chars += count_chars(text, start, end)
-        if end == last:
-            return pieces, again, chars
-        start = i
-
-
-@njit(cache=True)
-def gopher_lines(text, first, last, classes, row):
-    chars = np.int64(row.characters)
-    start, end = strip(text, first, last, classes)
-    pieces, again, again_chars = repeats(text, start, end, np.int64(2))
-    row.dup_para_frac, row.dup_para_char_frac = ratio(again, pieces), ratio(again_chars, chars)
-    pieces, again, again_chars = repeats(text, first, last, np.int64(1))
-    row.dup_line_frac, row.dup_line_char_frac = ratio(again, pieces), ratio(again_chars, chars)
-    lines = bullets = ellipses = 0
-    while first < last:
-        end, after = line_end(text, first, last, classes)
-        start, end = strip(text, first, end, classes)
-        code = char_at(text, start)[0] if start < end else 0
-        bullets += code == 45 or code == 0x2022
-        ellipses += ends_in_ellipsis(text, start, end) or char_before(text, end, start)[0] == 0x2026
-        lines += 1
-        first = after
-    row.bullet_lines, row.ellipsis_lines = ratio(bullets, lines), ratio(ellipses, lines)
-
-
-@njit(cache=True)
-def ends_in_ellipsis(text, start, end):
-    return end - start >= 3 and text[end - 1] == 46 and text[end - 2] == 46 and text[end - 3] == 46
-
-
-@njit(cache=True)
-def gopher_ngrams(words, n, row):
-    """
-    Shares of characters in n-grams of words, from 2 to 10.
-
-    A longer n-gram can come twice only where the shorter one does, so only those places are looked at again.
-    """
-    chars = np.int64(row.characters)
-    before = np.zeros(n + 1, np.int64)  # characters of words before each
-    key, here, slot = np.empty(n, np.uint64), np.empty(n, np.int64), np.empty(n, np.int64)
-    for i in range(n):
-        here[i] = i
-        before[i + 1] = before[i] + words[i].chars
-        key[i] = words[i].hash
-    m = n  # here[:m]: where the n-gram one shorter begins that comes more than once
-    for size in range(2, 11):
-        k = 0
-        for x in range(m - 1):
-            if here[x + 1] == here[x] + 1:
-                here[k] = here[x]
-                k += 1
-        m = k
-        keys, times = np.zeros(slots(m), np.uint64), np.zeros(slots(m), np.int32)
-        most = 1
-        for x in range(m):
-            i = here[x]
-            key[i] = combine(key[i], words[i + size - 1].hash) | np.uint64(1)
-            slot[x] = slot_of(keys, key[i])
-            keys[slot[x]] = key[i]
-            times[slot[x]] += 1
-            most = max(most, times[slot[x]])
-        if size <= 4:
-            first = 0  # of the most frequent ones the first
-            while most > 1 and times[slot[first]] < most:
-                first += 1
-            if n >= size:
-                i = here[first] if most > 1 else 0
-                row.grams[size] = ratio((before[i + size] - before[i] + size - 1) * most, chars)
-        else:
-            total = free = 0
-            for x in range(m):
-                i, at = here[x], slot[x]
-                if i < free or abs(times[at]) == 1:
-                    continue
-                if times[at] < 0:  # met before
-                    total += before[i + size] - before[i]
-                    free = i + size
-                else:
-                    times[at] = -times[at]
-            row.grams[size] = ratio(total, chars)
-        k = 0
-        for x in range(m):
-            if abs(times[slot[x]]) > 1:
-                here[k] = here[x]
-                k += 1
-        m = k
-
-
-@njit(cache=True)
-def gopher_words(text, first, last, words, n, classes, stop_words, row):
-    full = chars = alpha = stops = 0
-    for i in range(n):
-        word = words[i]
-        at, symbols, letters = np.int64(word.start), True, False
-        while at < word.end and (symbols or not letters):
-            code, at = char_at(text, at)
-            bits = bits_of(classes, code)
-            symbols &= bits & SYMBOL != 0
-            letters |= bits & LETTER != 0
-        alpha += letters
-        if not symbols:
-            full += 1
-            chars += word.chars
-        if word.chars <= 4:
-            for k in range(len(stop_words)):
-                if word.hash == stop_words[k]:
-                    stops |= 1 << k
-    hashes = count(text, first, last, 35)
-    ellipses = dots = 0
-    for i in range(first, last):
-        if text[i] == 46:
-            dots += 1
-            if dots == 3:
-                ellipses += 1
-                dots = 0
-        else:
-            dots = 0
-            ellipses += text[i] == 0xE2 and text[i + 1] == 0x80 and text[i + 2] == 0xA6
-    row.words, row.word_length = full, ratio(chars, full)
-    row.hashes, row.ellipses, row.alpha_words = ratio(hashes, n), ratio(ellipses, n), ratio(alpha, n)
-    while stops:
-        row.stop_words += stops & 1
-        stops >>= 1
-
-
-@njit(cache=True)
-def c4_lines(text, last, words, n, tables, lines, spare, out, start, row):
-    """Writes the lines that stay to out from start: where they end, and the number of their words."""
-    classes = tables.classes
-    to, i, first, total, kept = start, 0, 0, 0, 0
-    while i < last:
-        end, after = line_end(text, i, last, classes)
-        a, b = strip(text, i, end, classes)
-        i = after
-        while first < n and words[first].start < a:
-            first += 1
-        behind, parts, longest, chars = first, 0, 0, 0  # the parts between white space
-        while behind < n and words[behind].start < b:
-            if behind == first or words[behind].start > words[behind - 1].end:
-                parts += 1
-                chars = 0
-            chars += words[behind].chars
-            longest = max(longest, chars)
-            behind += 1
-        if longest > lines.max_word_length:
-            continue
-        line = to + 1 if kept else to
-        stop = copy_line(text, a, b, lines.citations, classes, tables.marks, out, line)
-        if lines.stops and not (line < stop and out[stop - 1] in (46, 63, 33, 34, 39) and not ends_in_ellipsis(out, line, stop)):
-            continue
-        if parts < lines.min_words:
-            continue
-        kinds, curly = find_phrases(out, line, stop, tables.phrases, tables.openings)
-        kinds &= lines.phrases
-        if kinds & LOREM_IPSUM:
-            row.lorem_ipsum = 1
-            return start, 0, spare
-        if kinds & JAVASCRIPT:
-            continue
-        if lines.curly_bracket and curly:
-            row.curly_bracket = 1
-            return start, 0, spare
-        if kinds & POLICY:
-            continue
-        if stop - line == b - a:
-            row.sentences += sentences(text, b, words, first, behind, classes)
-            total += behind - first
-        else:  # without its citations it may fall into other words
-            n_words, spare = split_words(out, line, stop, classes, tables.rules, spare)
-            row.sentences += sentences(out, stop, spare, 0, n_words, classes)
-            total += n_words
-        if kept:
-            out[to] = 10
-        kept += 1
-        to = stop
-    a, b = strip(out, start, to, classes)
-    for at in range(b - a):
-        out[start + at] = out[a + at]
-    return start + b - a, total, spare
-
-
-@njit(cache=True)
-def copy_line(text, first, last, citations, classes, marks, out, to):
-    """Copies a line, without its citation marks if so wanted: where the copy ends."""
-    while first < last:
-        if citations and text[first] == 91:
-            end = citation_end(text, first, last, classes, marks)
-            if end > first:
-                first = end
-                continue
-        out[to] = text[first]
-        first += 1
-        to += 1
-    return to
-
-
-@njit(cache=True)
-def citation_end(text, first, last, classes, marks):
-    """[, digits, ] or [edit] or [citation needed] from first: the end, or first."""
-    for k in range(len(marks)):
-        i = 0
-        while i < marks[k, 0] and first + i < last and text[first + i] == marks[k, 1 + i]:
-            i += 1
-        if i == marks[k, 0]:
-            return first + i
-    i = first + 1
-    while i < last:
-        code, after = char_at(text, i)
-        if code == 93:
-            return after
-        if not bits_of(classes, code) & DIGIT:
-            return first
-        i = after
-    return first
-
-
-@njit(cache=True)
-def find_phrases(text, first, last, phrases, openings):
-    """The kinds of phrases in a line, in whatever case, and whether it has a curly bracket."""
-    kinds, curly = 0, False
-    for i in range(first, last):
-        curly |= text[i] == 123
-        if openings[(text[i] & 31) * 32 + (text[i + 1] & 31)]:
-            for k in range(len(phrases)):
-                at, length = 0, phrases[k, 1]
-                while at < length and i + at < last and small(text[i + at]) == phrases[k, 2 + at]:
-                    at += 1
-                if at == length:
-                    kinds |= phrases[k, 0]
-    return kinds, curly
-
-
-@njit(cache=True)
-def small(byte):
-    return byte + 32 if 65 <= byte <= 90 else byte
-
-
-@njit(cache=True)
-def sentences(text, end, words, first, behind, classes):
-    """
-    Sentences of a line that ends at `end` and has words[first:behind], as spaCy's sentencizer counts them.
-
-    After a mark that ends one, the next word that is no punctuation begins another; so does white space that is not one blank.
-    """
-    n, ended = 1, False
-    for i in range(first, behind):
-        word = words[i]
-        code, after = char_at(text, np.int64(word.start))
-        bits = bits_of(classes, code)
-        if bits & SENTENCE_END and after == word.end:
-            ended = True
-        elif ended:
-            while bits & PUNCTUATION and after < word.end:
-                code, after = char_at(text, after)
-                bits = bits_of(classes, code)
-            if not bits & PUNCTUATION:
-                n += 1
-                ended = False
-        if ended:
-            gap = (words[i + 1].start if i + 1 < behind else end) - word.end
-            if gap > 1 or (gap == 1 and text[word.end] != 32):
-                n += 1
-                ended = False
-    return n
-
-
-@njit(cache=True)
-def fineweb_lines(text, first, last, n_words, classes, short, row):
-    breaks = count(text, first, last, 10)
-    seen = np.zeros(slots(breaks + 1), np.uint64)
-    lines = stopped = shorts = again_chars = 0
-    start = first
-    while start < last:
-        end = start
-        while end < last and text[end] != 10:
-            end += 1
-        a, b = strip(text, start, end, classes)
-        if a < b:
-            chars = count_chars(text, start, end)
-            lines += 1
-            stopped += bits_of(classes, char_before(text, end, start)[0]) & LINE_STOP != 0
-            shorts += chars <= short
-            again_chars += chars if is_repeat(text, start, end, seen) else 0
-        start = end + 1
-    row.lines, row.stopped_lines, row.short_lines = lines, ratio(stopped, lines), ratio(shorts, lines)
-    row.dup_line_chars = ratio(again_chars, count_chars(text, first, last) - breaks)
-    row.line_breaks = ratio(breaks, n_words)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from data_engine.kernels.hash_tables import find, hash_table
+
 DEPTH = 512  # as in Blink; deeper elements become siblings
 
 # gaps between two blocks; where several meet, the strongest counts
@@ -172,32 +174,9 @@ class Blocks(NamedTuple):
 # --- Tables of names -------------------------------------------------------------------------------------------------------
 
 
-def lookup(keys):
-    """Hash table of FNV hashes that `find` reads: position of the key in keys, or -1."""
-    size = 1 << max(4, (3 * len(keys)).bit_length())
-    slots, found = np.zeros(size, np.int64), np.full(size, -1, np.int32)
-    for position, key in enumerate(keys):
-        at = key & (size - 1)
-        while found[at] >= 0:
-            at = (at + 1) & (size - 1)
-        slots[at], found[at] = key, position
-    return slots, found
-
-
-@njit(cache=True)
-def find(table, key):
-    slots, found = table
-    at = key & (len(slots) - 1)
-    while found[at] >= 0:
-        if slots[at] == key:
-            return np.int64(found[at])
-        at = (at + 1) & (len(slots) - 1)
-    return np.int64(-1)
-
-
 @functools.cache
 def tag_table():
-    return lookup([fnv(name.encode()) for name in dict.fromkeys(TAGS)]), np.array(
+    return hash_table([fnv(name.encode()) for name in dict.fromkeys(TAGS)]), np.array(
         [TAG[name] for name in dict.fromkeys(TAGS)], np.uint8
     )
 
@@ -209,7 +188,7 @@ def name_table():
     for group, members in GROUPS.items():
         for word in words(members):
             bits[word] = bits.get(word, 0) | BIT[group]
-    return lookup([fnv(word.encode()) for word in bits]), np.array(list(bits.values()), np.int64)
+    return hash_table([fnv(word.encode()) for word in bits]), np.array(list(bits.values()), np.int64)
 
 
 @functools.cache
@@ -217,7 +196,7 @@ def entity_table():
     """Names of characters, with or without ";", and their UTF-8: a row of six bytes, padded with zeros."""
     names = html.entities.html5
     characters = [characters.encode().ljust(6, b"\0") for characters in names.values()]
-    return lookup([fnv(name.encode()) for name in names]), np.frombuffer(b"".join(characters), np.uint8).reshape(-1, 6)
+    return hash_table([fnv(name.encode()) for name in names]), np.frombuffer(b"".join(characters), np.uint8).reshape(-1, 6)
 
 
 # --- The pass --------------------------------------------------------------------------------------------------------------

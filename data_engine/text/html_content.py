@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from data_engine.kernels.hash_tables import find, hash_table
 from data_engine.text.html_blocks import (
     BOLD,
     FNV_PRIME,
@@ -31,11 +32,9 @@ from data_engine.text.html_blocks import (
     TAG,
     Blocks,
     P,
-    find,
     fnv,
     is_letter,
     is_space,
-    lookup,
     words,
 )
 
@@ -147,7 +146,7 @@ def columns(records):
 
 def word_set(text):
     """Hash table of the words of a text, for `find`; count_words hashes words in the same way."""
-    return lookup(sorted({fnv(word) for word in WORD.findall(text.encode("utf-8", "replace").lower())}))
+    return hash_table(sorted({fnv(word) for word in WORD.findall(text.encode("utf-8", "replace").lower())}))
 
 
 @njit(cache=True)
@@ -320,7 +319,7 @@ def set_level(levels_to_name, names, level):
 @njit(cache=True)
 def block_features(blocks, stop_words, title_words, page_bytes):
     """The features of the first round."""
-    n, m, n_title = len(blocks.start), len(blocks.tag), max(1, (title_words[1] >= 0).sum())
+    n, m, n_title = len(blocks.start), len(blocks.tag), max(1, (title_words["value"] >= 0).sum())
     tag, parent, element = blocks.tag, blocks.parent, blocks.element
     counts, hashes = count_words(blocks, stop_words, title_words)
     _, text_number = number(hashes)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from data_engine import decontaminate as stage
-from data_engine.decontaminate import GRAMS, DecontaminateConfig, decontaminate, item_text, named, tasks_at_hand
+from data_engine.decontaminate import GRAMS, DecontaminateConfig, decontaminate, item_text, items_in_detail, tasks_at_hand
 from data_engine.kernels.shingles import fold_table, shingle_sets
 from data_engine.records import LEDGER
 from phoenix.config import UserError
@@ -37,7 +37,7 @@ def items():
 def grams(items):
     made = [Item([(f"Question: {' '.join(item[:-1])}\nAnswer:", " " + item[-1])]) for item in items]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage.eval_tasks, "items_of", lambda task, data: (made, "here"))
+        patch.setattr(stage.evaluation, "items_of", lambda task, data: (made, "here"))
         return stage.item_grams(["quiz"], "here")
 
 
@@ -54,7 +54,7 @@ def two_tasks(items):
     more = {task: [*items, words(draw, 30)] for task in ("quiz", "exam")}
     made = {task: [Item([(" ".join(item[:-1]), " " + item[-1])]) for item in some] for task, some in more.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage.eval_tasks, "items_of", lambda task, data: (made[task], "here"))
+        patch.setattr(stage.evaluation, "items_of", lambda task, data: (made[task], "here"))
         return stage.item_grams(["quiz", "exam"], "here"), more
 
 
@@ -72,7 +72,7 @@ def test_every_task_of_which_a_document_holds_an_item_is_named(two_tasks, items)
 
 def test_the_report_counts_the_items_that_the_ledger_names():
     detail = "arc_easy:validation item 3: all of it; quiz item 12: 62% of its runs of 8 words"
-    assert named(detail) == [("arc_easy:validation", "3"), ("quiz", "12")]
+    assert items_in_detail(detail) == [("arc_easy:validation", "3"), ("quiz", "12")]
 
 
 def test_thirteen_words_in_a_row_are_too_many_and_twelve_are_not(items, grams):

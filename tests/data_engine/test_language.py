@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from data_engine.kernels.fasttext import after_formula, huffman, load, measure
 from data_engine.language import (
     COUNTS,
     ENGLISH_WORDS,
@@ -19,14 +20,10 @@ from data_engine.language import (
     USUAL_PAIR,
     LanguageConfig,
     Weights,
-    after_formula,
     english_probability,
     english_tables,
     fasttext_labels,
-    huffman,
     identify_language,
-    load,
-    measure,
 )
 from data_engine.records import LEDGER, text_buffers
 from tests.fixtures import SHARED

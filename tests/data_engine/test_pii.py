@@ -364,7 +364,7 @@ def test_counts_by_type():
 @pytest.mark.slow
 def test_long_and_hostile_texts_end():
     for text in ("1 ", "@", "%40", "a@", "::", "+1", "4", "0 ", "(0", "1.", "a" * 65 + "@b ", "<a ", "phone "):
-        text *= 300_000 // len(text)
+        text *= 100_000 // len(text)
         assert redacted(text, redact=False) == text and TAG.sub("", redacted(text)) in text
 
 

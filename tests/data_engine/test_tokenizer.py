@@ -1,23 +1,36 @@
-"""The tokenizer: same text, same bytes; every text comes back; special tokens cannot be forged."""
+"""The tokenizer: same text, same bytes; the ids of `tokenizers`, whatever the text; special tokens cannot be forged."""
 
+import dataclasses
 import hashlib
 import json
+import sys
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
-from data_engine.tokenizer import SPECIALS, EncodeConfig, cut_at_paragraph, encode, sample, train_tokenizer
+from data_engine import tokenizer as stage
+from data_engine.tokenizer import SPECIALS, EncodeConfig, choose_encoder, cut_at_paragraph, encode, sample, train_tokenizer
 from phoenix.config import UserError
 from tests import corpus
+
+FOREIGN = (
+    "die Wörter über größere Straßen " * 20,
+    "москва и петербург " * 20,
+    "東京都は日本の首都 " * 20,
+    "١٢٣ ٤٥٦ عربي " * 20,
+)
+TRAINED_ON = (*corpus.texts()[:40], *FOREIGN, "\n\n\t\t  \n  " * 30)  # the merges go beyond ASCII
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer")
-    train_tokenizer(iter(corpus.texts()[:60]), 1000, path)
+    train_tokenizer(iter(TRAINED_ON), 1000, path)
     return path
 
 
@@ -27,6 +40,13 @@ def cfg(folder):
     return EncodeConfig(hashlib.sha256(text.encode()).hexdigest(), text)
 
 
+@pytest.fixture(scope="module")
+def oracle(cfg):
+    tokenizer = Tokenizer.from_str(cfg.text)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
 def documents(texts):
     n = len(texts)
     ids = [f"{i:032x}" for i in range(n)]
@@ -34,29 +54,84 @@ def documents(texts):
 
 
 def tokens(texts, cfg):
-    return [np.frombuffer(t, np.uint16) for t in encode(documents(texts), cfg)[0]["tokens"].to_pylist()]
+    return [np.frombuffer(t, np.uint16).tolist() for t in encode(documents(texts), cfg)[0]["tokens"].to_pylist()]
+
+
+def wanted(texts, oracle):
+    return [[*encoding.ids, 0] for encoding in oracle.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def test_the_same_text_in_any_order_gives_the_same_tokenizer(folder, tmp_path):
-    train_tokenizer(iter(corpus.texts()[:60][::-1]), 1000, tmp_path)
+    train_tokenizer(iter(TRAINED_ON[::-1]), 1000, tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-@given(st.lists(st.text(), max_size=5))
-def test_every_text_comes_back(cfg, texts):
-    from tokenizers import Tokenizer
+# --- The ids of `tokenizers` -----------------------------------------------------------------------------------------------
 
-    tokenizer = Tokenizer.from_str(cfg.text)
-    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
-    for text, ids in zip(texts, tokens(texts, cfg), strict=True):
-        assert ids[-1] == 0 and tokenizer.decode(ids[:-1], skip_special_tokens=False) == text
+
+def test_ids_on_real_text(cfg, oracle):
+    texts = [*corpus.texts(), *FOREIGN]
+    expected = wanted(texts, oracle)
+    assert tokens(texts, cfg) == expected
+    assert tokens(texts, cfg) == expected, "what the encoder remembers of the first pass changes the second"
+    assert tokens(texts[:20], dataclasses.replace(cfg, fast=False)) == expected[:20]
+
+
+characters = st.one_of(
+    st.characters(codec="utf-8"), st.sampled_from(" \t\n\r'stmdrevl0aZ.,!é東\u00a0\u2003\u0301\u200d\u0378<|endoftext|>")
+)
+
+
+@given(st.lists(st.text(characters, max_size=60), max_size=4))
+def test_any_text_has_their_ids_and_comes_back(cfg, oracle, texts):
+    found = tokens(texts, cfg)
+    assert found == wanted(texts, oracle)
+    assert [oracle.decode(ids[:-1], skip_special_tokens=False) for ids in found] == texts
+
+
+def test_ids_around_every_assigned_character(cfg, oracle):
+    kinds = [unicodedata.category(chr(c)) for c in range(0x110000)]
+    some = [chr(c) for c, kind in enumerate(kinds) if kind not in ("Cn", "Co", "Cs") or (kind != "Cs" and c % 64 == 0)]
+    texts = ["".join(f"a{c}1{c}. " for c in some[i : i + 1000]) for i in range(0, len(some), 1000)]
+    assert tokens(texts, cfg) == wanted(texts, oracle)
+
+
+@pytest.mark.parametrize("n", [1, 14, 15, 16, 47, 48, 49, 5000])
+def test_words_of_any_length(cfg, oracle, n):
+    draw = np.random.default_rng(n)
+    words = ["".join(draw.choice(list("etaoinshrdluü"), n)) for _ in range(20)] + ["a" * n, "=" * n, " " * n, "ab" * n]
+    assert tokens(words, cfg) == wanted(words, oracle)
+
+
+@pytest.mark.parametrize("unit", ["a", "é", "a b"])
+def test_a_document_of_two_million_characters_comes_back(cfg, oracle, unit):
+    document = unit * (2_000_000 // len(unit))
+    (ids,) = tokens([document], cfg)
+    assert oracle.decode(ids[:-1]) == document
 
 
 def test_the_text_of_a_special_token_never_becomes_its_id(cfg):
-    for special in SPECIALS:
-        (ids,) = tokens([f"before {special} after {special}"], cfg)
-        assert (ids[:-1] >= len(SPECIALS)).all() and ids[-1] == 0
+    for fast in (True, False):
+        for special in SPECIALS:
+            (ids,) = tokens([f"before {special} after {special}"], dataclasses.replace(cfg, fast=fast))
+            assert min(ids[:-1]) >= len(SPECIALS) and ids[-1] == 0
+
+
+def test_an_encoder_that_differs_or_is_missing_gives_way_with_a_sentence(cfg, monkeypatch, capsys):
+    texts = list(corpus.texts()[:5])
+    assert choose_encoder(cfg, texts) == cfg and capsys.readouterr().err == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_fastokens", lambda text: lambda one: b"")
+        slow = choose_encoder(cfg, texts)
+    assert not slow.fast and capsys.readouterr().err.count("\n") == 1
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "fastokens", None)
+        assert choose_encoder(cfg, texts) == slow and "fastokens" in capsys.readouterr().err
+    assert encode(documents(texts), slow)[0].equals(encode(documents(texts), cfg)[0])
+
+
+# --- The files, the columns, the sample ------------------------------------------------------------------------------------
 
 
 def test_specials_have_the_first_ids_and_the_vocabulary_its_size(folder):
@@ -64,11 +139,8 @@ def test_specials_have_the_first_ids_and_the_vocabulary_its_size(folder):
     assert len(vocab) == 1000 and [vocab[s] for s in SPECIALS] == list(range(8))
 
 
-def test_the_pretokenizer_is_gpt2s(cfg, folder):
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str("It's 2026,  isn't it?\n\nYes")]
+def test_the_pretokenizer_is_gpt2s(oracle):
+    pieces = [piece for piece, _ in oracle.pre_tokenizer.pre_tokenize_str("It's 2026,  isn't it?\n\nYes")]
     assert pieces == ["It", "'s", "Ġ2026", ",", "Ġ", "Ġisn", "'t", "Ġit", "?", "Ċ", "Ċ", "Yes"]
 
 
@@ -78,14 +150,16 @@ def test_transformers_loads_it_and_encodes_alike(cfg, folder):
     loaded = AutoTokenizer.from_pretrained(folder)
     texts = [*corpus.texts()[60:70], " leading\tand  trailing  ", "naïve 世界 🙂"]
     for text, ids in zip(texts, tokens(texts, cfg), strict=True):
-        assert loaded.encode(text, add_special_tokens=False) == ids[:-1].tolist()
+        assert loaded.encode(text, add_special_tokens=False) == ids[:-1]
     assert loaded.eos_token == loaded.bos_token == "<|endoftext|>" and loaded.eos_token_id == 0
 
 
 def test_counts_are_those_of_the_tokens_and_bytes(cfg):
-    table, lost = encode(documents(["a text", "", "ünï"]), cfg)
-    assert table["bytes"].to_pylist() == [6, 0, 5] and len(lost) == 0
+    table, lost = encode(documents(["a text", "", "ünï", None]), cfg)
+    assert table["bytes"].to_pylist() == [6, 0, 5, 0] and len(lost) == 0
     assert table["length"].to_pylist() == [len(t) // 2 for t in table["tokens"].to_pylist()]
+    assert table["length"].to_pylist()[1::2] == [1, 1]
+    assert encode(documents([]), cfg)[0].schema == table.schema
 
 
 def test_too_large_a_vocabulary_is_refused(tmp_path):

@@ -237,18 +237,18 @@ def test_weights_that_cannot_be_had_are_one_printed_sentence(tmp_path, capsys):
         str(tmp_path): "its labels are not language codes: LABEL_0, LABEL_1",
         str(tmp_path / "none"): "is neither a folder nor a model of the Hub",
     }
-    for place, reason in cases.items():
-        assert find_weights(LanguageConfig(xlm_roberta=place)) is None
-        said = capsys.readouterr().out.splitlines()
-        assert len(said) == 1 and reason in said[0] and said[0].endswith("; fastText decides alone")
+    for path, reason in cases.items():
+        assert find_weights(LanguageConfig(xlm_roberta=path)) is None
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1 and reason in lines[0] and lines[0].endswith("; fastText decides alone")
 
 
 def test_without_a_network_it_says_so_at_once_and_says_it_once(tmp_path):
     code = "from data_engine.xlm_roberta import *; print(find_weights(LanguageConfig()))"
     env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=20)
-    said, found = run.stdout.splitlines()
-    assert said == "language: XLM-RoBERTa's weights cannot be had ([Errno 111] Connection refused); fastText decides alone"
+    message, found = run.stdout.splitlines()
+    assert message == "language: XLM-RoBERTa's weights cannot be had ([Errno 111] Connection refused); fastText decides alone"
     assert found == "None" and run.stderr == ""
 
 
@@ -258,7 +258,7 @@ def test_import_is_light():
 
 
 @pytest.mark.slow
-def test_a_run_asks_it_and_without_its_weights_goes_on_alone(weights, tmp_path):
+def test_a_run_asks_it(weights, tmp_path):
     import pyarrow.parquet as pq
 
     lines = [json.dumps({"id": text, "text": text}) for text in [*ERRORS, "The children read in the old garden under the bridge."]]
@@ -266,22 +266,10 @@ def test_a_run_asks_it_and_without_its_weights_goes_on_alone(weights, tmp_path):
     config = f"from data_engine.download import Local\nsources = [Local('s', {str(tmp_path / 'in.jsonl')!r})]\n"
     config += f"extract = dict(min_chars=1)\nlanguage = dict(xlm_roberta={weights.path!r})\nuntil = 'documents'\n"
     (tmp_path / "c.py").write_text(config)
-
-    def run(*settings):
-        command = [sys.executable, "-m", "data_engine.run", str(tmp_path / "c.py"), f"--out={tmp_path / 'out'}", *settings]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        kept, lost = (pq.read_table(tmp_path / "out" / folder) for folder in ("documents", "dropped"))
-        return (
-            set(kept["uri"].to_pylist()),
-            dict(zip(lost["uri"].to_pylist(), lost["detail"].to_pylist(), strict=True)),
-            done.stdout,
-        )
-
-    kept, lost, said = run()
-    assert kept == {"Iron the clothes.", "Dust the furniture.", "The children read in the old garden under the bridge."}
-    assert {uri: detail[:3] for uri, detail in lost.items()} == {"Was will man am Wind?": "de ", "La station centrale": "fr "}
-    assert "second_opinion" in said
-
-    kept, lost, said = run(f"--language.xlm_roberta={tmp_path / 'nowhere'}")
-    assert {"Was will man am Wind?", "La station centrale"} < kept and said.count("fastText decides alone") == 1
+    command = [sys.executable, "-m", "data_engine.run", str(tmp_path / "c.py"), f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept, lost = (pq.read_table(tmp_path / "out" / folder).to_pylist() for folder in ("documents", "dropped"))
+    right = {"Iron the clothes.", "Dust the furniture.", "The children read in the old garden under the bridge."}
+    assert {row["uri"] for row in kept} == right and "second_opinion" in done.stdout
+    assert {row["uri"]: row["detail"][:3] for row in lost} == {"Was will man am Wind?": "de ", "La station centrale": "fr "}
