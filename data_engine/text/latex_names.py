@@ -33,7 +33,8 @@ DROPPED_NAMES = (  # commands that go with all their arguments in [ ] and 0, 1, 
     today""",
     """label cite nocite ref author address email ead urladdr curraddr date thanks thanksref dedicatory affiliation affil institute
     institution keywords subjclass vspace addvspace vadjust index bibliography bibliographystyle addbibresource pagestyle
-    thispagestyle input include includeonly includegraphics usepackage RequirePackage documentclass documentstyle usetikzlibrary tikzset hypersetup geometry
+    thispagestyle input include includeonly includegraphics usepackage RequirePackage documentclass documentstyle
+    usetikzlibrary tikzset hypersetup geometry
     graphicspath enlargethispage cline theoremstyle selectlanguage phantom hphantom vphantom pdfbookmark markright linespread tag
     textcolor color newcounter href raisebox parbox scalebox colorbox captionsetup footnotemark pagenumbering stepcounter
     refstepcounter usefont orcid Address EmailD ArticleDates Keywords Classification ShortArticleName kwd lstset

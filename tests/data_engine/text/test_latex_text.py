@@ -290,8 +290,8 @@ FRONT_MATTER = [
         "Long\n\nBody",
     ),
     (
-        r"\preprint{X}\pacs{12}\collaboration{C}\altaffiliation{A}\homepage{h}\begin{keyword}k\end{keyword}\cortext[c]{z}\journal{J} Bod"
-        r"y",
+        r"\preprint{X}\pacs{12}\collaboration{C}\altaffiliation{A}\homepage{h}\begin{keyword}k\end{keyword}\cortext[c]{z}\journal{J}"
+        r" Body",
         "Body",
     ),
     (r"\titlerunning{R}\authorrunning{A}\inst{1}\IEEEPARstart{T}{his} is \lettrine{T}{he} body", "This is The body"),
