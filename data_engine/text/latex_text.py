@@ -718,7 +718,7 @@ class Reader:
         self.after_word = False
         if name == "ion":
             element, charge = "".join(self.argument()), "".join(self.argument()).strip()
-            self.add(f"{element} {ROMAN[int(charge)] if charge in '123456789' and charge else charge.upper()}")
+            self.add(f"{element} {ROMAN[int(charge)] if re.fullmatch('[1-9]', charge) else charge.upper()}")
         elif name == "textsuperscript":
             found = self.argument()
             self.push(["^" if after_digit and re.fullmatch(r"[-+−]?\d+", "".join(found)) else "", *found])
