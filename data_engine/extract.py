@@ -38,7 +38,7 @@ from data_engine.text.pdf_text import read_pdf
 from data_engine.text.qa_text import read_question
 from data_engine.text.wiki_text import read_wikitext
 
-VERSION = 2  # raise when the text of the same record changes
+VERSION = 3  # raise when the text of the same record changes
 OUT = pa.schema(
     {
         "id": pa.string(),
