@@ -37,19 +37,19 @@ def load(cls, argv, positional="config"):
     """
     An instance of the dataclass `cls` from command line arguments; --help prints every setting and exits with code 0.
 
-    positional: "config" where the one argument without dashes is a settings file, else the name of the setting that it fills.
+    positional: "config" where the one argument without dashes is a settings file, else the names of the settings that such
+    arguments fill, in their order.
     """
     if "--help" in argv or "-h" in argv:
         print(help_text(cls, positional))
         sys.exit(0)
-    plain = [a for a in argv if not a.startswith("-")]
-    if len(plain) > 1:
-        raise UserError(f"one {positional} file is expected, {len(plain)} were given: {' '.join(plain)}")
-    values = {}
+    plain, names = [a for a in argv if not a.startswith("-")], positional.split()
+    if len(plain) > len(names):
+        wanted = f"one {positional} file is" if len(names) == 1 else f"at most {len(names)} arguments ({positional}) are"
+        raise UserError(f"{wanted} expected, {len(plain)} were given: {' '.join(plain)}")
+    values = dict(zip(names, plain, strict=False))
     if plain and positional == "config":
         values = read_file(cls, plain[0])
-    elif plain:
-        values[positional] = plain[0]
     for arg in argv:
         if arg.startswith("-"):
             match = re.fullmatch(r"--([A-Za-z_][\w.]*)(?:=(.*))?", arg, re.DOTALL)
@@ -131,7 +131,8 @@ def main_guard(main):
 def help_text(cls, positional="config"):
     """The module's docstring and each setting of `cls` with its default and the comment behind it in the source."""
     doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
-    argument = "[CONFIG.py]" if positional == "config" else positional.upper()
+    first, *others = positional.upper().split()
+    argument = "[CONFIG.py]" if positional == "config" else " ".join([first, *(f"[{name}]" for name in others)])
     lines = [doc, "", f"arguments: {argument} [--setting=value ...]", ""]
     return "\n".join(lines + _rows(cls, ""))
 
