@@ -92,7 +92,7 @@ def load_model(cfg):
     if path.is_dir():
         from transformers.utils import logging
 
-        from phoenix.loglikelihood import context_of, load_folder
+        from phoenix.transformers_model import context_of, load_folder
 
         logging.disable_progress_bar()
         model, tokenizer, _ = load_folder(path)
