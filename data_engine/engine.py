@@ -29,6 +29,7 @@ import re
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -53,6 +54,7 @@ MIN_FREE_BYTES = 256 << 20  # a run does not start on a disk with less than this
 STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between a worker and an actor
 RECEIPT_THREADS = 16  # threads that read receipts: in an object store each takes some 10 ms
 CPUS_PER_ACTOR = 4  # without a GPU; each actor holds its model, 1.2 GB for XLM-RoBERTa
+RETRIES = 8  # of Ray, for a partition whose worker or node is lost; a step that kills its worker takes one (isolated.py)
 FULL_DISK = "the disk is full; free some space and run the same command again, finished partitions are kept"
 
 
@@ -369,10 +371,13 @@ class Engine:
         dataset = data.from_arrow(blocks)
         for function in functions:
             options = {"batch_format": "pyarrow", "batch_size": None}
-            if isinstance(function, Apply) and function.step.actor:
-                dataset = dataset.map_batches(Apply, fn_constructor_args=(function.step,), **options, **self._actors())
-            else:
-                dataset = dataset.map_batches(function, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Ray 2.60 has no other way to bound its retries, which are endless
+                if isinstance(function, Apply) and function.step.actor:
+                    options |= {"max_task_retries": RETRIES} | self._actors()
+                    dataset = dataset.map_batches(Apply, fn_constructor_args=(function.step,), **options)
+                else:
+                    dataset = dataset.map_batches(function, max_retries=RETRIES, **options)
         total = Counter()
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -428,6 +433,8 @@ def _cause(name, error):
     if "No space left on device" in text:
         return f"{name}: {FULL_DISK}"
     messages = re.findall(r"(?:EngineError|FetchError): (.+)", text)
+    if not messages and re.match("WorkerCrashed|OutOfMemory|ActorDied|ActorUnavailable", type(error).__name__):
+        return f"{name}: a worker died {RETRIES + 1} times at the same partition; memory may be short (num_cpus sets how many work)"
     return f"{name}: {messages[-1] if messages else ' '.join(text.split())[:500]}"
 
 

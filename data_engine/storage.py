@@ -60,6 +60,13 @@ class Storage:
             self.root = self.base
         self.local = Path(self.base) if isinstance(self.fs, pafs.LocalFileSystem) else None
 
+    @functools.cached_property
+    def scratch(self):
+        """A folder on this machine for notes that only help a rerun: below the root, or in the temporary folder for a store."""
+        folder = self.local / "work" / "attempts" if self.local else self._temporary()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def path(self, name):
         """The file's full path in its filesystem."""
         return f"{self.base}/{name}"
@@ -153,6 +160,10 @@ class Storage:
         files = [self.path(f"{folder}/{name}") for name in self.names(folder) if name.endswith(".parquet")]
         return ds.dataset(files, filesystem=self.fs, format="parquet") if files else None
 
+    def _temporary(self):
+        """Path of the store's lock and notes in this machine's temporary folder, without an ending."""
+        return Path(tempfile.gettempdir(), f"phoenix-{sha256(self.root)[:16]}")
+
     # ---- the run's lock
 
     def claim(self, at_least):
@@ -162,7 +173,7 @@ class Storage:
         UserError if the root cannot be written, has less than `at_least` bytes left, or another run holds the lock. For an object
         store the lock holds on this machine only.
         """
-        lock = self.local / ".lock" if self.local else Path(tempfile.gettempdir(), f"phoenix-{sha256(self.root)[:16]}.lock")
+        lock = self.local / ".lock" if self.local else self._temporary().with_suffix(".lock")
         try:
             if self.local:
                 self.local.mkdir(parents=True, exist_ok=True)

@@ -15,19 +15,24 @@ Between them a partition travels as a table of one row, so that nothing can cut 
 import functools
 import json
 import pickle
+import signal
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_engine.isolated import Child, end_with_parent, time_limit
 from data_engine.records import LEDGER, RAW, drop, one_array
 from data_engine.step import EngineError, digest
 from data_engine.storage import storage
 from phoenix.files import sha256
 
 MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows has a bug; the data are not to blame
+FAILURES = ("quarantined", "crashed", "timeout")  # reasons of the rows that a step fails on
+MAX_DEATHS = 3  # of the workers of one partition, where its rows cannot be told apart
 
 
 def names_its_partition(function):
@@ -66,8 +71,15 @@ def read_bucket(block):
 @names_its_partition
 def read_source(block):
     """One job of a source -> its raw partitions, cut at job["cut"] bytes of content, each with its ledger rows."""
+    end_with_parent()
     job = _job(block)
-    source, source_job = pickle.loads(block["payload"][0].as_py())
+    with surviving(job, "read") as deaths:
+        if deaths >= MAX_DEATHS:
+            raise EngineError(f"{job['name']}: {deaths} workers died of reading it")
+        return _read_source(job, *pickle.loads(block["payload"][0].as_py()))
+
+
+def _read_source(job, source, source_job):
     kept, lost, size, index, began = [], [], 0, 0, time.time()
     total, seen = {"rows": 0, "bytes": 0}, set()
 
@@ -118,6 +130,8 @@ class Apply:
         self.__name__ = step.name  # Ray's name for the operator
 
     def __call__(self, block):
+        if self.step.actor:  # a process of its own
+            end_with_parent()
         job, table, dropped, files = unpack(block)
         if not self.step.takes(job.get("source")):
             return block
@@ -125,18 +139,62 @@ class Apply:
         side_inputs = [storage(job["out"]).read_table(name) for name in names]
         start = time.perf_counter()
         try:
-            kept, lost, new_files, notes = _quarantining(self.step, table, side_inputs)
+            with surviving(job, self.step.name) as deaths:
+                if deaths and self.step.separable:
+                    with Child(self.step, job["out"], names) as child:
+                        kept, lost, new_files, notes = *child.run(table), {}, {}
+                elif deaths >= MAX_DEATHS:
+                    raise EngineError(f"{deaths} workers died of it; memory may be too short for so many at a time (num_cpus)")
+                else:
+                    kept, lost, new_files, notes = self._in_time(table, side_inputs)
         except Exception as error:
             raise EngineError(f"{job['name']}: {self.step.name}: {_one_line(error)}") from error
         reasons = Counter(lost["reason"].to_pylist())
         if not self.step.one_to_many and len(table) != len(kept) + len(lost):
             raise EngineError(f"{job['name']}: {self.step.name}: {len(table)} rows in, {len(kept)} kept + {len(lost)} dropped")
-        if reasons["quarantined"] > max(10, MAX_QUARANTINED * len(table)):
-            raise EngineError(f"{job['name']}: {self.step.name} failed on {reasons['quarantined']} rows: {lost['detail'][-1]}")
+        failed = sum(reasons[reason] for reason in FAILURES)
+        if failed > max(10, MAX_QUARANTINED * len(table)):
+            raise EngineError(f"{job['name']}: {self.step.name} failed on {failed} rows: {lost['detail'][-1]}")
         record = {"step": self.step.name, "in": len(table), "out": len(kept), "dropped": dict(sorted(reasons.items()))}
         record |= {"notes": notes} if notes else {}
         job["steps"].append(record | {"secs": time.perf_counter() - start, "bytes": table.nbytes})
         return pack(job, kept, pa.concat_tables([dropped, lost]), files | new_files)
+
+    def _in_time(self, table, side_inputs):
+        """The step on all rows. One that takes too many CPU seconds ends the worker: no compiled loop can be told to stop."""
+        if self.step.separable and not self.step.actor:  # a model's threads count their seconds together
+            signal.setitimer(signal.ITIMER_PROF, time_limit(table))
+        try:
+            return _quarantining(self.step, table, side_inputs)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+@contextmanager
+def surviving(job, step):
+    """
+    How many workers died at this step of the partition, in this run or an earlier one that was killed.
+
+    A file counts the attempts, because a dead worker can tell nothing. If there were deaths, it stays until the partition is
+    committed: another step may kill the next worker.
+    """
+    attempts = storage(job["out"]).scratch / f"{job['stage']}.{job['name']}.{step}"
+    try:
+        key, deaths = attempts.read_text(encoding="utf-8").split()
+        deaths = int(deaths) if key == job["key"] else 0
+    except (OSError, ValueError):
+        deaths = 0
+    attempts.write_text(f"{job['key']} {deaths + 1}", encoding="utf-8")
+    try:
+        yield deaths
+    except BaseException:
+        attempts.unlink(missing_ok=True)
+        raise
+    if deaths:
+        attempts.write_text(f"{job['key']} {deaths}", encoding="utf-8")
+        job.setdefault("attempts", []).append(attempts.name)
+    else:
+        attempts.unlink(missing_ok=True)
 
 
 def _quarantining(step, table, side_inputs):
@@ -144,7 +202,7 @@ def _quarantining(step, table, side_inputs):
     try:
         kept, lost, *more = step.run(table, step.settings, *side_inputs)
     except Exception as error:
-        if step.atomic or step.one_to_many or not len(table):
+        if not step.separable or not len(table):
             raise
         if len(table) == 1:
             kept = step.run(table.slice(0, 0), step.settings, *side_inputs)[0]
@@ -189,6 +247,8 @@ def _commit(job, kept, dropped, files, cuts=None):
             store.write(f"{job['files_to']}/{name}", buffer)
             receipt["files"].append({"folder": job["files_to"], "file": name, "bytes": len(buffer), "sha256": sha256(buffer)})
     store.write_table(job["output"], kept, receipt, cuts)
+    for name in job.get("attempts", []):
+        (store.scratch / name).unlink(missing_ok=True)
     return pa.table({"job": [json.dumps({"name": job["name"], "rows": len(kept), "bytes": kept.nbytes})]})
 
 
@@ -231,6 +291,7 @@ def _job(block):
 
 
 def _begun(block):
+    end_with_parent()
     return _job(block) | {"began": time.time(), "steps": []}
 
 

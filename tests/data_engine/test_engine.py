@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_engine import engine as e
+from data_engine import isolated
 from data_engine import worker as w
 from data_engine.records import LEDGER, RAW, drop, nothing_dropped, record_id
 from data_engine.sources.source import Job
@@ -299,3 +300,89 @@ def test_a_damaged_json_file_of_the_driver_counts_as_missing(tmp_path):
     assert engine._read_json("work/x.json") is None
     engine.storage.write("work/x.json", b'{"key": "k"}')
     assert engine._read_json("work/x.json") == {"key": "k"} and engine._read_json("work/y.json") is None
+
+
+def kill_on_seven(rows, cfg):
+    """Dies of the row 7, by the signal cfg["signal"], wherever it runs; fails on the row 5."""
+    import os
+
+    numbers = rows["n"].to_pylist()
+    if 7 in numbers:
+        os.kill(os.getpid(), cfg["signal"])
+    if 5 in numbers:
+        raise ValueError("five")
+    return drop_odd(rows, cfg) if cfg.get("drop") else (rows, nothing_dropped())
+
+
+def hang_on_three(rows, cfg):
+    import re
+
+    if 3 in rows["n"].to_pylist():
+        re.match("(a|a)*b", "a" * 60)
+    return rows, nothing_dropped()
+
+
+def test_a_record_that_kills_its_process_or_never_ends_is_alone_in_the_ledger(tmp_path, monkeypatch):
+    for name in ("SECS_ALONE", "SECS_SLICE"):
+        monkeypatch.setattr(isolated, name, 1.0)
+    five, rows = "ValueError: five", table(8)
+    for step, lost in (
+        (Step(kill_on_seven, {"signal": 11}), [("crashed", 7, "its process died: SIGSEGV"), ("quarantined", 5, five)]),
+        (Step(hang_on_three), [("timeout", 3, "over 1 s")]),
+    ):
+        one = job(tmp_path)
+        attempts = storage(str(tmp_path)).scratch / f"stage.p.{step.name}"
+        attempts.write_text("k 1")  # as a worker leaves it that died
+        done, kept, dropped, _ = w.unpack(w.Apply(step)(w.pack(one, rows)))
+        assert kept.equals(rows.filter(pa.array([n not in [row[1] for row in lost] for n in range(8)])))
+        found = [(row["reason"], int(row["uri"][1:]), row["detail"]) for row in dropped.to_pylist()]
+        assert sorted(found) == sorted(lost) and {row["stage"] for row in dropped.to_pylist()} == {step.name}
+        assert attempts.read_text() == "k 1", "until all steps are over"
+        w.commit(w.pack(done, kept, dropped))
+        assert not attempts.exists()
+
+
+def test_the_child_gives_what_the_worker_gives(tmp_path):
+    step, rows = Step(drop_odd), table(40_000)
+    with isolated.Child(step, str(tmp_path), []) as child:
+        kept, dropped = child.run(rows)
+    assert kept.equals(drop_odd(rows, None)[0]) and dropped.equals(drop_odd(rows, None)[1])
+    with isolated.Child(step, str(tmp_path), []) as child:
+        kept, dropped = child.run(table(0).slice(0, 0))
+    assert kept.schema == rows.schema and dropped.schema == LEDGER and not len(kept)
+
+
+def test_a_step_whose_rows_belong_together_is_tried_three_times(tmp_path):
+    step = Step(kill_on_seven, {"signal": 9}, atomic=True)
+    (storage(str(tmp_path)).scratch / "stage.p.kill_on_seven").write_text("k 3")
+    with pytest.raises(EngineError, match=r"p: kill_on_seven: .*3 workers died of it"):
+        w.Apply(step)(w.pack(job(tmp_path), table(20)))
+    assert not list(storage(str(tmp_path)).scratch.iterdir()), "a rerun tries again"
+
+
+@pytest.mark.slow
+def test_the_run_goes_on_without_a_record_that_kills_its_worker(nodes, tmp_path):
+    """In a task and in an actor, whose deaths Ray reports in other ways; twice in one partition."""
+    steps = [Step(kill_on_seven, {"signal": 9}), Step(note_actor, actor=True), Step(kill_on_eight, {}, actor=True), Step(drop_odd)]
+    with e.Engine(tmp_path, num_cpus=1) as engine:
+        (part,) = engine.map("out", saved(engine, ["s"]), steps)
+        assert engine.read([part], ["n"])["n"].to_pylist() == [0, 2, 4, 6]
+        ledger = engine.storage.read_table("dropped/out.s.parquet").to_pylist()
+        reasons = sorted((row["uri"], row["stage"], row["reason"]) for row in ledger)
+        assert reasons == [
+            ("u1", "test", "odd"),
+            ("u3", "test", "odd"),
+            ("u5", "kill_on_seven", "quarantined"),
+            ("u7", "kill_on_seven", "crashed"),
+            ("u8", "kill_on_eight", "crashed"),
+            ("u9", "test", "odd"),
+        ]
+        assert not list(engine.storage.scratch.iterdir())
+
+
+def kill_on_eight(rows, cfg):
+    import os
+
+    if 8 in rows["n"].to_pylist():
+        os.kill(os.getpid(), 9)
+    return rows, nothing_dropped()
