@@ -26,8 +26,11 @@ import logging
 import os
 import pickle
 import re
+import signal
+import socket
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections import Counter
@@ -43,7 +46,7 @@ import pyarrow.compute as pc
 from data_engine.sources.fetch import readable, watching
 from data_engine.step import EngineError, digest
 from data_engine.storage import storage
-from data_engine.worker import Apply, commit, commit_buckets, read_bucket, read_input, read_source
+from data_engine.worker import Apply, commit, commit_buckets, one_line, read_bucket, read_input, read_source
 from phoenix.config import UserError
 from phoenix.files import sha256
 from phoenix.progress import Progress
@@ -55,6 +58,11 @@ STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between 
 RECEIPT_THREADS = 16  # threads that read receipts: in an object store each takes some 10 ms
 CPUS_PER_ACTOR = 4  # without a GPU; each actor holds its model, 1.2 GB for XLM-RoBERTa
 RETRIES = 8  # of Ray, for a partition whose worker or node is lost; a step that kills its worker takes one (isolated.py)
+RAY_ENVIRONMENT = {
+    **dict.fromkeys(("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_DEDUP_LOGS", "RAY_USAGE_STATS_ENABLED"), "0"),
+    "RAY_task_oom_retries": str(RETRIES),  # these have a count of their own
+}
+START_SECS = 50.0  # for a cluster to answer; one that does not hears for minutes of nothing, deaf to signals
 FULL_DISK = "the disk is full; free some space and run the same command again, finished partitions are kept"
 
 
@@ -398,14 +406,16 @@ class Engine:
     def _session(self):
         """Ray, started when the first partition is to be made. A session that the process already has is used, and stays."""
         if self.ray is None:
-            for name in ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_DEDUP_LOGS", "RAY_USAGE_STATS_ENABLED"):
-                os.environ.setdefault(name, "0")
+            for name, value in RAY_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            os.environ.setdefault("RAY_TMPDIR", tempfile.gettempdir())  # Ray itself would create a TMPDIR that is missing
             import ray
             import ray.data
 
             if not ray.is_initialized():
                 # without an address Ray would join any cluster that runs on this machine
-                ray.init(self.ray_address or "local", **self._ray_options())
+                with _starting(self.ray_address):
+                    ray.init(self.ray_address or "local", **self._ray_options())
                 self.started_ray = True
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come back as exceptions
             context = ray.data.DataContext.get_current()
@@ -425,6 +435,37 @@ class Engine:
         if self.storage.local:
             options |= {"object_spilling_directory": str(self.storage.local / "work")}
         return options
+
+
+@contextmanager
+def _starting(address):
+    """While Ray starts: what goes wrong is a UserError, and the handler of SIGTERM, which Ray replaces, is put back."""
+    what = f"Ray cannot be reached at ray_address={address}" if address else "Ray cannot be started"
+
+    def give_up():
+        print(f"error: {what}: no answer in {START_SECS:.0f} s", file=sys.stderr, flush=True)
+        os._exit(2)  # Ray's compiled code waits for minutes and hears no signal
+
+    handler, alarm = signal.getsignal(signal.SIGTERM), threading.Timer(START_SECS, give_up)
+    alarm.daemon = True
+    try:
+        if address and re.fullmatch(r"[\w.-]+:\d+", address):
+            host, port = address.split(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        if address:
+            alarm.start()
+        yield
+    except SystemExit:  # Ray's own handler of SIGTERM
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        text = one_line(error)
+        if ".ray" in text or "home directory" in text:
+            text += "; it keeps its key in HOME, which must be a folder that can be written"
+        raise UserError(f"{what}: {text[:500]}") from error
+    finally:
+        alarm.cancel()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _cause(name, error):

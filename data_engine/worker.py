@@ -45,7 +45,7 @@ def names_its_partition(function):
         except EngineError:
             raise
         except Exception as error:
-            raise EngineError(f"{_job(block)['name']}: {function.__name__}: {_one_line(error)}") from error
+            raise EngineError(f"{_job(block)['name']}: {function.__name__}: {one_line(error)}") from error
 
     return named
 
@@ -148,7 +148,7 @@ class Apply:
                 else:
                     kept, lost, new_files, notes = self._in_time(table, side_inputs)
         except Exception as error:
-            raise EngineError(f"{job['name']}: {self.step.name}: {_one_line(error)}") from error
+            raise EngineError(f"{job['name']}: {self.step.name}: {one_line(error)}") from error
         reasons = Counter(lost["reason"].to_pylist())
         if not self.step.one_to_many and len(table) != len(kept) + len(lost):
             raise EngineError(f"{job['name']}: {self.step.name}: {len(table)} rows in, {len(kept)} kept + {len(lost)} dropped")
@@ -295,5 +295,5 @@ def _begun(block):
     return _job(block) | {"began": time.time(), "steps": []}
 
 
-def _one_line(error):
+def one_line(error):
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -294,6 +294,66 @@ def test_the_cache_of_kernels_is_named_after_every_file_whose_kernels_others_tak
     assert "kernels-" in os.environ["NUMBA_CACHE_DIR"]
 
 
+def test_a_project_that_cannot_be_written_has_its_kernels_in_the_temporary_folder(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    code = "import os; os.access = lambda *_: False; import data_engine; print(os.environ['NUMBA_CACHE_DIR'])"
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{tmp_path}/phoenix-{os.getuid()}/kernels-")
+    assert os.stat(tmp_path / f"phoenix-{os.getuid()}").st_mode & 0o777 == 0o700, "numba runs what lies there"
+
+
+def test_ray_that_does_not_start_is_one_sentence_and_leaves_the_handler_of_sigterm(monkeypatch):
+    import signal
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(UserError, match=r"ray_address=127\.0\.0\.1:1: ConnectionRefusedError"), e._starting("127.0.0.1:1"):
+        pass
+    with pytest.raises(UserError, match="Ray cannot be started: Exception: The current node timed out"), e._starting(None):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray does
+        raise Exception("The current node timed out during startup.")
+    with pytest.raises(UserError, match="HOME, which must be a folder"), e._starting(None):
+        raise FileNotFoundError(2, "No such file or directory", "/proc/.ray")
+    with pytest.raises(KeyboardInterrupt), e._starting(None):
+        raise SystemExit(15)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_cluster_that_does_not_answer_is_given_up():
+    import subprocess
+    import sys
+
+    code = "import time; from data_engine import engine as e; e.START_SECS = 0.1\nwith e._starting('auto'): time.sleep(300)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: Ray cannot be reached at ray_address=auto: no answer in 0 s\n"
+
+
+def test_a_process_ends_with_its_parent_while_it_is_busy():
+    """A pattern holds Python's lock: neither a thread nor a signal handler of this process would ever run."""
+    import os
+    import subprocess
+    import sys
+    import time
+
+    child = "import os, re; from data_engine.isolated import end_with_parent; end_with_parent(); print(os.getpid(), flush=True)"
+    child += "; re.match('(a|a)*b', 'a' * 60)"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    os.kill(pid, 0)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.05)
+
+
 def test_a_damaged_json_file_of_the_driver_counts_as_missing(tmp_path):
     engine = e.Engine(tmp_path)
     engine.storage.write("work/x.json", b'{"key": "un')

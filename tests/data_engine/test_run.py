@@ -48,6 +48,18 @@ def test_killed_and_resumed_gives_the_bytes_of_the_straight_run(corpora):
     assert not list(out.rglob(".tmp-*")), "temporary files of the killed runs are left"
 
 
+def test_sigterm_while_ray_works_is_130_and_one_sentence(corpora, tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(corpora / "one.py", tmp_path / "out"), cwd=ROOT, env=env, **pipes)
+    while made(tmp_path / "out") < 5:
+        assert process.poll() is None, "the run was over before it could be stopped"
+        time.sleep(0.05)
+    process.terminate()
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and error.strip().count("\n") == 0 and "goes on where it stopped" in error
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 300 MB of its own."""
