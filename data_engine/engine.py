@@ -83,12 +83,13 @@ class Partition:
 class Engine:
     """One run in one `out` folder; a context manager that holds the folder's lock and, from the first work on, a Ray session."""
 
-    def __init__(self, out, num_cpus=None, ray_address=None, partition_bytes=64 << 20):
+    def __init__(self, out, num_cpus=None, ray_address=None, partition_bytes=64 << 20, verify=False):
         self.storage = storage(str(out))
         self.out = self.storage.root
         self.num_cpus = num_cpus or available_cpus()
         self.ray_address = ray_address or os.environ.get("RAY_ADDRESS")
         self.partition_bytes = partition_bytes
+        self.verify = verify  # every byte of finished files is read and compared with its checksum, not only the receipts
         self.stages = {}  # name -> {"secs", "made" in this run, "partitions"}; secs of all runs that made its partitions
         self.ray = None
         self.started_ray = False
@@ -228,19 +229,21 @@ class Engine:
         """
         Finishes a folder: writes `files`, {name: bytes or list of partitions}, in this order; removes all but these and `keep`.
 
-        Partitions become one Parquet file, read and written one by one. key: what they depend on; a file that has this key is
-        not written again.
+        Partitions become one Parquet file, read and written one by one. key: what they depend on; a file that has this key, and
+        the bytes that were written, is not written again.
         """
         for name in self.storage.names(folder):
             if name not in {*files, *keep}:
                 self.storage.remove(f"{folder}/{name}")
         for name, data in files.items():
-            path = f"{folder}/{name}"
+            path, state = f"{folder}/{name}", f"work/{folder}.{name}.json"
             if isinstance(data, bytes):
                 if self.storage.size(path) != len(data) or self.storage.read(path) != data:
                     self.storage.write(path, data)
-            elif (self.storage.read_receipt(path) or {}).get("key") != key:
+            elif not self._same(path, self._read_json(state) or {}, key):
                 self.storage.write_table(path, (self.read([part], None) for part in data), {"key": key})
+                written = {"key": key, "bytes": self.storage.size(path), "sha256": self._sha256(path)}
+                self.storage.write(state, json.dumps(written).encode())
 
     def read(self, parts, columns):
         """The columns of all partitions as one table, in their order; it must fit the driver's memory."""
@@ -263,18 +266,28 @@ class Engine:
         """The partition if it is done: its file, its ledger and the files it made exist and carry this key. None if not."""
         file = f"{folder}/{name}.parquet"
         receipt = self.storage.read_receipt(file)
-        if receipt is None or receipt["key"] != key:
+        if receipt is None or receipt.get("key") != key or not {"stage", "content", "rows"} <= receipt.keys():
+            return None
+        if self.verify and not self.storage.whole(file):
             return None
         ledger = self.storage.read_receipt(f"dropped/{receipt['stage']}.{name}.parquet") or {}
         if ledger.get("key") != (key if receipt.get("ledger") else None):
+            return None
+        if self.verify and receipt.get("ledger") and not self.storage.whole(f"dropped/{receipt['ledger']}"):
             return None
         for made in receipt.get("files", []):
             path = f"{made['folder']}/{made['file']}"
             if self.storage.size(path) != made["bytes"]:
                 return None
-            if self.storage.local and self._sha256(path) != made["sha256"]:  # in an object store this would fetch all of it
+            if (self.storage.local or self.verify) and self._sha256(path) != made["sha256"]:  # from a store it fetches all
                 return None
         return Partition(name, file, receipt)
+
+    def _same(self, path, written, key):
+        """True if a file has this key and still is what `written` says: its bytes, in an object store only their number."""
+        if written.get("key") != key or self.storage.size(path) != written["bytes"]:
+            return False
+        return not (self.storage.local or self.verify) or self._sha256(path) == written["sha256"]
 
     def _all_finished(self, folder, jobs):
         """For every job its finished partition, or None."""

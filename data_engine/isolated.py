@@ -31,7 +31,7 @@ SECS_PER_MB = 3.0  # CPU seconds; the slowest steps take 1
 SECS_ALONE = 60.0  # CPU seconds for one record on top of that, far beyond any known record
 SECS_SLICE = 10.0  # the same for a slice: it may be too short, for its records are then tried alone
 SECS_START = 600.0  # CPU seconds of the first call, which loads models and compiles kernels
-MIN_MEMORY = 1 << 30  # bytes of the child's data; else half of the machine's memory
+MIN_MEMORY = 1 << 30  # bytes of the child's data; else a quarter of the machine's memory
 
 
 def time_limit(table):
@@ -82,7 +82,7 @@ class Child:
             status, result = self._ask(table, secs)
             if status == "done":
                 return [result]
-            if status != "crashed":
+            if self.process is not None:  # it lives, and would say the same again
                 break
         if alone:
             return [(self.empty[0], drop(table, self.step.name, status, result[:500]))]
@@ -148,7 +148,7 @@ def answer(step, table, side_inputs):
 
 def main():
     end_with_parent()
-    limit = max(MIN_MEMORY, memory() // 2)
+    limit = max(MIN_MEMORY, memory() // 4)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is doing

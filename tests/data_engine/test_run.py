@@ -274,6 +274,35 @@ def test_a_file_missing_from_a_copied_folder_is_made_anew(corpora, tmp_path):
     assert result(out) == result(corpora / "straight")
 
 
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+
+
+def test_damaged_files_are_made_anew(corpora, tmp_path):
+    """Receipts, the index and the shards on every run; pages of partitions and their ledgers with --verify."""
+    out = shutil.copytree(corpora / "straight", tmp_path / "out")
+    straight = result(out)
+    documents = sorted((out / "documents").glob("*.parquet"))[0]
+    flip(documents, documents.read_bytes().rindex(b"phoenix") + 40)
+    flip(out / "shards" / "index.parquet", 400)
+    flip(out / "shards" / "train-00000.bin", 1000)
+    done = run(corpora / "one.py", out)
+    assert "all was done before" not in done.stdout and result(out) == straight
+    assert "all was done before" in run(corpora / "one.py", out).stdout
+
+    ledger = sorted((out / "dropped").glob("*.parquet"))[0]
+    before = rows(out, "documents"), rows(out, "dropped")
+    flip(documents, 200)
+    flip(ledger, 30)
+    assert "all was done before" in run(corpora / "one.py", out).stdout
+    done = inspect(out, f"--id={before[0][0]['id']}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "cannot be read" in done.stderr
+    run(corpora / "one.py", out, "--verify")
+    assert (rows(out, "documents"), rows(out, "dropped"), result(out)) == (*before, straight)
+
+
 def test_a_changed_licence_reaches_the_index(tmp_path):
     corpus.write(tmp_path / "in", slice(0, 20))
     one, out = tmp_path / "one.py", tmp_path / "out"
