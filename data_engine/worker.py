@@ -13,6 +13,7 @@ Between them a partition travels as a table of one row, so that nothing can cut 
 """
 
 import functools
+import hashlib
 import json
 import pickle
 import signal
@@ -20,18 +21,22 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine.isolated import Child, end_with_parent, time_limit
 from data_engine.records import LEDGER, RAW, drop, one_array
-from data_engine.step import EngineError, digest
+from data_engine.step import EngineError
 from data_engine.storage import storage
 from phoenix.files import sha256
 
 MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows has a bug; the data are not to blame
 FAILURES = ("quarantined", "crashed", "timeout")  # reasons of the rows that a step fails on
+OTHERS = 4  # times the content's bytes that a raw partition's other columns may have
+OTHER_COLUMNS = [field.name for field in RAW if field.type == pa.string()]
+MIN_OTHERS, MAX_OTHERS = 16 << 20, 1 << 30  # bytes of them: less is no burden; Arrow's string columns end at 2 GiB
 MAX_DEATHS = 3  # of the workers of one partition, where its rows cannot be told apart
 
 
@@ -70,7 +75,13 @@ def read_bucket(block):
 
 @names_its_partition
 def read_source(block):
-    """One job of a source -> its raw partitions, cut at job["cut"] bytes of content, each with its ledger rows."""
+    """
+    One job of a source -> its raw partitions, each with its ledger rows.
+
+    A partition is cut at job["cut"] bytes of content, or OTHERS times as many of its other columns. So ordinary records, with
+    their few hundred bytes of uri, licence and meta, are cut by content alone; short ones with much metadata are not
+    collected until they fill the memory.
+    """
     end_with_parent()
     job = _job(block)
     with surviving(job, "read") as deaths:
@@ -80,24 +91,24 @@ def read_source(block):
 
 
 def _read_source(job, source, source_job):
-    kept, lost, size, index, began = [], [], 0, 0, time.time()
+    kept, lost, size, others, index, began = [], [], 0, 0, 0, time.time()
+    most_others = min(max(OTHERS * job["cut"], MIN_OTHERS), MAX_OTHERS)
     total, seen = {"rows": 0, "bytes": 0}, set()
 
     def write(last):
-        nonlocal kept, lost, size, index, began
+        nonlocal kept, lost, size, others, index, began
         table = pa.concat_tables([RAW.empty_table(), *kept])
         dropped = pa.concat_tables([LEDGER.empty_table(), *lost])
         name = f"{job['name']}-{index:03d}"
         record = {"step": "raw", "in": len(table) + len(dropped), "out": len(table)}
         record |= {"dropped": dict(sorted(Counter(dropped["reason"].to_pylist()).items()))}
         record |= {"secs": time.time() - began, "bytes": size}
-        read_by_steps = [table[name].to_pylist() for name in ("id", "media_type", "licence", "meta")]  # the id hashes the content
         partition = job | {"name": name, "output": f"raw/{name}.parquet", "began": began, "steps": [record]}
-        partition |= {"content": digest(read_by_steps), "last": last, "source": source.name}
+        partition |= {"content": rows_digest(table), "last": last, "source": source.name}
         _commit(partition, table, dropped, {})
         total["rows"] += len(table)
         total["bytes"] += size
-        kept, lost, size, index, began = [], [], 0, index + 1, time.time()
+        kept, lost, size, others, index, began = [], [], 0, 0, index + 1, time.time()
 
     for records, dropped in source.read(source_job):
         ids = records["id"].to_pylist()
@@ -106,13 +117,14 @@ def _read_source(job, source, source_job):
         lost += [dropped, drop(repeated, "raw", "repeated", "the same uri and content as a record before")]
         records = records.filter(first)
         while len(records):
-            ends = pc.cumulative_sum(pc.cast(pc.binary_length(records["content"]), pa.int64())).to_numpy()
-            fitting = int((ends <= job["cut"] - size).sum())
+            ends, other_ends = (np.cumsum(lengths(records, names)) for names in (["content"], OTHER_COLUMNS))
+            fitting = int(((ends <= job["cut"] - size) & (other_ends <= most_others - others)).sum())
             full = fitting < len(records) and bool(fitting or kept)
             if not full:
                 fitting = max(fitting, 1)  # one record alone may be larger than a partition
             kept.append(records.slice(0, fitting))
             size += int(ends[fitting - 1]) if fitting else 0
+            others += int(other_ends[fitting - 1]) if fitting else 0
             records = records.slice(fitting)
             if full:
                 write(last=False)
@@ -120,6 +132,31 @@ def _read_source(job, source, source_job):
     if hasattr(source, "committed"):
         source.committed(source_job)
     return pa.table({"job": [json.dumps({"name": job["name"], **total})]})
+
+
+def lengths(records, names):
+    """int64[n]: bytes of these columns in each row."""
+    columns = [pc.fill_null(pc.binary_length(records[name]), 0).cast(pa.int64()).to_numpy() for name in names]
+    return np.sum(columns, axis=0)
+
+
+def rows_digest(table):
+    """digest([columns that steps read]), some rows at a time; of the content the id has a hash."""
+
+    def pieces():
+        yield "[["
+        for i, name in enumerate(("id", "media_type", "licence", "meta")):
+            yield ", [" if i else "["
+            for j, batch in enumerate(filter(len, table.select([name]).to_batches(max_chunksize=10_000))):
+                rows = json.dumps(batch[0].to_pylist())[1:-1]
+                yield f", {rows}" if j else rows
+            yield "]"
+        yield "]]"
+
+    found = hashlib.sha256()
+    for piece in pieces():
+        found.update(piece.encode())
+    return found.hexdigest()
 
 
 class Apply:
@@ -261,7 +298,8 @@ def pack(job, kept, dropped=None, files=None):
     files = files or {}
     data = one_array(pa.chunked_array(map(_value, files.values()), pa.large_binary()))
     blobs = pa.StructArray.from_arrays([pa.array(list(files), pa.string()), data], ["name", "data"])
-    columns = {"job": pa.array([json.dumps(job)])}
+    kept, wide = _wide(kept)
+    columns = {"job": pa.array([json.dumps(job | {"wide": wide})])}
     for key, rows in (("kept", _structs(kept)), ("dropped", _structs(dropped)), ("files", blobs)):
         columns[key] = pa.LargeListArray.from_arrays(pa.array([0, len(rows)], pa.int64()), rows)
     return pa.table(columns)
@@ -274,7 +312,34 @@ def unpack(block):
     tables = [pa.Table.from_struct_array(rows.flatten()) for rows in (kept, dropped)]
     blobs = files.flatten()
     buffers = {name.as_py(): data.as_buffer() for name, data in zip(blobs.field("name"), blobs.field("data"), strict=True)}
-    return _job(block), *tables, buffers
+    job = _job(block)
+    return job, _narrow(tables[0], job.pop("wide", [])), tables[1], buffers
+
+
+NARROW = 1 << 30  # bytes of a string column that surely fit one array; Arrow's end at 2 GiB
+
+
+def _wide(table):
+    """The table with its largest string columns as large_string, for a partition travels as one array a column; their names."""
+    names = [field.name for field in table.schema if field.type == pa.string() and table[field.name].nbytes > NARROW]
+    fields = [field.with_type(pa.large_string()) if field.name in names else field for field in table.schema]
+    return (table.cast(pa.schema(fields)) if names else table), names
+
+
+def _narrow(table, names):
+    """The inverse of _wide: string columns again, in pieces that Arrow can hold."""
+    for name in names:
+        column, pieces, start = one_array(table[name]), [], 0
+        ends = np.cumsum(pc.fill_null(pc.binary_length(column), 0).to_numpy())
+        while start < len(column):
+            done = ends[start - 1] if start else 0
+            end = max(start + 1, int(np.searchsorted(ends, done + NARROW, side="right")))
+            piece = column.take(pa.array(np.arange(start, min(end, len(column)))))  # a slice would still hold all bytes
+            pieces.append(piece.cast(pa.string()))
+            start = end
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, table.schema.field(name).with_type(pa.string()), pa.chunked_array(pieces, pa.string()))
+    return table
 
 
 def _value(data):

@@ -65,6 +65,17 @@ def test_a_partition_survives_packing_whatever_its_size(tmp_path, n):
     assert {k: bytes(v) for k, v in found.items()} == files and back["name"] == "p"
 
 
+def test_a_large_string_column_survives_packing_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(w, "NARROW", 100)  # bytes, in place of 1 GiB
+    rows = table(50).append_column(
+        "s", pa.chunked_array([["é" * (i % 70), None][: 1 + i % 2] for i in range(34)], pa.string())[:50]
+    )
+    block = w.pack(job(tmp_path), rows)
+    assert pa.types.is_large_string(block.schema.field("kept").type.value_type.field("s").type)
+    back = w.unpack(block)[1]
+    assert back.equals(rows) and back.schema == rows.schema and back["s"].num_chunks > 10
+
+
 def test_kept_and_dropped_rows_are_counted_by_reason(tmp_path):
     block = w.pack(job(tmp_path), table(10))
     steps = w.unpack(w.Apply(Step(drop_odd))(block))[0]["steps"]
@@ -182,6 +193,36 @@ def test_raw_partitions_are_cut_by_bytes_and_lose_nothing(tmp_path, sizes, cut, 
     uris = [uri for part in parts for uri in pq.read_table(tmp_path / part.file)["uri"].to_pylist()]
     assert uris == [f"u{i}" for i in range(len(sizes))]
     assert len({part.content for part in parts if part.receipt["rows"]}) == sum(1 for n in expected if n)
+
+
+@dataclass(frozen=True)
+class Meta(Sizes):
+    """As Sizes, with so many bytes of meta in each record."""
+
+    meta: int = 0
+
+    def read(self, job):
+        for records, lost in super().read(job):
+            index = RAW.get_field_index("meta")
+            yield records.set_column(index, RAW.field(index), pa.array(["x" * self.meta] * len(records), pa.string())), lost
+
+
+@pytest.mark.parametrize(("meta", "rows"), [(0, [30]), (500_000, [30]), (1_000_000, [16, 14]), (9_000_000, [1] * 30)])
+def test_metadata_beyond_a_multiple_of_the_cut_ends_a_partition(tmp_path, meta, rows):
+    """16 MiB of it here, the least that counts; ordinary records are cut by their content alone."""
+    source, one = Meta("s", (100,) * 30, meta), {"stage": "raw", "name": "s-0", "key": "k", "out": str(tmp_path), "cut": 200_000}
+    w.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((source, Job("0", (), "")))]}))
+    parts = e.Engine(tmp_path)._raw_partitions("s-0", "k")
+    assert [part.receipt["rows"] for part in parts] == rows
+
+
+@pytest.mark.parametrize("n", [0, 1, 25_000])
+def test_the_content_of_a_raw_partition_is_the_digest_of_what_steps_read(n):
+    columns = {name: [f'{name} "é\n{i}' for i in range(n)] for name in ("id", "media_type", "licence", "meta")}
+    rows = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    if n:
+        rows = pa.concat_tables([rows.slice(0, 0), rows.slice(0, 1), rows.slice(1)])
+    assert w.rows_digest(rows) == digest(list(columns.values()))
 
 
 def test_an_unfinished_job_has_no_partitions(tmp_path):
