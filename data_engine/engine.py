@@ -32,6 +32,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,7 @@ class Engine:
         self.partition_bytes = partition_bytes
         self.verify = verify  # every byte of finished files is read and compared with its checksum, not only the receipts
         self.stages = {}  # name -> {"secs", "made" in this run, "partitions"}; secs of all runs that made its partitions
+        self.run = uuid.uuid4().hex  # tells the attempts of this run from those of one that was stopped
         self.ray = None
         self.started_ray = False
 
@@ -388,7 +390,7 @@ class Engine:
         # seconds of a stage, and runs one task at a time.
         with_actor = any(isinstance(function, Apply) and function.step.actor for function in functions)
         data.DataContext.get_current().op_resource_reservation_enabled = with_actor
-        blocks = [pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}) for job, load in rows]
+        blocks = [pa.table({"job": [json.dumps(job | {"run": self.run})], "payload": [pickle.dumps(load)]}) for job, load in rows]
         dataset = data.from_arrow(blocks)
         for function in functions:
             options = {"batch_format": "pyarrow", "batch_size": None}

@@ -31,7 +31,7 @@ SECS_PER_MB = 3.0  # CPU seconds; the slowest steps take 1
 SECS_ALONE = 60.0  # CPU seconds for one record on top of that, far beyond any known record
 SECS_SLICE = 10.0  # the same for a slice: it may be too short, for its records are then tried alone
 SECS_START = 600.0  # CPU seconds of the first call, which loads models and compiles kernels
-MIN_MEMORY = 1 << 30  # bytes of the child's data; else a quarter of the machine's memory
+MIN_MEMORY = 3 << 30  # bytes of the child's data, a model's among them; else a quarter of the machine's memory
 
 
 def time_limit(table):

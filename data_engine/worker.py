@@ -86,7 +86,7 @@ def read_source(block):
     job = _job(block)
     with surviving(job, "read") as deaths:
         if deaths >= MAX_DEATHS:
-            raise EngineError(f"{job['name']}: {deaths} workers died of reading it")
+            raise EngineError(f"{job['name']}: {deaths} workers died of reading it; memory may be short (num_cpus)")
         return _read_source(job, *pickle.loads(block["payload"][0].as_py()))
 
 
@@ -210,25 +210,25 @@ class Apply:
 @contextmanager
 def surviving(job, step):
     """
-    How many workers died at this step of the partition, in this run or an earlier one that was killed.
+    How many workers died at this step of the partition in this run; that a user stopped an earlier one says nothing of it.
 
     A file counts the attempts, because a dead worker can tell nothing. If there were deaths, it stays until the partition is
     committed: another step may kill the next worker.
     """
-    attempts = storage(job["out"]).scratch / f"{job['stage']}.{job['name']}.{step}"
+    attempts, own = storage(job["out"]).scratch / f"{job['stage']}.{job['name']}.{step}", job["key"] + job.get("run", "")
     try:
-        key, deaths = attempts.read_text(encoding="utf-8").split()
-        deaths = int(deaths) if key == job["key"] else 0
+        of, deaths = attempts.read_text(encoding="utf-8").split()
+        deaths = int(deaths) if of == own else 0
     except (OSError, ValueError):
         deaths = 0
-    attempts.write_text(f"{job['key']} {deaths + 1}", encoding="utf-8")
+    attempts.write_text(f"{own} {deaths + 1}", encoding="utf-8")
     try:
         yield deaths
     except BaseException:
         attempts.unlink(missing_ok=True)
         raise
     if deaths:
-        attempts.write_text(f"{job['key']} {deaths}", encoding="utf-8")
+        attempts.write_text(f"{own} {deaths}", encoding="utf-8")
         job.setdefault("attempts", []).append(attempts.name)
     else:
         attempts.unlink(missing_ok=True)

@@ -423,6 +423,7 @@ def hang_on_three(rows, cfg):
     return rows, nothing_dropped()
 
 
+@pytest.mark.slow
 def test_a_record_that_kills_its_process_or_never_ends_is_alone_in_the_ledger(tmp_path, monkeypatch):
     for name in ("SECS_ALONE", "SECS_SLICE"):
         monkeypatch.setattr(isolated, name, 1.0)
@@ -459,6 +460,22 @@ def test_a_step_whose_rows_belong_together_is_tried_three_times(tmp_path):
     with pytest.raises(EngineError, match=r"p: kill_on_seven: .*3 workers died of it"):
         w.Apply(step)(w.pack(job(tmp_path), table(20)))
     assert not list(storage(str(tmp_path)).scratch.iterdir()), "a rerun tries again"
+
+
+@pytest.mark.parametrize(("left", "deaths"), [("", 0), ("krun 2", 2), ("kother 2", 0), ("xrun 2", 0), ("krun", 0)])
+def test_deaths_of_this_run_and_partition_count(tmp_path, left, deaths):
+    attempts = storage(str(tmp_path)).scratch / "stage.p.step"
+    attempts.write_text(left)
+    with w.surviving(job(tmp_path, run="run"), "step") as found:
+        assert found == deaths and attempts.read_text() == f"krun {deaths + 1}"
+    assert attempts.exists() == bool(deaths)
+
+
+def test_a_file_that_kills_three_workers_is_named(tmp_path):
+    (storage(str(tmp_path)).scratch / "raw.s-0.read").write_text("k 3")
+    one = {"stage": "raw", "name": "s-0", "key": "k", "out": str(tmp_path), "cut": 8}
+    with pytest.raises(EngineError, match="s-0: 3 workers died of reading it"):
+        w.read_source(pa.table({"job": [json.dumps(one)], "payload": [pickle.dumps((Sizes("s", (1,)), Job("0", (), "")))]}))
 
 
 @pytest.mark.slow
