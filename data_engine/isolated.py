@@ -82,7 +82,7 @@ class Child:
             status, result = self._ask(table, secs)
             if status == "done":
                 return [result]
-            if self.process is not None:  # it lives, and would say the same again
+            if status != "crashed" or self.process is not None:  # it would be the same again
                 break
         if alone:
             return [(self.empty[0], drop(table, self.step.name, status, result[:500]))]
