@@ -7,6 +7,7 @@ folder is named after the content of all files that others take kernels from.
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 TAKEN_FROM = (  # a test keeps this list complete
@@ -19,6 +20,11 @@ TAKEN_FROM = (  # a test keeps this list complete
 
 _here = Path(__file__).parent
 _cache = _here / "__pycache__"
-if os.access(_cache if _cache.exists() else _here, os.W_OK):
+if not os.access(_cache if _cache.exists() else _here, os.W_OK):
+    _cache = Path(tempfile.gettempdir(), f"phoenix-{os.getuid()}")
+    _cache.mkdir(mode=0o700, exist_ok=True)
+    if _cache.stat().st_uid != os.getuid():  # numba runs what it finds there
+        _cache = Path(tempfile.mkdtemp())
+if "NUMBA_CACHE_DIR" not in os.environ:
     _content = hashlib.sha256(b"".join((_here / name).read_bytes() for name in TAKEN_FROM)).hexdigest()
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache / f"kernels-{_content[:12]}"))
+    os.environ["NUMBA_CACHE_DIR"] = str(_cache / f"kernels-{_content[:12]}")

@@ -35,7 +35,7 @@ from data_engine.records import drop, nothing_dropped, one_array, text_buffers
 from data_engine.step import Step, digest
 from phoenix.config import UserError
 
-VERSION = 4
+VERSION = 5
 ID = pa.binary(16)
 SIGNATURES = pa.schema({"id": ID, "source": pa.string(), "bytes": pa.int64(), "whole": pa.uint64(), "signature": pa.large_binary()})
 PAIRS = pa.schema({"left": ID, "right": ID})
@@ -49,8 +49,10 @@ SHINGLES = pa.schema(
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
 FOUND = 0.99  # fraction of the pairs at the threshold that the default bands find, in theory
 ALL_COMPARED = 64  # the largest cluster in which every document is compared with every other, to keep the fewest survivors
-ALL_PAIRS = 1024  # documents that share a key up to which all pairs are candidates; of more each is paired with as many others
+ALL_PAIRS = 4096  # documents that share a key up to which all pairs are candidates
+NEIGHBOURS = 512  # others that each document of a larger key is paired with
 MOST_PAIRS = 10_000_000  # of a bucket of keys: ALL_PAIRS is halved until there are no more
+FEW = 64  # documents of a key whose pairs may repeat those of another key; distinct() removes them
 BAND_ROWS = 5_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.4 GB with their order
 BUCKET_TEXT = 256 << 20  # bytes of documents whose 5-grams one bucket of verification holds, if all are candidates: 0.5 GB
 
@@ -132,8 +134,12 @@ def pair(rows, cfg):
     rows = rows.take(pc.sort_indices(rows, [("key", "ascending"), ("id", "ascending")]))
     keys, words = rows["key"].to_numpy(), np.frombuffer(one_array(rows["id"]).buffers()[1] or b"", np.uint64)[::2]
     sizes = np.unique(keys, return_counts=True)[1]
-    limit = _limit(sizes)
-    left, right = _pairs(keys, words, limit)
+    limit = ALL_PAIRS
+    while True:
+        left, right = _pairs(words, *_keys_of_documents(words, sizes, limit), limit, min(NEIGHBOURS, limit // 2), MOST_PAIRS)
+        if len(left) <= MOST_PAIRS or limit == 2:
+            break
+        limit //= 2
     table = pa.table([rows["id"].take(pa.array(left)), rows["id"].take(pa.array(right))], schema=PAIRS)
     table = table.filter(pc.not_equal(table["left"], table["right"]))
     capped = sizes[sizes > limit]
@@ -284,45 +290,69 @@ def _shared(keys, order):
     return np.array(found, np.int64)
 
 
-def _limit(sizes):
-    """ALL_PAIRS, halved until keys of these sizes make at most MOST_PAIRS pairs, but at least 2."""
-    limit = ALL_PAIRS
-    while limit > 2 and np.where(sizes <= limit, sizes * (sizes - 1) // 2, sizes * (1 + limit // 2)).sum() > MOST_PAIRS:
-        limit //= 2
-    return limit
+def _keys_of_documents(words, sizes, limit):
+    """
+    Rows in the order of keys of these sizes -> (first row of each key, document of each row, numbers of keys, a start a document).
+
+    The numbers are, document by document and ascending, those of its keys that are paired in full and have more than FEW rows.
+    """
+    begins = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    documents = np.unique(words, return_inverse=True)[1].reshape(-1)
+    numbers = np.repeat(np.arange(len(sizes)), sizes)
+    shared = np.flatnonzero(((sizes > FEW) & (sizes <= limit))[numbers])
+    shared = shared[np.lexsort([numbers[shared], documents[shared]])]
+    starts = np.searchsorted(documents[shared], np.arange(documents.max(initial=-1) + 2))
+    return begins, documents, numbers[shared], starts
 
 
 @numba.njit(nogil=True, cache=True)
-def _pairs(keys, words, limit):
+def _pairs(words, begins, documents, numbers, starts, limit, neighbours, most):
     """
-    Index pairs within runs of equal keys: all pairs of a run of up to `limit` rows. In a longer run each row is paired with the
-    first and with the limit // 2 next ones in a pseudo-random order that differs by key: another key may pair the others.
+    Index pairs of rows of one key: all pairs of up to `limit` rows, each where its documents first share such a key.
+
+    In a longer key each row is paired with the first and with the `neighbours` next ones in a pseudo-random order that differs by
+    key: another key may pair the others. Ends early with more than `most` pairs.
     """
     left, right = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
-    first = 0
-    for i in range(1, len(keys) + 1):
-        if i < len(keys) and keys[i] == keys[first]:
-            continue
-        if i - first <= limit:
-            for p in range(first, i):
-                for q in range(p + 1, i):
-                    left.append(p)
-                    right.append(q)
+    for key in range(len(begins) - 1):
+        first, n = begins[key], begins[key + 1] - begins[key]
+        if n <= limit:
+            for p in range(first, first + n):
+                for q in range(p + 1, first + n):
+                    if n <= FEW or _first_shared(numbers, starts, documents[p], documents[q]) == key:
+                        left.append(p)
+                        right.append(q)
+                if len(left) > most and limit > 2:
+                    break
         else:
-            n = i - first
             mixed = np.empty(n, np.uint64)
             for q in range(n):
-                mixed[q] = mix64(words[first + q] ^ keys[first])
+                mixed[q] = mix64(words[first + q] ^ mix64(np.uint64(key)))
             order = np.argsort(mixed)
             for p in range(n):
                 left.append(first)
                 right.append(first + p)
-                for step in range(1, limit // 2 + 1):
+                for step in range(1, neighbours + 1):
                     a, b = order[p], order[(p + step) % n]
                     left.append(first + min(a, b))
                     right.append(first + max(a, b))
-        first = i
+                if len(left) > most and limit > 2:
+                    break
+        if len(left) > most and limit > 2:
+            break
     return np.array(left, np.int64), np.array(right, np.int64)
+
+
+@numba.njit(nogil=True, cache=True)
+def _first_shared(numbers, starts, p, q):
+    """The smallest number in the ascending lists of both p and q; they share one."""
+    i, j = starts[p], starts[q]
+    while numbers[i] != numbers[j]:
+        if numbers[i] < numbers[j]:
+            i += 1
+        else:
+            j += 1
+    return numbers[i]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -26,9 +26,14 @@ import logging
 import os
 import pickle
 import re
+import signal
+import socket
 import sys
 import tempfile
+import threading
 import time
+import uuid
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -43,7 +48,7 @@ from data_engine.sources.fetch import show_downloads
 from data_engine.sources.listing import is_available
 from data_engine.step import EngineError, digest
 from data_engine.storage import storage
-from data_engine.worker import Apply, commit, commit_buckets, read_bucket, read_input, read_source
+from data_engine.worker import Apply, commit, commit_buckets, one_line, read_bucket, read_input, read_source
 from phoenix.config import UserError
 from phoenix.files import sha256
 from phoenix.progress import Progress
@@ -54,6 +59,12 @@ MIN_FREE_BYTES = 256 << 20  # a run does not start on a disk with less than this
 STORE_BYTES_PER_CPU = 192 << 20  # object store: three 64 MB partitions between a worker and an actor
 RECEIPT_THREADS = 16  # threads that read receipts: in an object store each takes some 10 ms
 CPUS_PER_ACTOR = 4  # without a GPU; each actor holds its model, 1.2 GB for XLM-RoBERTa
+RETRIES = 8  # of Ray, for a partition whose worker or node is lost; a step that kills its worker takes one (isolated.py)
+RAY_ENVIRONMENT = {
+    **dict.fromkeys(("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_DEDUP_LOGS", "RAY_USAGE_STATS_ENABLED"), "0"),
+    "RAY_task_oom_retries": str(RETRIES),  # these have a count of their own
+}
+START_SECS = 50.0  # for a cluster to answer; one that does not hears for minutes of nothing, deaf to signals
 FULL_DISK = "the disk is full; free some space and run the same command again, finished partitions are kept"
 
 
@@ -74,13 +85,15 @@ class Partition:
 class Engine:
     """One run in one `out` folder; a context manager that holds the folder's lock and, from the first work on, a Ray session."""
 
-    def __init__(self, out, num_cpus=None, ray_address=None, partition_bytes=64 << 20):
+    def __init__(self, out, num_cpus=None, ray_address=None, partition_bytes=64 << 20, verify=False):
         self.storage = storage(str(out))
         self.out = self.storage.root
         self.num_cpus = num_cpus or available_cpus()
         self.ray_address = ray_address or os.environ.get("RAY_ADDRESS")
         self.partition_bytes = partition_bytes
+        self.verify = verify  # every byte of finished files is read and compared with its checksum, not only the receipts
         self.stages = {}  # name -> {"secs", "made" in this run, "partitions"}; secs of all runs that made its partitions
+        self.run = uuid.uuid4().hex  # tells the attempts of this run from those of one that was stopped
         self.ray = None
         self.started_ray = False
 
@@ -219,19 +232,21 @@ class Engine:
         """
         Finishes a folder: writes `files`, {name: bytes or list of partitions}, in this order; removes all but these and `keep`.
 
-        Partitions become one Parquet file, read and written one by one. key: what they depend on; a file that has this key is
-        not written again.
+        Partitions become one Parquet file, read and written one by one. key: what they depend on; a file that has this key, and
+        the bytes that were written, is not written again.
         """
         for name in self.storage.names(folder):
             if name not in {*files, *keep}:
                 self.storage.remove(f"{folder}/{name}")
         for name, data in files.items():
-            path = f"{folder}/{name}"
+            path, state = f"{folder}/{name}", f"work/{folder}.{name}.json"
             if isinstance(data, bytes):
                 if self.storage.size(path) != len(data) or self.storage.read(path) != data:
                     self.storage.write(path, data)
-            elif (self.storage.read_receipt(path) or {}).get("key") != key:
+            elif not self._same(path, self._read_json(state) or {}, key):
                 self.storage.write_table(path, (self.read([part], None) for part in data), {"key": key})
+                written = {"key": key, "bytes": self.storage.size(path), "sha256": self._sha256(path)}
+                self.storage.write(state, json.dumps(written).encode())
 
     def read(self, parts, columns):
         """The columns of all partitions as one table, in their order; it must fit the driver's memory."""
@@ -254,18 +269,28 @@ class Engine:
         """The partition if it is done: its file, its ledger and the files it made exist and carry this key. None if not."""
         file = f"{folder}/{name}.parquet"
         receipt = self.storage.read_receipt(file)
-        if receipt is None or receipt["key"] != key:
+        if receipt is None or receipt.get("key") != key or not {"stage", "content", "rows"} <= receipt.keys():
+            return None
+        if self.verify and not self.storage.whole(file):
             return None
         ledger = self.storage.read_receipt(f"dropped/{receipt['stage']}.{name}.parquet") or {}
         if ledger.get("key") != (key if receipt.get("ledger") else None):
+            return None
+        if self.verify and receipt.get("ledger") and not self.storage.whole(f"dropped/{receipt['ledger']}"):
             return None
         for made in receipt.get("files", []):
             path = f"{made['folder']}/{made['file']}"
             if self.storage.size(path) != made["bytes"]:
                 return None
-            if self.storage.local and self._sha256(path) != made["sha256"]:  # in an object store this would fetch all of it
+            if (self.storage.local or self.verify) and self._sha256(path) != made["sha256"]:  # from a store it fetches all
                 return None
         return Partition(name, file, receipt)
+
+    def _same(self, path, written, key):
+        """True if a file has this key and still is what `written` says: its bytes, in an object store only their number."""
+        if written.get("key") != key or self.storage.size(path) != written["bytes"]:
+            return False
+        return not (self.storage.local or self.verify) or self._sha256(path) == written["sha256"]
 
     def _all_finished(self, folder, jobs):
         """For every job its finished partition, or None."""
@@ -366,14 +391,17 @@ class Engine:
         # seconds of a stage, and runs one task at a time.
         with_actor = any(isinstance(function, Apply) and function.step.actor for function in functions)
         data.DataContext.get_current().op_resource_reservation_enabled = with_actor
-        blocks = [pa.table({"job": [json.dumps(job)], "payload": [pickle.dumps(load)]}) for job, load in rows]
+        blocks = [pa.table({"job": [json.dumps(job | {"run": self.run})], "payload": [pickle.dumps(load)]}) for job, load in rows]
         dataset = data.from_arrow(blocks)
         for function in functions:
             options = {"batch_format": "pyarrow", "batch_size": None}
-            if isinstance(function, Apply) and function.step.actor:
-                dataset = dataset.map_batches(Apply, fn_constructor_args=(function.step,), **options, **self._actors())
-            else:
-                dataset = dataset.map_batches(function, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Ray 2.60 has no other way to bound its retries, which are endless
+                if isinstance(function, Apply) and function.step.actor:
+                    options |= {"max_task_retries": RETRIES} | self._actors()
+                    dataset = dataset.map_batches(Apply, fn_constructor_args=(function.step,), **options)
+                else:
+                    dataset = dataset.map_batches(function, max_retries=RETRIES, **options)
         total = Counter()
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -394,14 +422,16 @@ class Engine:
     def _session(self):
         """Ray, started when the first partition is to be made. A session that the process already has is used, and stays."""
         if self.ray is None:
-            for name in ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_DEDUP_LOGS", "RAY_USAGE_STATS_ENABLED"):
-                os.environ.setdefault(name, "0")
+            for name, value in RAY_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            os.environ.setdefault("RAY_TMPDIR", tempfile.gettempdir())  # Ray itself would create a TMPDIR that is missing
             import ray
             import ray.data
 
             if not ray.is_initialized():
                 # without an address Ray would join any cluster that runs on this machine
-                ray.init(self.ray_address or "local", **self._ray_options())
+                with _starting(self.ray_address):
+                    ray.init(self.ray_address or "local", **self._ray_options())
                 self.started_ray = True
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors come back as exceptions
             context = ray.data.DataContext.get_current()
@@ -423,12 +453,45 @@ class Engine:
         return options
 
 
+@contextmanager
+def _starting(address):
+    """While Ray starts: what goes wrong is a UserError, and the handler of SIGTERM, which Ray replaces, is put back."""
+    what = f"Ray cannot be reached at ray_address={address}" if address else "Ray cannot be started"
+
+    def give_up():
+        print(f"error: {what}: no answer in {START_SECS:.0f} s", file=sys.stderr, flush=True)
+        os._exit(2)  # Ray's compiled code waits for minutes and hears no signal
+
+    handler, alarm = signal.getsignal(signal.SIGTERM), threading.Timer(START_SECS, give_up)
+    alarm.daemon = True
+    try:
+        if address and re.fullmatch(r"[\w.-]+:\d+", address):
+            host, port = address.split(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        if address:
+            alarm.start()
+        yield
+    except SystemExit:  # Ray's own handler of SIGTERM
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        text = one_line(error)
+        if ".ray" in text or "home directory" in text:
+            text += "; it keeps its key in HOME, which must be a folder that can be written"
+        raise UserError(f"{what}: {text[:500]}") from error
+    finally:
+        alarm.cancel()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
 def _cause(name, error):
     """One sentence on what ended a worker's task: the worker's own EngineError, or else Ray's message."""
     text = str(error)
     if "No space left on device" in text:
         return f"{name}: {FULL_DISK}"
     messages = re.findall(r"(?:EngineError|FetchError): (.+)", text)
+    if not messages and re.match("WorkerCrashed|OutOfMemory|ActorDied|ActorUnavailable", type(error).__name__):
+        return f"{name}: a worker died {RETRIES + 1} times at the same partition; memory may be short (num_cpus sets how many work)"
     return f"{name}: {messages[-1] if messages else ' '.join(text.split())[:500]}"
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from data_engine.storage import storage
+from data_engine.storage import CHECKED, storage
 from phoenix import shards
 from phoenix.config import UserError, load, main_guard
 
@@ -39,7 +39,7 @@ def main(argv):
     out = storage(cfg.out)
     try:
         return answer(out, cfg)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"{out.root} cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -154,7 +154,7 @@ def rows(out, folder, columns, chosen=None):
 
 def index(out):
     """shards/index.parquet as a dataset."""
-    return ds.dataset(out.path("shards/index.parquet"), filesystem=out.fs, format="parquet")
+    return ds.dataset(out.path("shards/index.parquet"), filesystem=out.fs, format=CHECKED)
 
 
 if __name__ == "__main__":

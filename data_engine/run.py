@@ -47,6 +47,7 @@ class Settings:
     vocab_size: int = 32768  # entries of the tokenizer, special tokens included
     val_fraction: float = 0.005  # fraction of the documents, chosen by hash, held out for validation
     shard_tokens: int = 100_000_000  # approximate tokens a shard
+    verify: bool = False  # read all finished files and compare them with their checksums; what is damaged is made anew
     plan: bool = False  # print what the run would do, and exit
     offline: bool = False  # fetch nothing; use the downloads on this machine
     downloads: str | None = None  # folder on this machine for downloads; None: work/downloads in `out`
@@ -158,7 +159,7 @@ def main(argv):
         print(plan.describe(cfg, out, cfg.num_cpus or available_cpus()))
         return 0
     try:
-        with stoppable(), Engine(out, cfg.num_cpus, cfg.ray_address, cfg.partition_bytes) as engine:
+        with stoppable(), Engine(out, cfg.num_cpus, cfg.ray_address, cfg.partition_bytes, cfg.verify) as engine:
             made = {}
             try:
                 pipeline(cfg, engine, made)

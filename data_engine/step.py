@@ -44,6 +44,11 @@ class Step:
     def name(self):
         return self.run.__name__
 
+    @property
+    def separable(self):
+        """True if the step may get the rows of a partition one by one."""
+        return not (self.atomic or self.one_to_many)
+
     def takes(self, source):
         """True if partitions of this source go through the step."""
         return self.sources is None or source in self.sources

@@ -27,6 +27,7 @@ from phoenix.config import UserError
 from phoenix.files import atomic, remove_leftovers, sha256
 
 RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
+CHECKED = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))
 KEYS = re.compile(r"//[^/@:]*:[^@]*@")  # keys within an address; a secret key may hold slashes
 
 
@@ -59,6 +60,13 @@ class Storage:
             self.fs, self.base = pafs.LocalFileSystem(), str(Path(root).expanduser().resolve())
             self.root = self.base
         self.local = Path(self.base) if isinstance(self.fs, pafs.LocalFileSystem) else None
+
+    @functools.cached_property
+    def scratch(self):
+        """A folder on this machine for notes that only help a rerun: below the root, or in the temporary folder for a store."""
+        folder = self.local / "work" / "attempts" if self.local else self._temporary()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def path(self, name):
         """The file's full path in its filesystem."""
@@ -121,7 +129,8 @@ class Storage:
         """
         tables = iter([tables] if isinstance(tables, pa.Table) else tables)
         first = next(tables).combine_chunks()
-        schema = first.schema.with_metadata({RECEIPT: json.dumps(receipt)})
+        marked = receipt | {"mark": _mark(receipt)} if "rows" in receipt else receipt
+        schema = first.schema.with_metadata({RECEIPT: json.dumps(marked)})
         with self.writing(name) as sink, pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
             cuts = cuts or [0, len(first)]
             for start, end in itertools.pairwise(cuts):
@@ -141,17 +150,34 @@ class Storage:
         return table.replace_schema_metadata(None)
 
     def read_receipt(self, name):
-        """The receipt in a Parquet footer; None if there is no readable file of a run."""
+        """The receipt in a Parquet footer, a dict; None if there is no file of a run, or one whose footer is damaged."""
         try:
             with self.open(name) as file:
-                return json.loads((pq.read_schema(file).metadata or {}).get(RECEIPT, b"null"))
-        except (OSError, pa.ArrowInvalid):
+                parquet = pq.ParquetFile(file)
+                receipt = json.loads((parquet.schema_arrow.metadata or {}).get(RECEIPT, b"null"))
+                if receipt is None or receipt.get("rows", parquet.metadata.num_rows) != parquet.metadata.num_rows:
+                    return None
+                mark = receipt.pop("mark", None)
+                return receipt if mark in (None, _mark(receipt)) else None  # older runs left none
+        except Exception:  # a flipped bit may make Arrow, the JSON, its encoding or its kind fail
             return None
+
+    def whole(self, name):
+        """True if every page of a table can be read and matches its checksum."""
+        try:
+            self.read_table(name)
+        except (OSError, pa.ArrowException):
+            return False
+        return True
 
     def dataset(self, folder):
         """All tables of a folder as one pyarrow dataset; None if there are none."""
         files = [self.path(f"{folder}/{name}") for name in self.names(folder) if name.endswith(".parquet")]
-        return ds.dataset(files, filesystem=self.fs, format="parquet") if files else None
+        return ds.dataset(files, filesystem=self.fs, format=CHECKED) if files else None
+
+    def _temporary(self):
+        """Path of the store's lock and notes in this machine's temporary folder, without an ending."""
+        return Path(tempfile.gettempdir(), f"phoenix-{sha256(self.root)[:16]}")
 
     # ---- the run's lock
 
@@ -162,7 +188,7 @@ class Storage:
         UserError if the root cannot be written, has less than `at_least` bytes left, or another run holds the lock. For an object
         store the lock holds on this machine only.
         """
-        lock = self.local / ".lock" if self.local else Path(tempfile.gettempdir(), f"phoenix-{sha256(self.root)[:16]}.lock")
+        lock = self.local / ".lock" if self.local else self._temporary().with_suffix(".lock")
         try:
             if self.local:
                 self.local.mkdir(parents=True, exist_ok=True)
@@ -182,3 +208,8 @@ class Storage:
                 raise UserError(f"the disk of out={self.root} has {free >> 20} MB left; at least {at_least >> 20} MB are needed")
             remove_leftovers(self.local)
         return held
+
+
+def _mark(receipt):
+    """A checksum of the receipt itself, for no part of Parquet guards its footer."""
+    return sha256(json.dumps(receipt, sort_keys=True))[:16]

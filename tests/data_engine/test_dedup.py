@@ -176,6 +176,7 @@ def test_large_buckets_still_find_all_copies():
 
 def test_a_key_of_many_documents_is_capped_and_noted(monkeypatch):
     monkeypatch.setattr(dedup, "ALL_PAIRS", 16)
+    monkeypatch.setattr(dedup, "NEIGHBOURS", 8)
     ids = sorted(bytes.fromhex(record_id("s", str(i), b"")) for i in range(104))
     keys = [7] * 100 + [8, 8, 9, 10]  # one of a hundred documents, one of two, two that nobody shares
     order = random.Random(12).sample(range(104), 104)
@@ -190,14 +191,29 @@ def test_a_key_of_many_documents_is_capped_and_noted(monkeypatch):
     assert all(16 <= met[i] <= 17 for i in range(1, 100)), "eight in front, eight behind, and the first"
 
 
+def rows_of(members):
+    """(key, id) rows as pair() takes them; members: for each key the numbers of its documents."""
+    ids = [bytes.fromhex(record_id("s", str(i), b"")) for i in range(1 + max(i for some in members for i in some))]
+    keys = [key for key, some in enumerate(members) for _ in some]
+    return pa.table({"key": pa.array(keys, pa.uint64()), "id": pa.array([ids[i] for some in members for i in some], dedup.ID)})
+
+
+def test_of_documents_that_share_large_keys_every_pair_is_made_once(monkeypatch):
+    """1,500 documents in one key, two thirds of them in a second, 50 in a third that is small; a pair is made in the first."""
+    made, pairs_of = [], dedup._pairs
+    monkeypatch.setattr(dedup, "_pairs", lambda *arguments: made.append(pairs_of(*arguments)) or made[-1])
+    pairs, _, _, notes = pair(rows_of([range(1500), range(500, 1500), range(50)]), CFG)
+    assert len(pairs) == 1500 * 1499 // 2 and notes["capped"] == 0
+    assert [len(left) for left, _ in made] == [1500 * 1499 // 2 + 50 * 49 // 2]
+
+
 def test_a_bucket_of_keys_makes_no_more_pairs_than_it_may(monkeypatch):
-    sizes = np.array([2, 3, 1000, 5000])
-    assert dedup._limit(sizes) == 1024
-    monkeypatch.setattr(dedup, "MOST_PAIRS", 1_000_000)
-    keys = np.repeat(np.arange(4).astype(np.uint64), sizes)
-    pairs = len(dedup._pairs(keys, np.arange(len(keys)).astype(np.uint64), limit := dedup._limit(sizes))[0])
-    assert limit == 256 and pairs == 1 + 3 + 6000 * 129
-    assert dedup._limit(np.array([10**9])) == 2 and dedup._limit(np.array([], np.int64)) == 1024
+    monkeypatch.setattr(dedup, "MOST_PAIRS", 300_000)
+    members = [range(2), range(3), range(1000), range(1000, 4000)]
+    pairs, _, _, notes = pair(rows_of(members), CFG)  # all pairs, then 512 neighbours of each of 3,000, 256, 128: at last 64
+    assert notes == {"keys": 4, "largest": 3000, "capped": 2, "capped_rows": 4000}
+    assert 200_000 < len(pairs) <= 300_000
+    assert len(pair(rows_of([[0]]), CFG)[0]) == 0
 
 
 @pytest.mark.slow

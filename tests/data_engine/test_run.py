@@ -48,6 +48,18 @@ def test_killed_and_resumed_gives_the_bytes_of_the_straight_run(corpora):
     assert not list(out.rglob(".tmp-*")), "temporary files of the killed runs are left"
 
 
+def test_sigterm_while_ray_works_is_130_and_one_sentence(corpora, tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(corpora / "one.py", tmp_path / "out"), cwd=ROOT, env=env, **pipes)
+    while made(tmp_path / "out") < 5:
+        assert process.poll() is None, "the run was over before it could be stopped"
+        time.sleep(0.05)
+    process.terminate()
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and error.strip().count("\n") == 0 and "goes on where it stopped" in error
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 300 MB of its own."""
@@ -260,6 +272,35 @@ def test_a_file_missing_from_a_copied_folder_is_made_anew(corpora, tmp_path):
     (out / "shards" / "train-00000.bin").unlink()
     run(corpora / "one.py", out)
     assert result(out) == result(corpora / "straight")
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+
+
+def test_damaged_files_are_made_anew(corpora, tmp_path):
+    """Receipts, the index and the shards on every run; pages of partitions and their ledgers with --verify."""
+    out = shutil.copytree(corpora / "straight", tmp_path / "out")
+    straight = result(out)
+    documents = sorted((out / "documents").glob("*.parquet"))[0]
+    flip(documents, documents.read_bytes().rindex(b"phoenix") + 40)
+    flip(out / "shards" / "index.parquet", 400)
+    flip(out / "shards" / "train-00000.bin", 1000)
+    done = run(corpora / "one.py", out)
+    assert "all was done before" not in done.stdout and result(out) == straight
+    assert "all was done before" in run(corpora / "one.py", out).stdout
+
+    ledger = sorted((out / "dropped").glob("*.parquet"))[0]
+    before = rows(out, "documents"), rows(out, "dropped")
+    flip(documents, 200)
+    flip(ledger, 30)
+    assert "all was done before" in run(corpora / "one.py", out).stdout
+    done = inspect(out, f"--id={before[0][0]['id']}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "cannot be read" in done.stderr
+    run(corpora / "one.py", out, "--verify")
+    assert (rows(out, "documents"), rows(out, "dropped"), result(out)) == (*before, straight)
 
 
 def test_a_changed_licence_reaches_the_index(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_engine.storage import Storage
@@ -64,3 +65,30 @@ def test_a_run_removes_temporary_files_of_killed_runs_and_excludes_others(tmp_pa
     with Storage(str(tmp_path)).claim(0), pytest.raises(UserError, match="another run"):
         Storage(str(tmp_path)).claim(0)
     assert [p.name for p in (tmp_path / "raw").iterdir()] == ["a.parquet"]
+
+
+def test_no_flipped_bit_of_a_receipt_is_believed(tmp_path):
+    store, receipt = Storage(str(tmp_path)), {"stage": "s", "name": "n", "key": "k" * 64, "rows": 3, "steps": [{"in": 3, "out": 3}]}
+    store.write_table("t.parquet", pa.table({"a": [1, 2, 3]}), receipt)
+    assert store.read_receipt("t.parquet") == receipt
+    path = tmp_path / "t.parquet"
+    whole = path.read_bytes()
+    for at in range(4, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 7]) + whole[at + 1 :])
+        found = store.read_receipt("t.parquet")
+        assert found is None or receipt.items() <= found.items(), at
+    for text in (b"[]", b"3", b'"\xff"', b'{"rows": 4}', b"{"):
+        pq.write_table(pa.table({"a": [1, 2, 3]}).replace_schema_metadata({"phoenix": text}), path)
+        assert store.read_receipt("t.parquet") is None
+    pq.write_table(pa.table({"a": [1, 2, 3]}).replace_schema_metadata({"phoenix": b'{"rows": 3}'}), path)
+    assert store.read_receipt("t.parquet") == {"rows": 3}, "of a run that was made before receipts had a mark"
+
+
+def test_a_dataset_checks_its_pages(tmp_path):
+    store, table = Storage(str(tmp_path)), pa.table({"a": np.random.default_rng(0).integers(0, 1 << 60, 1_000)})
+    store.write_table("t/t.parquet", table, {"key": "k"})
+    path = tmp_path / "t" / "t.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4_000] + bytes([whole[4_000] ^ 4]) + whole[4_001:])
+    with pytest.raises(OSError, match="could not verify page integrity"):
+        store.dataset("t").to_table()
