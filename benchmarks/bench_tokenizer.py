@@ -194,7 +194,7 @@ def measure(files, args):
         with ProcessPoolExecutor(1, context) as pool:
             results["peer"] = peer = pool.submit(beside_tokenizers, files, args.peer_mb * 1_000_000, args.vocab_size).result()
         (_, ours), (_, theirs) = peer["ours"], peer["tokenizers"]
-        print(f"{peer['bytes'] / 1e6:,.0f} MB on one thread, seconds of CPU: ours {ours:.1f}, tokenizers {theirs:.1f}: {theirs / ours:.1f}x")
+        print(f"{peer['bytes'] / 1e6:,.0f} MB, one thread, CPU: ours {ours:.1f} s, tokenizers {theirs:.1f} s, {theirs / ours:.1f}x")
         print("    the same vocabulary and merges" if peer["same"] else "    NOT THE SAME vocabulary and merges")
         if not peer["same"]:
             sys.exit(1)

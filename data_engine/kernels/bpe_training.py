@@ -7,8 +7,8 @@ is merged once, from the left. The order of the pre-tokens has no effect.
 
 All pre-tokens lie in one row of symbols. A token of n bytes takes n places of it and has its id in the first and the last, so both
 neighbours of a token are found without links. Every pair knows the positions where it was made. Other merges may since have taken
-some away, but none can add one: a new position needs a new token, which makes a new pair. So counts only fall, and that of a pair
-is corrected when it comes to the top of the heap.
+some away, but none can add one: a new position needs a new token, which makes a new pair. So a pair's count only falls, and is
+corrected when the pair comes to the top of the heap.
 """
 
 import numpy as np
@@ -147,7 +147,7 @@ def merge_pairs(symbols, lengths, positions, weights, heap, merges, least, state
         lengths[new] = lengths[pair >> 16] + lengths[pair & 0xFFFF]
         made += 1
 
-        found = merge_everywhere(symbols, lengths, positions[start:stop], weights[start:stop], pair, new, sums)
+        found = merge_everywhere(symbols, lengths, positions[start:stop], weights[start:stop], pair, new)
         # the pairs that were made: neighbour + new, and IDS + neighbour for new + neighbour
         n_keys = 0
         for row in found:
@@ -187,11 +187,12 @@ def recount(symbols, lengths, positions, weights, pair, start, stop):
 
 
 @njit(cache=True, nogil=True)
-def merge_everywhere(symbols, lengths, positions, weights, pair, new, sums):
+def merge_everywhere(symbols, lengths, positions, weights, pair, new):
     """
-    Replaces the pair by the token `new`: a row (key, position, weight) for every neighbour that it has then.
+    Replaces the pair by the token `new`: a row (key, position, weight) for every neighbour of it.
 
-    Positions rise within a pre-token, and so do those of every pair that is made: "aaa" is merged from the left.
+    The positions rise within a pre-token, so "aaa" is merged from the left; and so do those of every pair that is made. Of two new
+    tokens in a row the first has `left` as its neighbour until the second is made: that row is one too many.
     """
     left, right = pair >> 16, pair & 0xFFFF
     found, n = np.empty((2 * len(positions), 3), np.uint32), 0
@@ -203,8 +204,6 @@ def merge_everywhere(symbols, lengths, positions, weights, pair, new, sums):
         symbols[middle] = BOUNDARY  # equals no token, so that a position of a pair that began here is known to be gone
         symbols[at] = symbols[end - 1] = new
         before, after = np.int64(symbols[at - 1]), np.int64(symbols[end])
-        if before == new:  # of two in a row the first has counted `left` as what follows
-            sums[IDS + left] -= weights[i]
         if before != BOUNDARY:
             found[n, NEIGHBOUR], found[n, POSITION], found[n, WEIGHT] = before, at - lengths[before], weights[i]
             n += 1

@@ -68,10 +68,11 @@ def test_every_character_has_the_class_that_it_has_for_tokenizers():
     assert counted(texts) == wanted(texts)
 
 
-@pytest.mark.parametrize("n", [1, 7, 8, pre_tokens.KEY_BYTES - 1, pre_tokens.KEY_BYTES, pre_tokens.KEY_BYTES + 1, 5000])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, pre_tokens.KEY_BYTES, pre_tokens.KEY_BYTES + 1, 5000])
 def test_pre_tokens_of_any_length(n):
     draw = np.random.default_rng(n)
-    texts = ["".join(draw.choice(list("ab"), n)) for _ in range(50)] + ["a" * n, "=" * n, " " * n, "é" * n] * 2
+    texts = ["".join(draw.choice(list(letters), n)) for letters in ("ab", "\x00\x01\x02\x03\x07\x0f=]") for _ in range(300)]
+    texts += ["a" * n, "=" * n, "\x00" * n, " " * n, "é" * n] * 2
     assert counted(texts) == wanted(texts)
 
 
