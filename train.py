@@ -32,7 +32,7 @@ from model import ModelConfig, Phoenix
 from phoenix import checkpoint, guards, nas, plan, settings, zero_shot
 from phoenix.batches import batch_of_step, open_data
 from phoenix.config import UserError, load, main_guard
-from phoenix.device import compile_checked, prepare_device
+from phoenix.device import compile_checked, out_of_memory_explained, prepare_device, unusable_gpu
 from phoenix.optimizers import lr_at, make_optimizer
 from phoenix.progress import Progress, duration, say
 from phoenix.run_log import RunLog, commit
@@ -107,8 +107,8 @@ def main(argv):
     cfg = load(Train, argv)
     settings.check(cfg)
     if cfg.plan:
-        return plan.main(cfg, build_model)
-    with checkpoint.locked(Path(cfg.out)):
+        return plan.main(cfg, build_model, unusable_gpu())
+    with checkpoint.locked(Path(cfg.out)), out_of_memory_explained(cfg):
         return run(cfg, argv)
 
 
@@ -150,8 +150,7 @@ def describe(cfg, argv, device, data, model, compiled):
         "work": f"{flops / 1e6:.1f} MFLOP a token (6 N + 12 L D T), {tokens * flops:.2e} FLOP in all",
     }
     if device.peak_flops:
-        peak = f"{device.peak_flops / 1e12:.1f} TFLOPS, dense bfloat16 with fp32 sums"
-        about["mfu"] = f"of {peak}; recomputed activations do not count as work"
+        about["mfu"] = f"of {device.peak_flops / 1e12:.1f} TFLOPS, dense, fp32 sums; recomputed activations do not count as work"
     return about
 
 
@@ -205,7 +204,7 @@ def run(cfg, argv):
     compiled = cfg.compile if cfg.compile is not None else device.cuda
     if compiled:
         tokens_BT, targets_BT = (t[: cfg.micro_batch].to(device.torch_device) for t in batch_of_step(data, cfg, 0))
-        problem = compile_checked(model, tokens_BT, targets_BT, device, cfg.z_loss)
+        problem = compile_checked(model, tokens_BT, targets_BT, device, cfg.z_loss, optimizer)
         if problem:
             say(f"the model runs uncompiled, slower and with more memory, because {problem}")
             compiled = False

@@ -152,7 +152,7 @@ def ours(cfg, device, file, compiled):
 
     if compiled:
         tokens_BT, targets_BT = (t[: cfg.micro_batch].to(device.torch_device) for t in fetch(0))
-        problem = compile_checked(model, tokens_BT, targets_BT, device)
+        problem = compile_checked(model, tokens_BT, targets_BT, device, optimizer=optimizer)
         if problem:
             raise RuntimeError(problem)
     reader = ThreadPoolExecutor(1)

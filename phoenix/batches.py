@@ -9,6 +9,7 @@ A resumed run needs to know its step alone, and the steps of data that rollbacks
 Shapes: B windows, T = seq_len positions.
 """
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,10 @@ class Windows:
         """windows (B,) -> inputs (B, T) and targets (B, T), int64; `pin` allows an asynchronous copy to the GPU."""
         both_BT = torch.from_numpy(np.stack([self.read(w) for w in windows]).astype(np.int64))
         tokens_BT, targets_BT = both_BT[:, :-1].contiguous(), both_BT[:, 1:].contiguous()
-        return (tokens_BT.pin_memory(), targets_BT.pin_memory()) if pin else (tokens_BT, targets_BT)
+        if pin:
+            with contextlib.suppress(RuntimeError):  # WSL2 pins little memory; a copy from other memory takes a moment longer
+                return tokens_BT.pin_memory(), targets_BT.pin_memory()
+        return tokens_BT, targets_BT
 
 
 # ---- the order -------------------------------------------------------------------------------------------------------

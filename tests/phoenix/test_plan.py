@@ -17,6 +17,7 @@ def config(**settings):
 
 
 MAKERS = {"RTX 3070": 40.6, "RTX 3080": 59.5, "RTX 3080 Ti": 68.2, "RTX 3090": 71.0, "RTX 4080": 97.5, "RTX 4090": 165.2}
+MAKERS |= {"RTX 2060": 6.45, "RTX 2070 SUPER": 9.1, "RTX 2080 Ti": 13.4, "RTX A6000": 154.8}
 MAKERS |= {"RTX 5070": 61.7, "RTX 5080": 112.6, "RTX 5090": 209.5}
 DRIVERS = {
     "NVIDIA GeForce RTX 3080 Ti": "RTX 3080 Ti",
@@ -28,10 +29,16 @@ DRIVERS = {
     "NVIDIA H100 80GB HBM3": "H100",
     "NVIDIA H100 PCIe": "H100 PCIe",
     "NVIDIA H200": "H200",
-    "NVIDIA GeForce RTX 3080 Ti Laptop GPU": None,
+    "NVIDIA GeForce RTX 3080 Ti Laptop GPU": "RTX 3080 Ti Laptop",
+    "NVIDIA GeForce RTX 5090 Laptop GPU": None,
+    "NVIDIA RTX A5000": "RTX A5000",
+    "NVIDIA L40S": "L40S",
+    "NVIDIA A10": "A10",
+    "Tesla V100-SXM2-32GB": "V100 SXM2",
     "NVIDIA GeForce RTX 4090 D": None,
     "NVIDIA GeForce RTX 3070 with Max-Q Design": None,
-    "Tesla T4": None,
+    "Tesla T4": "T4",
+    "Tesla P100-PCIE-16GB": None,
 }
 
 
@@ -100,6 +107,14 @@ def test_float32_takes_its_own_memory_and_rate(capsys):
     half, same, whole = (plan.activation_bytes(cfg, compiled=True, checkpointing=False) for cfg in cfgs)
     assert half == same and whole == pytest.approx(2 * half, rel=0.01)
     assert plan.peak_gb(cfgs[2], 32768, 124e6, 85e6, 16) > 1.4 * plan.peak_gb(cfgs[0], 32768, 124e6, 85e6, 16)
+
+
+def test_a_card_without_bfloat16_is_planned_in_float32(capsys):
+    outputs = []
+    for dtype in ("None", "float32"):
+        train.main([str(ROOT / "configs" / "125m.py"), "--plan", "--card=T4", f"--dtype={dtype}"])
+        outputs.append(capsys.readouterr().out)
+    assert "T4 (as asked): 8.1 TFLOPS float32, 16 GiB" in outputs[0] and outputs[0] == outputs[1]
 
 
 def test_the_driver_gives_the_memory_of_this_machines_card(capsys, monkeypatch):
