@@ -234,6 +234,27 @@ def test_the_same_policy_prunes_the_share_as_the_folder(tmp_path):
     assert [row["step"] for row in checkpoint.read_manifest(remote)["checkpoints"]] == [20, 40, 45]
 
 
+@pytest.mark.parametrize("protocol", ["memory", "file", "s3"])
+def test_every_file_system_holds_a_verified_copy_and_gives_it_back(protocol, tmp_path, request, monkeypatch):
+    """Each tells in its own way that a file is not there: an errno, a type, or both."""
+    out, again = tmp_path / "out", tmp_path / "again"
+    if protocol == "s3":
+        pytest.importorskip("s3fs")
+        for name, value in request.getfixturevalue("bucket").items():
+            monkeypatch.setenv(name, value)
+    url = {"memory": f"memory://copies{tmp_path}", "file": f"file://{tmp_path}/copy", "s3": "s3://corpus/runs/copy"}[protocol]
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
+        nas.fetch(url, again)
+    for step in range(0, 25, 5):
+        make_run(out, [step], keep=2)
+        (out / "log.jsonl").write_text(f"of step {step}")
+        assert mirrored(url, out, keep_last=2) == [f"nas: {url} holds a verified copy of all"]
+    nas.fetch(f"{url}/ckpt-00000015.pt", again, say=lambda text: None)
+    assert (again / "ckpt-00000015.pt").read_bytes() == (out / "ckpt-00000015.pt").read_bytes()
+    assert (again / "log.jsonl").read_text() == "of step 20"
+    assert set(nas.Share(url).sizes()) == {"ckpt-00000015.pt", "ckpt-00000020.pt", "log.jsonl", "manifest.json"}
+
+
 def test_another_runs_folder_is_left_alone(tmp_path):
     out, other, remote = tmp_path / "out", tmp_path / "other", tmp_path / "share"
     make_run(out, [5]), make_run(other, [5], run="other")
@@ -340,8 +361,17 @@ def test_an_address_that_cannot_be_is_refused_and_never_shown(url, sentence):
     assert "s3c" not in str(error.value) and "retpw" not in str(error.value)
 
 
+def test_a_package_that_a_protocol_needs_is_named_before_any_work(monkeypatch):
+    def missing(_):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(nas.fsspec, "get_filesystem_class", missing)
+    with pytest.raises(UserError, match=r"s3:// needs a package that is not installed: Install s3fs"):
+        nas.check_settings("s3://bucket/run", None)
+
+
 def test_addresses_that_can_be_are_taken():
-    for url in ("smb://user@host:445/share/a b", "smb://user@[::1]/share", "file:///dir", "out/copy", None):
+    for url in ("memory://copy", "smb://user@host:445/share/a b", "smb://user@[::1]/share", "file:///dir", "out/copy", None):
         nas.check_settings(url, None)
 
 
