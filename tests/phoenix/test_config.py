@@ -68,12 +68,16 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_
         ("--inner.rat=3", "did you mean 'rate'"),
         ("--steps.x=3", "has no parts"),
         ("-x", "not understood"),
+        ("--lr 3e-4", "--lr 3e-4 is not understood: settings are given as --name=value, so --lr=3e-4"),
+        ("--fast False", "so --fast=False"),
+        ("--inner.rate 3", "so --inner.rate=3"),
+        ("--out x --steps 3", "so --out=x"),
         ("nowhere.py", "nowhere.py does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence(arg, words):
     with pytest.raises(UserError, match=words.replace("(", r"\(")) as caught:
-        load(Outer, [arg])
+        load(Outer, arg.split())
     assert "\n" not in str(caught.value)
 
 
@@ -82,6 +86,33 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         (tmp_path / "c.py").write_text(text)
         with pytest.raises(UserError, match=words):
             load(Outer, [str(tmp_path / "c.py")])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sources = []\ntokens = 5", "it is a config of the data engine: python -m data_engine.run {path}"),
+        ("n_layer = 5", "it is a config of the trainer: python train.py {path}"),
+        ("stepz = 5", "unknown setting 'stepz'; did you mean 'steps'?"),
+    ],
+)
+def test_a_config_of_another_program_is_told_by_name(tmp_path, text, words):
+    (tmp_path / "c.py").write_text(text)
+    with pytest.raises(UserError) as error:
+        load(Outer, [str(tmp_path / "c.py")])
+    assert str(error.value) == f"settings file {tmp_path / 'c.py'}: " + words.format(path=tmp_path / "c.py")
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "c.py").write_text("out = '~/run'")
+    assert load(Outer, [str(tmp_path / "c.py")]).out == load(Outer, ["--out=~/run"]).out == "/home/me/run"
+    assert load(Outer, ["--out=~run"]).out == "~run"
+
+
+def test_a_bare_flag_may_stand_before_the_config_file(tmp_path):
+    (tmp_path / "c.py").write_text("steps = 3")
+    assert load(Outer, ["--fast", str(tmp_path / "c.py")]) == Outer(fast=True, steps=3)
 
 
 def test_help_shows_every_setting_with_its_default_and_comment():
