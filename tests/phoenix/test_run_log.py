@@ -2,14 +2,18 @@
 
 import errno
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import RecordWriter
 
 from phoenix.run_log import RunLog, commit
+from tests.fixtures import ROOT
 from tests.training import STEPS
 
 
@@ -85,6 +89,30 @@ def test_a_value_that_is_not_finite_is_null_and_a_plot_is_drawn_of_little(tmp_pa
 
 def test_the_commit_is_that_of_the_checkout():
     assert re.fullmatch(r"unknown|[0-9a-f]{12}( with changes)?", commit())
+
+
+def test_the_backend_of_a_notebook_is_not_needed(tmp_path):
+    code = "from pathlib import Path; from phoenix.run_log import RunLog\n"
+    code += f"log = RunLog(Path({str(tmp_path)!r}), until=-1); log.row(step=1, tokens=1, loss=1.0); log.plot('x'); log.close()"
+    env = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_library_that_fails_is_reported_once(tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("of a library")
+
+    log = RunLog(tmp_path, until=-1)
+    monkeypatch.setattr(RecordWriter, "write", fail)
+    monkeypatch.setattr(RunLog, "_figure", fail)
+    for step in range(1, 9):
+        log.row(step=step, tokens=step, loss=1.0)
+    log.plot("x")
+    log.close()
+    assert capsys.readouterr().out.count("cannot be written: RuntimeError: of a library; training goes on") == 1
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 8
 
 
 def test_a_full_disk_is_reported_once_and_the_rows_are_written_later(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The scores during training are evaluate.py's."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,16 @@ DATA = SHARED / "eval"
 
 def test_an_unknown_task_is_known_before_the_first_step():
     assert "unknown task 'hellaswog' in zero_shot_tasks" in zero_shot.problem(("hellaswog",), None)
+
+
+def test_an_item_that_does_not_fit_the_model_is_known_before_the_first_step(tmp_path, capsys):
+    if not DATA.is_dir():
+        pytest.skip("the evaluation data is not beside the project: set PHOENIX_SHARED")
+    path = make_run(tmp_path, context=192)
+    names = ("arc_easy", "piqa", "wikitext")
+    cfg = SimpleNamespace(zero_shot_tasks=names, zero_shot_data=str(DATA), zero_shot_limit=20, seq_len=192)
+    assert zero_shot.fitting(path.parent / "tokenizer", cfg) == ("arc_easy", "wikitext")
+    assert "piqa is not scored: a continuation of" in capsys.readouterr().out
 
 
 def test_the_scores_during_training_are_those_of_evaluate(tmp_path, capsys):
