@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -151,6 +152,21 @@ def test_validation_leaves_special_tokens_out_of_bits_per_byte(data):
     assert found["val_bpb"] == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-5)
 
 
+def test_validation_does_not_depend_on_the_micro_batch(data):
+    split = shards.open(data / "shards", "val")
+    torch.manual_seed(0)
+    model = Phoenix(ModelConfig(split.meta["vocab_size"], 1, 2, 8, 16, 16))
+    sizes, found = train.token_bytes(data / "tokenizer" / "tokenizer.json"), []
+    for micro_batch in (1, 2, 5, 8, 100):
+        cfg = train.load(train.Train, arguments(data, "out", micro_batch=micro_batch, eval_tokens=10**6))
+        opened = train.open_data(cfg)
+        assert len(opened.val_windows) == opened.val.count
+        result = train.validate(model, opened.val, opened.val_windows, micro_batch, sizes, PLAIN.torch_device, PLAIN.precision)
+        found.append(list(result.values()))
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-6)
+
+
 # ---- a run ---------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +249,28 @@ def test_a_checkpoint_of_version_1_resumes_also_from_before_some_keys_were_added
     shutil.copy(straight / "log.jsonl", tmp_path / "out")
     assert run(data, tmp_path / "out") == 0
     assert weights_hash(tmp_path / "out") == weights_hash(straight) and losses(tmp_path / "out") == losses(straight)
+
+
+def test_what_is_only_looked_at_does_not_end_a_run(data, straight, tmp_path, monkeypatch, capsys):
+    """Scores, sample and a damaged log fail one after the other; the weights are those of the straight run."""
+
+    def fails(*_, **__):
+        raise ValueError("of a library")
+
+    out = stopped(data, tmp_path / "out", monkeypatch)
+    with (out / "log.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\x00x\n12\n{"loss": 1}\n' + b"\0" * 9)
+    monkeypatch.setattr(train.zero_shot, "prepare", fails)
+    monkeypatch.setattr(train.zero_shot, "fitting", lambda *_: ("arc_easy",))
+    monkeypatch.setattr(train.zero_shot, "problem", lambda *_: None)
+    monkeypatch.setattr("phoenix.validation.sample", fails)
+    capsys.readouterr()
+    assert run(data, out, zero_shot_every=12) == 0
+    output = capsys.readouterr().out
+    assert output.count("log.jsonl: 3 damaged lines are left out") == 1
+    assert " is not scored: " in output and "sample.txt could not be written: ValueError: of a library" in output
+    assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
+    assert run(data, out) == 0 and "damaged" not in capsys.readouterr().out
 
 
 # ---- damaged and foreign checkpoints -------------------------------------------------------------------------------
@@ -379,6 +417,25 @@ def test_the_second_ctrl_c_does_not_wait_for_the_step():
         signal.signal(signal.SIGINT, default)
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:  # of the import system: Ctrl-C as torch is imported
+    def find_spec(name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt)
+sys.argv = ["train.py"]
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def test_ctrl_c_during_imports_is_one_line_and_130():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped by Ctrl-C\n")
+
+
 def test_ctrl_c_outside_the_loop_is_one_line_and_130(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
@@ -411,7 +468,8 @@ def flip(folder, name):
         (lambda d: lose(d, "shards/shards.json"), {}, "shards.json does not exist"),
         (lambda d: lose(d, "shards/train-00002.bin"), {}, "train-00002.bin has -1 bytes"),
         (lambda d: cut(d, "shards/val-00001.bin"), {}, "val-00001.bin has"),
-        (lambda d: flip(d, "shards/train-00003.bin"), {"verify": True}, "train-00003.bin does not have the sha256"),
+        (lambda d: flip(d, "shards/train-00003.bin"), {}, "train-00003.bin does not have the sha256"),
+        (lambda d: flip(d, "shards/val-00001.bin"), {"verify": True}, "val-00001.bin does not have the sha256"),
         (lambda d: lose(d, "tokenizer/tokenizer.json"), {}, "tokenizer.json does not exist"),
         (lambda d: cut(d, "tokenizer/tokenizer.json"), {}, "is not the tokenizer that"),
         (None, {"vocab_size": 32768}, "vocab_size=32768, but"),
@@ -423,6 +481,13 @@ def flip(folder, name):
         (None, {"dtype": "float8"}, "dtype must be"),
         (None, {"device": "gpu"}, "device=gpu is not known"),
         (None, {"stepz": 5}, "did you mean 'steps'?"),
+        (None, {"lr": 1e-5}, "lr=1e-05 is below min_lr=6e-05: the learning rate would rise"),
+        (None, {"steps": 4}, "warmup=4 must be below steps=4"),
+        (None, {"schedule": "wsd", "wsd_decay": 0.9}, "overlap in steps=24"),
+        (None, {"out": "s3://bucket/run"}, "out=s3://bucket/run must be a folder on this machine"),
+        (None, {"data": "s3://bucket/run"}, "data=s3://bucket/run must be a folder on this machine"),
+        (None, {"out": "out/../copy", "nas": "file://" + os.path.abspath("copy")}, "out=out/../copy itself: a copy needs another"),
+        (None, {"out": "copy", "nas": "copy"}, "out=copy itself: a copy needs another folder"),
         (None, {"lr": "fast"}, "lr must be float"),
     ],
 )
@@ -430,12 +495,32 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch
     folder = make_data(tmp_path / "data")
     if harm:
         harm(folder)
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(folder, tmp_path / "out", **settings)])
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(**({"data": folder, "out": tmp_path / "out"} | settings))])
     with pytest.raises(SystemExit) as exit_:
         main_guard(train.main)
     error = capsys.readouterr().err
     assert exit_.value.code == 2 and sentence in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()  # before any work
+
+
+def test_a_token_beyond_the_vocabulary_is_one_sentence_that_names_the_shard(tmp_path, capsys):
+    for name, where in (("train-00003.bin", tmp_path / "train"), ("val-00001.bin", tmp_path / "val")):
+        path = make_data(where / "data") / "shards" / name
+        path.write_bytes(path.read_bytes()[:100] + b"\xff\xff" + path.read_bytes()[102:])
+        with pytest.raises(
+            UserError, match=rf"{name} holds the token 65535, the vocabulary ends at \d+: it is damaged; --verify"
+        ) as error:
+            run(where / "data", where / "out", verify=False, eval_tokens=10**6, steps=60)
+        assert "\n" not in str(error.value)
+
+
+def test_shards_are_compared_with_their_hashes_on_the_first_start_of_a_run(tmp_path, monkeypatch):
+    hashed, sha256_of = [], shards.sha256_file
+    monkeypatch.setattr(shards, "sha256_file", lambda path: hashed.append(path.name) or sha256_of(path))
+    folder = make_data(tmp_path / "data")
+    for settings, times in (({}, 1), ({}, 1), ({"verify": True}, 2), ({"verify": False, "out": tmp_path / "other"}, 2)):
+        run(folder, **({"out": tmp_path / "out", "steps": 5} | settings))
+        assert len(hashed) == 6 * times, settings
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(data, tmp_path):

@@ -90,7 +90,7 @@ def poisoned(data, folder, step):
     return folder
 
 
-POISON = dict(steps=50, ckpt_every=7, spike_z=4.0, rollback_margin=3, keep_last=3)
+POISON = dict(verify=False, steps=50, ckpt_every=7, spike_z=4.0, rollback_margin=3, keep_last=3)
 
 
 @pytest.fixture(scope="module")
