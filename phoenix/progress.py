@@ -15,24 +15,20 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from phoenix.signals import request_stop
+
 EVERY_SECS = 10.0  # between two lines where there is no terminal
 
 
 @contextmanager
 def closed_output_noted():
-    """A closed output becomes SIGPIPE where signals.stop_requests waits for it, and later output is dropped; else an error."""
+    """Where the output is closed, asks the run to stop and drops later output; outside of a run's loop it is an error."""
     try:
         yield
     except BrokenPipeError:
-        if not (hasattr(signal, "SIGPIPE") and callable(signal.getsignal(signal.SIGPIPE))):
+        if not request_stop(signal.SIGPIPE):
             raise
-        drop_output()
-        signal.raise_signal(signal.SIGPIPE)
-
-
-def drop_output():
-    """Sends stdout to nowhere, for Python's exit fails where it cannot flush it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text):

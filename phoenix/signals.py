@@ -8,13 +8,15 @@ import os
 import signal
 from contextlib import contextmanager
 
+waiting = []  # the lists of the stop_requests blocks that run
+
 
 @contextmanager
 def stop_requests():
     """
     Yields a list to which SIGINT and SIGTERM are appended, for a loop to read; a second signal has its default effect.
 
-    SIGPIPE is a third: progress.say raises it where the reader of the output is gone.
+    So is SIGPIPE, by request_stop: a handler would stop the run for a connection to the NAS that breaks, too.
     """
     requests, default = [], {}
 
@@ -22,13 +24,22 @@ def stop_requests():
         requests.append(number)
         signal.signal(number, default[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGPIPE] if hasattr(signal, "SIGPIPE") else [])):
+    for number in (signal.SIGINT, signal.SIGTERM):
         default[number] = signal.signal(number, note)
+    waiting.append(requests)
     try:
         yield requests
     finally:
+        waiting.remove(requests)
         for number, handler in default.items():
             signal.signal(number, handler)
+
+
+def request_stop(number):
+    """Appends a signal to the list of the stop_requests block that runs. -> whether there is one"""
+    for requests in waiting:
+        requests.append(number)
+    return bool(waiting)
 
 
 def exit_on_ctrl_c():

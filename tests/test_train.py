@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -295,6 +296,35 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(data, straight, tm
     assert re.search(r"set aside as .*damaged.*ckpt-00000010\.pt, step 10, is used\n", output)
     assert (out / "ckpt-00000013.pt.damaged").read_bytes() == damaged and not foreign.exists()
     assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
+
+
+def test_the_manifest_is_asked_wherever_a_checkpoint_is_loaded(straight, tmp_path):
+    """A bit of a weight and its CRC-32 may be damaged together; ckpt.pt leads to the file that the manifest lists."""
+    out = tmp_path / "out"
+    shutil.copytree(straight, out, symlinks=True)
+    saved = load_checkpoint(out / "ckpt.pt")
+    path = checkpoint.checkpoint_files(out)[-1]
+    torch.save(saved | {"step": 7}, path)
+    for name in ("ckpt.pt", path.name):
+        with pytest.raises(UserError, match=r"is damaged: its sha256 is not the one in manifest\.json"):
+            from_checkpoint(out / name)
+    shutil.copy(path, tmp_path / "alone.pt")
+    assert load_checkpoint(tmp_path / "alone.pt")["step"] == 7  # no manifest: its own checksums decide
+
+
+def test_whatever_damage_makes_torch_raise_is_one_sentence(tmp_path, monkeypatch):
+    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "step": 0, "tokens": 0}
+    torch.save(state, tmp_path / "c.pt")
+
+    def damaged(*_, **__):
+        raise zlib.error("Error -3 while decompressing data")
+
+    monkeypatch.setattr(torch, "load", damaged)
+    with pytest.raises(UserError, match=r"c\.pt is not a whole torch file: error: Error -3"):
+        load_checkpoint(tmp_path / "c.pt")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):  # says nothing of the file
+        load_checkpoint(tmp_path / "c.pt")
 
 
 def test_a_run_without_a_whole_checkpoint_is_refused_rather_than_begun_anew(data, tmp_path, monkeypatch):
@@ -586,6 +616,23 @@ def test_going_on_needs_no_more_memory_than_training(data, tmp_path, launcher):
         assert code == 0 and ("going on from step 1" in output) == (steps == 2), output
         peaks.append(peak)
     assert peaks[1] < peaks[0] + 20e6, peaks  # a second copy of the weights alone would be 38 MB; the allocator varies by some
+
+
+@pytest.mark.slow
+def test_a_reader_that_ends_stops_the_run_with_a_checkpoint(data, straight, tmp_path):
+    """python train.py ... | head -1"""
+    read, write = os.pipe()
+    command = [sys.executable, "train.py", *arguments(data, tmp_path / "out", steps=100_000, log_every=1)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True) as process:
+        os.close(write)
+        wait_until(lambda: logged(tmp_path / "out", 2))
+        os.close(read)
+        assert process.wait(60) == 141 and "Traceback" not in process.stderr.read()
+    assert load_checkpoint(tmp_path / "out" / "ckpt.pt")["step"] == logged_steps(tmp_path / "out")[-1] > 2
+
+
+def logged_steps(out):
+    return [step for step, loss in losses(out) if loss is not None]
 
 
 @pytest.mark.slow

@@ -83,13 +83,33 @@ def test_the_memory_of_activations_is_what_the_model_keeps(dtype):
     assert counted == pytest.approx(planned, rel=0.02)  # the norms' 1/rms are not planned
 
 
+# GB that torch 2.13's allocator for CUDA reserved, of configs/125m.py: (micro_batch, compiled, grad_checkpointing)
+RESERVED = {
+    (16, True, False): 7.20,
+    (20, True, False): 8.04,
+    (16, True, True): 3.96,
+    (32, True, True): 4.99,
+    (16, False, False): 9.58,
+}
+
+
+@pytest.mark.parametrize("case", RESERVED)
+def test_the_plan_is_what_the_allocator_reserves(case):
+    cfg = train.load(train.Train, [str(ROOT / "configs" / "125m.py")])
+    with torch.device("meta"):
+        model = train.build_model(cfg, 32768)
+    matrices = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
+    planned = plan.peak_gb(cfg, 32768, model.parameter_count(), matrices, *case) - plan.CONTEXT_GB
+    assert planned == pytest.approx(RESERVED[case], rel=0.03)
+
+
 def test_the_reference_run_fits_its_card(capsys):
     assert train.main([str(ROOT / "configs" / "125m.py"), "--plan"]) == 0
     output = capsys.readouterr().out
     assert "RTX 3080 Ti" in output and "the config's settings fit" in output and "1.49 GB" in output
     assert train.main([str(ROOT / "configs" / "125m.py"), "--plan", "--card=RTX 3070", "--compile=False"]) == 0
     output = capsys.readouterr().out
-    assert "does not fit: give --micro_batch=8; peak 6.5 GB" in output
+    assert "does not fit: give --micro_batch=8; peak 6.8 GB" in output
     assert train.main([str(ROOT / "configs" / "125m.py"), "--plan", "--n_layer=96", "--d_model=3072"]) == 1
     assert "nothing fits" in capsys.readouterr().out
     with pytest.raises(UserError, match="card='GTX 970' is not known: there are RTX 3060"):
