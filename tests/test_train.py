@@ -180,7 +180,7 @@ def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
     assert saved["val_loss"] < saved["first_val_loss"] - 1 and 0 < saved["val_bpb"] < saved["first_val_bpb"]
     assert [step for step, _ in losses(straight)] == sorted([*range(1, STEPS + 1), 0, 12, STEPS])
     assert (straight / "tokenizer" / "tokenizer.json").read_bytes() == (data / "tokenizer" / "tokenizer.json").read_bytes()
-    assert (straight / "loss.png").read_bytes()[:4] == b"\x89PNG" and (straight / "sample.txt").read_text()
+    assert (straight / "loss.png").read_bytes()[:4] == b"\x89PNG" and (straight / "sample.txt").read_text(encoding="utf-8")
 
     before = (straight / "ckpt.pt").read_bytes(), (straight / "log.jsonl").read_bytes()
     assert run(data, straight) == 0  # once more: nothing left to do
@@ -216,7 +216,7 @@ def test_what_was_done_after_the_last_checkpoint_is_done_and_logged_once(data, s
         with pytest.raises(MemoryError):
             run(data, out)
     assert load_checkpoint(out / "ckpt.pt")["step"] == 10 and losses(out)[-1][0] == 13
-    with (out / "log.jsonl").open("a") as file:
+    with (out / "log.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 14, "lo')  # as a kill leaves it
     (out / ".tmp-99-ckpt-00000014.pt").write_bytes(b"half of a checkpoint")
     assert run(data, out) == 0
@@ -233,7 +233,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(data, tmp_path, mon
     assert saved["skipped"] == 1 and saved["step"] == STEPS
     assert all(p.isfinite().all() for p in model.parameters()) and saved["val_loss"] < saved["first_val_loss"] - 1
     assert dict(losses(out))[6] is None  # JSON has no NaN
-    assert "NaN" not in (out / "log.jsonl").read_text()
+    assert "NaN" not in (out / "log.jsonl").read_text(encoding="utf-8")
 
 
 KEYS = "format version model_config settings tokenizer_sha256 shards_sha256 model optimizer rng run step tokens secs kwh rollbacks"
@@ -336,7 +336,7 @@ def test_a_run_without_a_whole_checkpoint_is_refused_rather_than_begun_anew(data
             run(data, out)
 
 
-@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text('{"format": "')])
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text('{"format": "', encoding="utf-8")])
 def test_a_lost_manifest_is_made_again_from_the_checkpoints(data, straight, tmp_path, monkeypatch, harm):
     out = stopped(data, tmp_path / "out", monkeypatch)
     before = checkpoint.read_manifest(out)
@@ -554,7 +554,7 @@ def test_shards_are_compared_with_their_hashes_on_the_first_start_of_a_run(tmp_p
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(data, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=f"out={tmp_path / 'file' / 'out'} cannot be written"):
         run(data, tmp_path / "file" / "out")
 

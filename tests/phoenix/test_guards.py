@@ -29,7 +29,7 @@ def quickly():
 
 
 def rows_of(out, name):
-    return [row for line in (out / "log.jsonl").read_text().splitlines() if name in (row := json.loads(line))]
+    return [row for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines() if name in (row := json.loads(line))]
 
 
 def hash_without(monkeypatch, data, out, left_out, **settings):

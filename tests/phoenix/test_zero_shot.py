@@ -42,5 +42,5 @@ def test_the_scores_during_training_are_those_of_evaluate(tmp_path, capsys):
     report = tmp_path / "eval.json"
     arguments = [str(path), "--tasks=arc_easy", "--limit=20", f"--data={DATA}", f"--json={report}", "--device=cpu"]
     assert evaluate.main(arguments) == 0
-    metrics = json.loads(report.read_text())["results"]["arc_easy"]["metrics"]
+    metrics = json.loads(report.read_text(encoding="utf-8"))["results"]["arc_easy"]["metrics"]
     assert found == {f"arc_easy/{name}": value for name, (value, _) in metrics.items()} and len(found) == 2
