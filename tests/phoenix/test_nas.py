@@ -181,7 +181,7 @@ def test_a_wrong_password_and_then_the_right_one_in_its_file(tiny_data, straight
     monkeypatch.delenv(nas.PASSWORD)
     file.write_text("not it\n", encoding="utf-8")
     file.chmod(0o600)
-    assert run(tiny_data, out, nas=samba.url, nas_password_file=file, nas_wait=0.01) == 0
+    assert run(tiny_data, out, nas=samba.url, nas_password_file=file, nas_wait=0.04) == 0
     output = capsys.readouterr().out
     assert "nas: the user or the password is wrong" in output and "lacks ckpt-" in output and "not it" not in output
     assert_whole(out, straight_run)
