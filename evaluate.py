@@ -59,7 +59,7 @@ class Evaluate:
     windows: int | None = 256  # validation windows for bits per byte, spread evenly; None: all
     json: str | None = None  # where the results go; None: eval.json beside the model, eval-NAME.json beside another than ckpt.pt
     device: str | None = None  # None: cuda where there is one, else cpu
-    batch_tokens: int | None = None  # tokens of one forward pass; None: 32,768 on a GPU, 1,024 on a CPU; halved if memory is short
+    batch_tokens: int | None = None  # tokens of one forward pass; None: 32,768 on a GPU, 512 on a CPU; halved if memory is short
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------

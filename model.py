@@ -12,6 +12,7 @@ logits equal those of transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_n
 Shapes: B sequences, T positions, D d_model, H heads, K size of a head, F d_ff, V vocabulary, N = B*T positions, L layers.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from phoenix.checkpoint import load_checkpoint
 from phoenix.config import UserError
 from phoenix.ops import IGNORED, ChunkedCrossEntropy, Normalize, Rotate, cross_entropy_of_each
+from phoenix.sampling import stream
 
 
 @dataclass(frozen=True)
@@ -210,38 +212,32 @@ class Phoenix(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else h_ND.dtype
         return h_ND, self.model.embed_tokens.weight, dtype
 
-    @torch.no_grad()
-    def generate(self, tokens_BT, max_new_tokens, temperature=1.0, top_k=None, generator=None):
-        """
-        tokens (B, T) -> (B, T + max_new_tokens), T >= 1.
-
-        temperature 0 takes the likeliest token; top_k draws among the k likeliest. Keys and values are cached, so a new token
-        costs one position. When the context is full, its newer half is read again as the start of a new cache.
-        """
+    def read(self, new_BT, cache=None):
+        """(logits (B, V) in fp32 after the last of the new tokens, the cache with them); a cache of None begins anew."""
         cfg, weight_VD = self.cfg, self.model.embed_tokens.weight
-        kv_L, seen = None, cfg.context
-        for _ in range(max_new_tokens):
-            if seen == cfg.context:
-                new_BT = tokens_BT[:, -(cfg.context if kv_L is None else max(1, cfg.context // 2)) :]
-                size = (cfg.n_layer, 2, len(tokens_BT), cfg.n_head, cfg.context, cfg.d_model // cfg.n_head)
-                kv_L, seen = torch.empty(size, dtype=weight_VD.dtype, device=weight_VD.device), 0
-            h_BTD = self.model(new_BT, seen, kv_L)
-            seen += new_BT.shape[1]
-            logits_BV = F.linear(h_BTD[:, -1], weight_VD).float()
-            if temperature == 0:
-                new_BT = logits_BV.argmax(-1, keepdim=True)
-            else:
-                if top_k is not None:
-                    kth_B1 = logits_BV.topk(min(top_k, cfg.vocab_size)).values[:, -1:]
-                    logits_BV = logits_BV.masked_fill(logits_BV < kth_B1, -math.inf)
-                new_BT = torch.multinomial(F.softmax(logits_BV / temperature, dim=-1), 1, generator=generator)
-            tokens_BT = torch.cat([tokens_BT, new_BT], dim=1)
-        return tokens_BT
+        if cache is None:
+            size = (cfg.n_layer, 2, len(new_BT), cfg.n_head, cfg.context, cfg.d_model // cfg.n_head)
+            cache = torch.empty(size, dtype=weight_VD.dtype, device=weight_VD.device), 0
+        kv_L, seen = cache
+        h_BTD = self.model(new_BT, seen, kv_L)
+        return F.linear(h_BTD[:, -1], weight_VD).float(), (kv_L, seen + new_BT.shape[1])
+
+    def generate(self, tokens_BT, max_new_tokens, **settings):
+        """
+        tokens (B, T) -> (B, T + max_new_tokens), T >= 1; settings: temperature, top_k, top_p and generator, of sampling.draw.
+
+        When the context is full, its newer half is read again as the start of a new cache: sampling.stream.
+        """
+        new = itertools.islice(stream(self.read, self.cfg.context, tokens_BT, **settings), max_new_tokens)
+        return torch.cat([tokens_BT, *(new_B1 for new_B1, _ in new)], dim=1)
 
 
-def from_checkpoint(path, map_location="cpu"):
-    """(model with the checkpoint's weights, in eval mode; the checkpoint, a dict). UserError where it is not a whole one."""
-    saved = load_checkpoint(path, map_location)
+def from_checkpoint(path, map_location="cpu", sha256=None):
+    """
+    (model with the checkpoint's weights, in eval mode; the checkpoint, a dict). UserError where it is not a whole one, or has
+    another sha256.
+    """
+    saved = load_checkpoint(path, map_location, sha256)
     lacks = {"model", "model_config", "settings", "step", "tokens", "tokenizer_sha256"} - saved.keys()
     if lacks:
         raise UserError(f"checkpoint {path} lacks {', '.join(sorted(lacks))}")

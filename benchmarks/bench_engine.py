@@ -314,7 +314,7 @@ class Bench:
         source = Local("text", str(self.unpacked("corpus/wikipedia_more")))
         for job in source.jobs(64 << 20):
             for records, _ in source.read(job):
-                kept, _ = extract(records, ExtractConfig())
+                kept, _, *_ = extract(records, ExtractConfig())
                 yield from zip(kept["uri"].to_pylist(), kept["text"].to_pylist(), strict=True)
 
     def unpacked(self, archive):

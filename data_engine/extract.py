@@ -23,6 +23,7 @@ Plain text that names Project Gutenberg in its first lines is read by gutenberg.
 import codecs
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ from data_engine.text.pdf_text import read_pdf
 from data_engine.text.qa_text import read_question
 from data_engine.text.wiki_text import read_wikitext
 
-VERSION = 2  # raise when the text of the same record changes
+VERSION = 3  # raise when the text of the same record changes
 OUT = pa.schema(
     {
         "id": pa.string(),
@@ -62,6 +63,7 @@ class ExtractConfig:
     min_score: int | None = 0  # votes; questions and answers with fewer are left out; None keeps all
 
 
+MOST_UNKNOWN = 100  # names that a partition's receipt lists
 READERS = {  # media type -> f(content, cfg) -> {"text", "title"}, or {"reason", "detail"} of a drop
     "text/html": read_html,
     "application/pdf": read_pdf,
@@ -71,11 +73,15 @@ READERS = {  # media type -> f(content, cfg) -> {"text", "title"}, or {"reason",
 }
 
 
-def extract(pages: pa.Table, cfg: ExtractConfig) -> tuple[pa.Table, pa.Table]:
-    """Documents in the order of the pages, and the ledger rows of what was dropped."""
+def extract(pages: pa.Table, cfg: ExtractConfig) -> tuple[pa.Table, pa.Table, dict, dict]:
+    """
+    Documents in the order of the pages, the ledger rows of what was dropped, no files, and notes for the receipt.
+
+    notes  {"unknown": [[media type, name, count], ...]}: LaTeX commands and wiki templates that no rule knows, the most frequent
+    """
     media_types = one_array(pages.column("media_type"))
     contents = pc.fill_null(one_array(pages.column("content")), b"")
-    drops = []  # (row, reason, detail)
+    drops, unknown = [], Counter()  # (row, reason, detail); (media type, name of a command or template)
 
     # Plain text is decoded as one column: most corpora have millions of short records.
     is_plain = pc.fill_null(pc.equal(media_types, "text/plain"), False).to_numpy(zero_copy_only=False)
@@ -97,6 +103,7 @@ def extract(pages: pa.Table, cfg: ExtractConfig) -> tuple[pa.Table, pa.Table]:
             rows.append(row)
             texts.append(result["text"])
             titles.append(result["title"])
+            unknown.update({(media_type, name): count for name, count in result.get("unknown", {}).items()})
 
     rows = np.array(rows, np.int64)
     order = np.argsort(rows)
@@ -115,7 +122,8 @@ def extract(pages: pa.Table, cfg: ExtractConfig) -> tuple[pa.Table, pa.Table]:
     drops.sort()
     dropped = pages.select(["id", "source", "uri"]).take(pa.array([row for row, _, _ in drops], pa.int64()))
     details = [CONTROLS.sub("", detail) for _, _, detail in drops]
-    return docs, drop(dropped, "extract", [reason for _, reason, _ in drops], details)
+    notes = {"unknown": [[*key, n] for key, n in sorted(unknown.items(), key=lambda item: (-item[1], item[0]))[:MOST_UNKNOWN]]}
+    return docs, drop(dropped, "extract", [reason for _, reason, _ in drops], details), {}, notes if unknown else {}
 
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # and lone surrogates, which Arrow refuses

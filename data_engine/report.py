@@ -26,6 +26,7 @@ ORDER = (
     *("remove_duplicates", "take_fraction", "encode", "place"),
 )
 LARGE = 100  # documents; every larger cluster is listed with samples
+LISTED_NAMES = 30  # unknown commands and templates that the report shows
 LISTED = 20  # clusters listed at most, the largest first; at least five, whatever their size
 SAMPLES = 4  # removed documents shown of a cluster, the least similar first
 CHARS = 100  # shown of a text
@@ -76,6 +77,7 @@ def write(cfg, engine, made, argv):
         "duplicates": duplicates(cfg, engine, made),
         "pii": pii_counts(engine, made),
         "contaminated": contaminated(engine, made),
+        "unknown_names": unknown_names(made),
         "decontaminated_against": tasks_at_hand(cfg.decontaminate),
         "shards": None,
     }
@@ -97,6 +99,15 @@ def pii_counts(engine, made):
         for entry in engine.read([part], ["pii"])["pii"].to_pylist():
             counts.update(dict(entry or []))
     return dict(sorted(counts.items()))
+
+
+def unknown_names(made):
+    """[[media type, name, times], ...]: LaTeX commands and wiki templates that `extract` knows no rule for, most frequent first."""
+    counts = Counter()
+    for part in made.get("documents", []):
+        for record in part.receipt["steps"]:
+            counts.update({(media_type, name): n for media_type, name, n in record.get("notes", {}).get("unknown", [])})
+    return [[*key, n] for key, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LISTED_NAMES]]
 
 
 def contaminated(engine, made):
@@ -269,6 +280,9 @@ def page(data):
     rows = [[task, f"{n['documents']:,}", f"{n['items']:,}"] for task, n in rows]
     nothing = "<p>Not looked for: no evaluation data were given.</p>"
     body.append(_table(["task", "documents", "items named"], rows) if rows else nothing)
+    if data["unknown_names"]:
+        rows = [[html.escape(name), html.escape(kind), f"{n:,}"] for kind, name, n in data["unknown_names"]]
+        body += ["<h2>Commands and templates that no rule knows</h2>", _table(["name", "kind", "times"], rows)]
     body += ["<h2>Time</h2>", _time_table(data)]
     title = html.escape(data["out"])
     return (

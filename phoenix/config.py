@@ -45,7 +45,8 @@ def load(cls, argv, positional="config"):
     """
     An instance of the dataclass `cls` from command line arguments; --help prints every setting and exits with code 0.
 
-    positional: "config" where the one argument without dashes is a settings file, else the name of the setting that it fills.
+    positional: "config" where the one argument without dashes is a settings file, else the names of the settings that such
+    arguments fill, in their order.
     """
     if "--help" in argv or "-h" in argv:
         print(help_text(cls, positional))
@@ -55,14 +56,13 @@ def load(cls, argv, positional="config"):
             field = next((f for f in dataclasses.fields(cls) if f.name == arg[2:]), None)
             if value in ("True", "False", "true", "false") or not (field and takes_bool(typing.get_type_hints(cls)[field.name])):
                 raise UserError(f"{arg} {value} is not understood: settings are given as --name=value, so {arg}={value}")
-    plain = [a for a in argv if not a.startswith("-")]
-    if len(plain) > 1:
-        raise UserError(f"one {positional} file is expected, {len(plain)} were given: {' '.join(plain)}")
-    values = {}
+    plain, names = [a for a in argv if not a.startswith("-")], positional.split()
+    if len(plain) > len(names):
+        wanted = f"one {positional} file is" if len(names) == 1 else f"at most {len(names)} arguments ({positional}) are"
+        raise UserError(f"{wanted} expected, {len(plain)} were given: {' '.join(plain)}")
+    values = dict(zip(names, plain, strict=False))
     if plain and positional == "config":
         values = read_file(cls, plain[0])
-    elif plain:
-        values[positional] = plain[0]
     for arg in argv:
         if arg.startswith("-"):
             match = re.fullmatch(r"--([A-Za-z_][\w.]*)(?:=(.*))?", arg, re.DOTALL)
@@ -152,7 +152,8 @@ def main_guard(main):
 def help_text(cls, positional="config"):
     """The module's docstring and each setting of `cls` with its default and the comment behind it in the source."""
     doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
-    argument = "[CONFIG.py]" if positional == "config" else positional.upper()
+    first, *others = positional.upper().split()
+    argument = "[CONFIG.py]" if positional == "config" else " ".join([first, *(f"[{name}]" for name in others)])
     lines = [doc, "", f"arguments: {argument} [--setting=value ...]", ""]
     return "\n".join(lines + _rows(cls, ""))
 

@@ -24,7 +24,7 @@ from phoenix.progress import Progress
 from phoenix.tasks import TASKS, Answer, Unavailable, wikitext
 from phoenix.transformers_model import context_of
 
-BATCH_TOKENS = {"cuda": 32768, "cpu": 1024}  # inputs of a forward pass at first; halved where memory does not take them
+BATCH_TOKENS = {"cuda": 32768, "cpu": 512}  # inputs of a forward pass at first, as many as a CPU's cache takes; halved at need
 HEAD_LOGITS = {"cuda": 2**26, "cpu": 2**23}  # at a time, in the same memory again and again: fresh pages cost a CPU a quarter more
 TOLERANCE = 1e-4  # nats by which shortcuts may change a token's log-probability in the trial
 

@@ -209,9 +209,9 @@ def test_text_longer_than_the_context_goes_on_from_its_newer_half():
 
 def test_sampling_repeats_with_its_generator_and_top_1_is_greedy():
     model, x_BT = tiny(), tokens(2, 4)
-    draws = [model.generate(x_BT, 15, 1.5, top_k=20, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
+    draws = [model.generate(x_BT, 15, temperature=1.5, top_k=20, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
-    assert torch.equal(model.generate(x_BT, 15, 1.5, top_k=1), model.generate(x_BT, 15, temperature=0))
+    assert torch.equal(model.generate(x_BT, 15, temperature=1.5, top_k=1), model.generate(x_BT, 15, temperature=0))
 
 
 @pytest.mark.parametrize("sizes", [dict(n_head=5), dict(n_head=16, d_model=48), dict(n_layer=0), dict(vocab_size=0)])

@@ -7,23 +7,63 @@ kept  title, abstract, headings, paragraphs, lists as "- " lines, tables as line
 gone  preamble, authors, comments, figures' code, labels, references, citations, bibliography; files named by \input are not read
 drops too_large     over MAX_BYTES; macros that grow beyond their limits: a bomb, or a loop
 
-One pass over the tokens, split by TeX's own rules as far as possible without running TeX. The author's macros (\newcommand, \def
-with plain parameters, \let, \newenvironment, \DeclareMathOperator) are expanded, in formulas too, so that a formula can be read
-without the preamble. Definitions with conditionals are not expanded. An unknown command goes, its argument stays.
+One pass over the tokens, split by TeX's own rules as far as possible without running TeX. The author's macros (\newcommand, \def,
+\let, \newenvironment, \DeclareMathOperator, xparse's) are expanded, in formulas too, so that a formula can be read without the
+preamble. Definitions with conditionals are not expanded. latex_names.py has the commands and environments that are known; an
+unknown command goes, its last argument stays, and "unknown" in the result counts it.
 """
 
 import re
 import unicodedata
+from collections import Counter
 from typing import NamedTuple
+
+from data_engine.text.latex_names import (
+    ACCENTS,
+    ALGORITHMS,
+    BLOCKS,
+    CHOICES,
+    CITATION,
+    CITATIONS,
+    DEFINITIONS,
+    DISPLAY,
+    DISPLAY_ARGUMENTS,
+    DROPPED,
+    ENVIRONMENT_ARGUMENTS,
+    HEADINGS,
+    HIDDEN,
+    LISTS,
+    NOT_IN_FORMULA,
+    OWN_PARAGRAPH,
+    POWERS,
+    POWERS_AHEAD,
+    PREFIXES,
+    REFERENCE,
+    SIGNS,
+    SKIPS,
+    STATEMENTS,
+    TABLES,
+    TEXT,
+    THEOREMS,
+    TITLES,
+    TYPED,
+    UNITS,
+    WORDS_OF_ALGORITHMS,
+    XPARSE_DEFINITIONS,
+    XPARSE_ENVIRONMENTS,
+)
 
 MAX_BYTES = 8_000_000  # the longest files of arXiv have 3 MB, and a token takes 60 bytes of memory
 MAX_GROWTH = 10  # tokens that macros may add, for each token of the source
 FREE_GROWTH = 100_000  # tokens that macros may add in any case: a short source can have many macros
 MAX_OPTIONAL = 100  # tokens of an argument in [ ]
+MAX_DELIMITED = 2000  # tokens of an argument that a delimiter ends
+MAX_HEAD = 500  # tokens of the head of a longtable
 
 TOKEN = re.compile(
     r"%[^\n]*\n?[ \t]*"  # a comment takes its line end and the next line's indent
-    r"|\\verb\*?(?P<delimiter>[^\w\s*])[^\n]{0,300}?(?P=delimiter)"
+    r"|\\(?:verb\*?|lstinline(?:\[[^\]\n]*\])?)(?P<delimiter>[^\w\s*{\[])[^\n]{0,300}?(?P=delimiter)"
+    r"|\\(?:url|path|nolinkurl)[ \t]*\{(?P<address>[^{}\n#]{0,2000})\}"
     r"|\\begin[ \t]*\{(?P<raw>verbatim\*?|Verbatim|lstlisting|minted|alltt|comment|filecontents\*?)\}"
     r"|\\[A-Za-z@]+\*?|\\.|\n[ \t]*\n\s*|\$\$?|[{}\[\]&~#]|[^\\{}\[\]$%&~#\n]+|\n|.",
     re.S,
@@ -37,56 +77,6 @@ ENCODINGS = {
     b"koi8-r": "koi8-r",
     b"applemac": "mac-roman",
 }
-
-HEADINGS = frozenset(
-    ("part", "chapter", "section", "subsection", "subsubsection", "paragraph", "subparagraph", "caption", "abstract")
-)
-TITLES = frozenset(("title", "ArticleName", "icmltitle"))
-DROPPED_NAMES = (  # commands that go with all their arguments in [ ] and 0, 1, 2 or 3 in { }, by position in this tuple
-    "maketitle tableofcontents newpage clearpage noindent centering bigskip medskip smallskip hline appendix allowdisplaybreaks",
-    """label cite citep citet citealp citealt citeauthor citeyear citeyearpar parencite textcite footcite nocite ref eqref pageref
-    cref Cref autoref vref nameref thmref author address email ead urladdr curraddr date thanks thanksref dedicatory affiliation
-    affil institute institution keywords subjclass vspace hspace vskip hskip index bibliography bibliographystyle addbibresource
-    pagestyle thispagestyle input include includeonly includegraphics usepackage RequirePackage documentclass documentstyle
-    usetikzlibrary tikzset hypersetup geometry graphicspath enlargethispage cline theoremstyle selectlanguage phantom hphantom
-    vphantom pdfbookmark markright linespread tag textcolor color newcounter href raisebox parbox scalebox colorbox captionsetup
-    footnotemark pagenumbering stepcounter refstepcounter usefont orcid Address EmailD ArticleDates Keywords Classification
-    ShortArticleName kwd lstset""",
-    "setlength addtolength setcounter addtocounter markboth settowidth fontsize rule resizebox fcolorbox numberwithin multicolumn",
-    "addcontentsline definecolor DeclareFontFamily",
-)
-DROPPED = {name: count for count, names in enumerate(DROPPED_NAMES) for name in names.split()}
-ENVIRONMENT_ARGUMENTS = {  # arguments in { } after \begin{name}; those in [ ] are always skipped
-    "tabular": 1, "tabular*": 2, "tabularx": 2, "longtable": 1, "minipage": 1, "multicols": 1, "wrapfigure": 2, "adjustwidth": 2,
-    "spacing": 1, "array": 1, "thebibliography": 1, "wraptable": 2, "subfigure": 1, "list": 2,
-}  # fmt: skip
-HIDDEN_NAMES = "figure figure* wrapfigure SCfigure tikzpicture picture pspicture tikzcd xy diagram thebibliography bibdiv comment"
-HIDDEN = frozenset(HIDDEN_NAMES.split())
-DISPLAY = {  # environment of a formula -> the environment inside $$ $$ that it becomes
-    **dict.fromkeys(("equation", "displaymath", "math", "dmath"), ""),
-    **dict.fromkeys(("align", "flalign", "alignat", "eqnarray", "split"), "aligned"),
-    **dict.fromkeys(("gather", "multline"), "gathered"),
-}
-THEOREMS = {"proof": "Proof", "proof*": "Proof"}
-LISTS = frozenset(("itemize", "enumerate", "description", "list", "compactitem", "inparaenum"))
-
-ACCENTS = {  # command -> combining mark
-    "`": "\u0300", "'": "\u0301", "^": "\u0302", "~": "\u0303", "=": "\u0304", "u": "\u0306", ".": "\u0307", "\"": "\u0308",
-    "r": "\u030a", "H": "\u030b", "v": "\u030c", "d": "\u0323", "c": "\u0327", "k": "\u0328", "b": "\u0331", "t": "\u0361",
-}  # fmt: skip
-SIGNS = {  # command -> its text
-    "ss": "ß", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "aa": "å", "AA": "Å",
-    "i": "ı", "j": "ȷ", "dag": "†", "ddag": "‡", "S": "§", "P": "¶", "copyright": "©", "pounds": "£", "dots": "…",
-    "ldots": "…", "euro": "€", "textellipsis": "…", "textendash": "–", "textemdash": "—", "textbackslash": "\\",
-    "TeX": "TeX", "LaTeX": "LaTeX", "LaTeXe": "LaTeX", "textquoteleft": "‘", "textquoteright": "’", "textquotedblleft": "“",
-    "textquotedblright": "”", "textregistered": "®", "texttrademark": "™", "textdegree": "°", "guillemotleft": "«",
-    "guillemotright": "»", "quad": " ", "qquad": " ", "space": " ", "%": "%", "$": "$", "&": "&", "#": "#", "_": "_",
-    "{": "{", "}": "}", " ": " ", "\n": " ", ",": " ", ";": " ", ":": " ", "newline": "\n", "linebreak": "\n",
-    "par": "\n\n", "and": ", ", "slash": "/", "lq": "‘", "rq": "’", "No": "№", "textasciitilde": "~", "DH": "Ð", "dh": "ð",
-    "TH": "Þ", "th": "þ", "DJ": "Đ", "dj": "đ", "nobreakspace": " ", "textbar": "|", "textless": "<", "textgreater": ">",
-    "textasciicircum": "^", "textunderscore": "_", "textbullet": "•", "bullet": "•", "endgraf": "\n\n",
-}  # fmt: skip
-TYPED = (("---", "—"), ("--", "–"), ("``", "“"), ("''", "”"), ("!`", "¡"), ("?`", "¿"), ("`", "‘"))
 TIDY = tuple(
     (re.compile(rule), becomes)
     for rule, becomes in (
@@ -101,16 +91,70 @@ TIDY = tuple(
         (r"\n{3,}", "\n\n"),
     )
 )
-LENGTH = re.compile(r"\s*=\s*-?[0-9.]+\s*(?:pt|cm|mm|em|ex|in|bp|sp|truecm)\b")
-NOT_PLAIN = re.compile(r"\\(?:if|else|fi|csname|expandafter|futurelet|@ifnextchar|@ifstar|loop|def|newcommand|catcode)")
+DIMENSION = r"[-+]?(?:\d+\.?\d*|\.\d+)\s*(?:true\s*)?(?:pt|cm|mm|em|ex|in|bp|pc|sp|dd|cc|mu|fil{1,3})\b"
+GLUE = rf"{DIMENSION}(?:\s*(?:plus|minus)\s*{DIMENSION})*"
+LENGTH = re.compile(rf"\s*=?\s*{GLUE} ?")
+ASSIGNED = re.compile(rf"\s*=\s*(?:{GLUE}|[-+]?\d+) ?")
+FACTOR = re.compile(r"\s*=?\s*[-+]?[\d.]*")  # before a length in a control word
+RULE = re.compile(rf"(?:\s*(?:height|width|depth)\s*{DIMENSION})+ ?")
+BOX = re.compile(rf"\s*(?:to|spread)\s*{DIMENSION} ?")
+FONT = re.compile(r"\s*=\s*\S+(?:\s+(?:scaled|at)\s*\S+)? ?")
+BY = re.compile(rf"\s*(?:by)?\s*{GLUE} ?")
+NO_XSPACE = re.compile(r"[.,'/?;:!~\-)\]}{]|\\[ /]|\\footnote|\n\n")  # xspace adds no space before these
+NUMBER = re.compile(r"([^eEdD]*)[eEdD]([-+]?\d+)")
+NOT_PLAIN = re.compile(
+    r"\\(?:if|else|fi|csname|expandafter|futurelet|@ifnextchar|@ifstar|loop|def|newcommand|catcode|mathpalette|mathchar|mathchoice)"
+)
 KEPT = re.compile("\x02([0-9]+)\x03")  # placeholder of verbatim text and formulas while TIDY works on the text
+ROMAN = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
+QUANTITIES = {  # commands of siunitx
+    "SI": "number unit", "qty": "number unit", "num": "number", "si": "unit", "unit": "unit", "ang": "ang",
+    "SIrange": "range unit", "qtyrange": "range unit", "numrange": "range",
+    "SIlist": "list unit", "qtylist": "list unit", "numlist": "list",
+}  # fmt: skip
+# Commands of glossaries and acronyms: s short, l long, f both, p plural, "" both where it comes first
+GLOSSARY = {
+    "gls": "", "Gls": "", "glspl": "p", "Glspl": "p", "ac": "", "Ac": "", "acp": "p", "Acp": "p", "acs": "s", "acsp": "sp",
+    "acl": "l", "aclp": "lp", "acf": "f", "acfp": "fp", "acrshort": "s", "acrshortpl": "sp", "acrlong": "l", "acrlongpl": "lp",
+    "acrfull": "f", "acrfullpl": "fp", "glsentryshort": "s", "glsentrylong": "l", "glsentryname": "s", "glstext": "s",
+}  # fmt: skip
+# xparse's choices by a value -> the branches that they have
+CHOICE_OF_VALUE = {f"If{kind}{branches}": branches for kind in ("Boolean", "Value", "NoValue") for branches in ("TF", "T", "F")}
 PRIMITIVE = "\x04"  # prefix of a control word that must not be expanded
+MATCHED = "\x01"  # suffix of the \\if, \\else and \\fi that belong together
+TRUE, FALSE, NO_VALUE = "\x05", "\x06", "\x07"  # values of xparse's arguments
+LINE, INDENT, DEDENT = "\x0e", "\x0f", "\x10"  # in an algorithm: the line ends; the next ones are one level deeper, less deep
+INTERNAL = frozenset((TRUE, FALSE, NO_VALUE, LINE, INDENT, DEDENT))
 
 
 class Macro(NamedTuple):
-    parameters: int
-    default: list | None  # tokens of the first parameter where it is optional
+    parameters: list  # "m" in braces, "s" a star, tokens: the default of one in [ ], ("d", delimiter): up to a delimiter
     body: list
+
+
+class Group(NamedTuple):
+    """What happens at the end of an open { } or [ ]."""
+
+    closing: str  # text to add
+    hidden: bool  # text is hidden after it
+    end: str = "}"
+    start: int | None = None  # of an unknown command's argument in the pieces: if another one follows, this one goes
+    again: bool = False  # a { that follows opens a group of the same kind
+
+
+def parameters_of(count, default):
+    """Number and default of \\newcommand -> parameters of a Macro."""
+    return ["m"] * count if default is None else [default] + ["m"] * max(count - 1, 0)
+
+
+def xparse_parameters(spec):
+    """Tokens of "s m O{default}" -> parameters of a Macro; None for kinds that are not read here."""
+    text, parameters = re.sub(r"[\s+!]", "", "".join(spec)), []
+    for kind, default in re.findall(r"([smo]|O(?=\{))(?:\{([^{}]*)\})?|.", text):
+        if not kind:
+            return None
+        parameters.append([NO_VALUE] if kind == "o" else tokens_of(default, []) if kind == "O" else kind)
+    return parameters
 
 
 class TooLarge(Exception):
@@ -135,6 +179,9 @@ def tokens_of(source, verbatim):
         if match["delimiter"]:
             tokens.append(f"\x02{len(verbatim)}\x03")
             verbatim.append(token[token.index(match["delimiter"]) + 1 : -1])
+        elif match["address"] is not None:
+            tokens.append(f"\x02{len(verbatim)}\x03")
+            verbatim.append(re.sub(r"\\([%#&_~{}])", r"\1", match["address"]))
         elif match["raw"]:
             name = match["raw"]
             end = -1 if name in unclosed else source.find(f"\\end{{{name}}}", at)
@@ -152,19 +199,36 @@ def tokens_of(source, verbatim):
     return tokens
 
 
+def match_conditionals(tokens):
+    """Marks the \\if, \\else and \\fi that belong together: \\ifdraft may be a command, and \\newif\\ifdraft has no \\fi."""
+    opened = []  # positions of an \\if and its \\else
+    for at, token in enumerate(tokens):
+        if token.startswith("\\if"):
+            opened.append([at])
+        elif token == "\\else" and opened:
+            opened[-1].append(at)
+        elif token == "\\fi" and opened:
+            for position in (*opened.pop(), at):
+                tokens[position] += MATCHED
+
+
 class Reader:
     """The state of the pass: tokens still to be read, known macros, open groups and environments, pieces of text."""
 
     def __init__(self, source):
         self.verbatim, self.pieces, self.macros, self.environments = [], [], {}, {}
+        self.flags, self.glossary, self.used = {}, {}, set()  # of \newif; key -> (short, long) tokens; keys that were shown
+        self.unknown = Counter()
         source = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "", source.replace("\r\n", "\n").replace("\r", "\n"))
         source = ADDRESS.sub(lambda found: re.sub(r"(?<!\\)%", r"\\%", found[0]), source)
         tokens = tokens_of(source, self.verbatim)
+        match_conditionals(tokens)
         self.budget = MAX_GROWTH * len(tokens) + FREE_GROWTH
         self.title, self.theorems = None, dict(THEOREMS)
         self.open = []  # open environments: (name, hidden before it)
-        self.groups = []  # open { }: (text that its end adds, hidden after it)
+        self.groups = []  # open { } and [ ]
         self.after_word = False  # after a control word, where white space is not text
+        self.indent, self.line = 0, (0, 0)  # of an algorithm: levels; pieces before the open line, and before its text
         for i in range(len(tokens) - 3):
             if tokens[i] == "\\begin" and tokens[i + 1 : i + 4] == ["{", "document", "}"]:
                 self.run(tokens[:i], hidden=True)  # on its own: an unclosed brace must not swallow the document
@@ -178,7 +242,7 @@ class Reader:
         self.budget -= len(tokens)
         if self.budget < 0:
             raise TooLarge(f"its macros add more than {MAX_GROWTH} tokens for each of the source")
-        self.todo.extend(reversed(tokens))
+        self.todo.extend(filter(None, reversed(tokens)))
 
     def skip_space(self):
         while self.todo and self.todo[-1].isspace() and self.todo[-1].count("\n") < 2:
@@ -221,12 +285,39 @@ class Reader:
             found.append(token)
         return None
 
-    def expand(self, macro):
+    def delimited(self, delimiter):
+        """The tokens up to the delimiter, which goes."""
+        self.skip_space()
+        if self.todo:
+            self.todo[-1] = self.todo[-1].lstrip(" ") or " "
+        found, depth = [], 0
+        while self.todo and len(found) < MAX_DELIMITED:
+            token = self.todo.pop()
+            if not depth and token[0] != "\\" and delimiter in token:
+                before, _, after = token.partition(delimiter)
+                self.todo += [after] if after else []
+                return found + [before] * bool(before)
+            if not depth and token == delimiter:
+                return found
+            depth += (token == "{") - (token == "}")
+            found.append(token)
+        self.push(found)
+        return []
+
+    def expand(self, macro, star=False):
         """Puts the body of a macro, with its arguments filled in, before the tokens still to be read."""
         given = []
-        for number in range(macro.parameters):
-            found = self.optional() if number == 0 and macro.default is not None else self.argument()
-            given.append(macro.default if found is None else found)
+        for parameter in macro.parameters:
+            if parameter == "m":
+                given.append(self.argument())
+            elif parameter == "s":
+                given.append([TRUE if star else FALSE])
+            elif isinstance(parameter, tuple):
+                given.append(self.delimited(parameter[1]))
+            else:
+                ahead = self.todo[-2:] if self.todo and self.todo[-1].isspace() else self.todo[-1:]
+                found = self.optional() if ahead and ahead[0] == "[" else None  # the space before other text stays
+                given.append(parameter if found is None else found)
         body, at, size = [], 0, 0
         while at < len(macro.body):
             token = macro.body[at]
@@ -244,25 +335,91 @@ class Reader:
                 body.append(token)
         self.push(body)
 
+    def expanded(self, token):
+        """True if the token was a macro, a conditional or a choice, which is done with then."""
+        if token in self.macros:
+            self.expand(self.macros[token])
+        elif token[:1] == "\\" and token[-1] == "*" and token[:-1] in self.macros:
+            macro = self.macros[token[:-1]]
+            starred = macro.parameters[:1] == ["s"]
+            if not starred:
+                self.todo.append("*")
+            self.expand(macro, starred)
+        elif token[-1:] == MATCHED:
+            self.conditional(token[1:-1])
+        elif token[:3] == "\\If" and token[1:] in CHOICE_OF_VALUE:
+            value, wanted = self.argument(), CHOICE_OF_VALUE[token[1:]]
+            is_true = value != [NO_VALUE] if "Value" in token else value == [TRUE]
+            branches = [self.argument() if kind in wanted else [] for kind in "TF"]
+            self.push(branches[0] if is_true != ("IfNo" in token) else branches[1])
+        elif token[1:] in CHOICES:
+            for _ in range(CHOICES[token[1:]] + 1):
+                self.argument()
+            self.skip_space()
+        else:
+            return False
+        return True
+
+    def conditional(self, name):
+        """\\if...: reads on where its condition is true, else after its \\else or \\fi. An unknown condition is false."""
+        if name == "fi":
+            return
+        if name == "else":
+            self.skip_branch(stop_at_else=False)
+            return
+        is_true = name == "iftrue" or self.flags.get(name[2:], False)
+        if name == "ifx":
+            first, second = self.token_ahead(), self.token_ahead()
+            known = [self.macros.get(token, token[1:] in SIGNS or token[1:] in ACCENTS) for token in (first, second)]
+            is_true = first == second or (first[:1] == second[:1] == "\\" and known[0] == known[1])
+        if not is_true:
+            self.skip_branch(stop_at_else=True)
+
+    def token_ahead(self):
+        self.skip_space()
+        return self.todo.pop() if self.todo else ""
+
+    def skip_branch(self, stop_at_else):
+        """Drops what stands up to the matching \\fi, or \\else."""
+        depth = 0
+        while self.todo:
+            token = self.todo.pop()
+            if token[-1:] != MATCHED:
+                continue
+            if not depth and (token.startswith("\\fi") or (stop_at_else and token.startswith("\\else"))):
+                return
+            depth += token.startswith("\\if") - token.startswith("\\fi")
+
     # --- the author's definitions
 
     def define(self, name):
         """Reads the definition that follows \\newcommand and the like; False where `name` is not one of them."""
-        if name in ("newcommand", "renewcommand", "providecommand", "DeclareRobustCommand"):
+        plain = name.removesuffix("*")
+        if plain in DEFINITIONS:
             target = "".join(self.argument()).strip()
             count = "".join(self.optional() or ["0"]).strip()
             default = self.optional()
-            self.set_macro(target, int(count) if count in "0123456789" and count else 0, default, self.argument())
+            self.set_macro(target, parameters_of(int(count) if count in "0123456789" and count else 0, default), self.argument())
+        elif name in XPARSE_DEFINITIONS:
+            target, parameters = "".join(self.argument()).strip(), xparse_parameters(self.argument())
+            body = self.argument()
+            if parameters is not None:
+                self.set_macro(target, parameters, body)
+        elif name in XPARSE_ENVIRONMENTS:
+            target, parameters = "".join(self.argument()), xparse_parameters(self.argument())
+            begin, end = self.argument(), self.argument()
+            if parameters is not None and not NOT_PLAIN.search("".join(begin)):
+                self.environments[target] = Macro(parameters, begin), end
         elif name in ("def", "gdef", "edef", "xdef"):
             self.skip_space()
             target = self.todo.pop() if self.todo else ""
-            parameters = ""
-            while self.todo and self.todo[-1] != "{" and len(parameters) < 40:
-                parameters += self.todo.pop()
-            plain = re.fullmatch(r"(?:#[1-9])*\s*", parameters)
+            text = ""
+            while self.todo and self.todo[-1] != "{" and len(text) < 40:
+                text += self.todo.pop()
             body = self.argument()
-            if plain:
-                self.set_macro(target, parameters.count("#"), None, body)
+            if re.fullmatch(r"\s*(?:#[1-9][^#]*)*", text):
+                ends = [end.strip() for end in re.findall(r"#[1-9]([^#]*)", text)]
+                self.set_macro(target, [("d", end) if end else "m" for end in ends], body)
         elif name == "let":
             target = "".join(self.argument())
             if self.todo and self.todo[-1].lstrip().startswith("="):
@@ -270,31 +427,56 @@ class Reader:
                 self.todo += [rest] if rest else []
             value = self.argument()
             known = self.macros.get("".join(value))
-            if known:
+            if value in (["\\iftrue"], ["\\iffalse"]):
+                self.flags[target[3:]] = value == ["\\iftrue"]
+            elif known:
                 self.macros[target] = known
             elif target.startswith("\\") and value and value[0][0] == "\\":
-                self.macros[target] = Macro(0, None, [PRIMITIVE + value[0]])  # the meaning of now, even if it is redefined later
-        elif name in ("DeclareMathOperator", "DeclareMathOperator*"):
+                self.macros[target] = Macro([], [PRIMITIVE + value[0]])  # the meaning of now, even if it is redefined later
+        elif name == "newif":
+            self.flags["".join(self.argument())[3:]] = False
+        elif name[-4:] == "true" and name[:-4] in self.flags:
+            self.flags[name[:-4]] = True
+        elif name[-5:] == "false" and name[:-5] in self.flags:
+            self.flags[name[:-5]] = False
+        elif plain == "DeclareMathOperator":
             target = "".join(self.argument()).strip()
-            self.set_macro(target, 0, None, ["\\operatorname", "{", *self.argument(), "}"])
+            self.set_macro(target, [], ["\\operatorname", "{", *self.argument(), "}"])
+        elif name in ("DeclarePairedDelimiter", "DeclarePairedDelimiterX"):
+            target, left, right = "".join(self.argument()).strip(), self.argument(), self.argument()
+            self.set_macro(target, ["s", [], "m"], [*left, "#", "3", *right])
         elif name in ("newenvironment", "renewenvironment", "newenvironment*"):
             target = "".join(self.argument())
             count = "".join(self.optional() or ["0"]).strip()
             default, begin, end = self.optional(), self.argument(), self.argument()
             if not NOT_PLAIN.search("".join(begin)):
-                self.environments[target] = Macro(int(count) if count.isdecimal() else 0, default, begin), end
-        elif name in ("newtheorem", "newtheorem*"):
+                self.environments[target] = Macro(parameters_of(int(count) if count.isdecimal() else 0, default), begin), end
+        elif plain == "newtheorem":
             target = "".join(self.argument())
             self.optional()
             self.theorems[target] = "".join(self.argument())
             self.optional()
+        elif name in ("newacronym", "acrodef", "newacro", "acro"):
+            if name == "newacronym":
+                self.optional()
+            key = "".join(self.argument())
+            short = self.argument() if name == "newacronym" else self.optional() or [key]
+            self.glossary[key] = short, self.argument()
+        elif name in ("newglossaryentry", "DeclareAcronym"):
+            key, text = "".join(self.argument()), "".join(self.argument())
+            short, long = (
+                re.search(rf"\b{field}\s*=\s*(?:\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}|([^,{{}}]*))", text)
+                for field in (("short", "long") if name == "DeclareAcronym" else ("name", "name"))
+            )
+            if short and long:
+                self.glossary[key] = [tokens_of((found[1] or found[2] or "").strip(), self.verbatim) for found in (short, long)]
         else:
             return False
         return True
 
-    def set_macro(self, target, parameters, default, body):
+    def set_macro(self, target, parameters, body):
         if re.fullmatch(r"\\(?:[A-Za-z@]+\*?|.)", target, re.S) and not NOT_PLAIN.search("".join(body)):
-            self.macros[target] = Macro(parameters, default, body)
+            self.macros[target] = Macro(parameters, body)
 
     # --- text
 
@@ -304,30 +486,41 @@ class Reader:
         self.groups.clear()
         while self.todo:
             token = self.todo.pop()
-            if token in self.macros:
-                self.expand(self.macros[token])
+            if token[0] == "\\" and self.expanded(token):
                 continue
             token = token.removeprefix(PRIMITIVE)
-            if token[:1] == "\\" and len(token) > 1:
+            if token[0] == "\\" and len(token) > 1:
                 if self.command(token[1:]) == "stop":
                     return
                 continue
             elif token == "{":
-                self.groups.append(("", self.hidden))
+                self.groups.append(Group("", self.hidden))
+            elif token in ("}", "]") and self.groups and self.groups[-1].end == token:
+                self.close_group()
             elif token == "}":
-                if self.groups:
-                    closing, hidden = self.groups.pop()
-                    self.add(closing)
-                    self.hidden = hidden
+                pass
             elif token in ("$", "$$"):
                 self.formula(token, token)
             elif token == "&":
                 self.add("\t")
             elif token == "~":
                 self.add(" ")
+            elif token in INTERNAL:
+                self.lay_out(token)
+                continue
             elif token != "#":
                 self.words(token)
             self.after_word = False
+
+    def close_group(self):
+        group = self.groups.pop()
+        self.add(group.closing)
+        self.hidden = group.hidden
+        if self.todo and self.todo[-1] == "{" and (group.again or group.start is not None):
+            self.todo.pop()
+            if group.start is not None:
+                del self.pieces[group.start :]
+            self.groups.append(group)
 
     def words(self, text):
         if text.isspace():
@@ -344,15 +537,22 @@ class Reader:
         if text and not self.hidden:
             self.pieces.append(text)
 
+    def keep(self, text):
+        """Adds text that TIDY must not change."""
+        self.add(f"\x02{len(self.verbatim)}\x03")
+        self.verbatim.append(text)
+
     def command(self, name):
         self.after_word = name[0].isalpha()
         plain = name.removesuffix("*")
         if name in ("(", "["):
             self.formula("$" if name == "(" else "$$", "\\)" if name == "(" else "\\]")
+        elif name == ";" and self.in_environment(ALGORITHMS):
+            self.lay_out(LINE)
         elif name == "\\" or plain in ("tabularnewline", "cr"):
             if name == "\\":
                 self.optional()
-            self.add("\n" if self.in_table() else " ")
+            self.add("\n" if self.in_environment(TABLES, "tabular*", "NiceTabular*") else " ")
         elif plain == "begin":
             self.after_word = False
             self.begin("".join(self.argument()).strip())
@@ -366,8 +566,13 @@ class Reader:
             self.title = self.title or self.argument()
         elif plain in HEADINGS:
             self.optional()
+            before, self.hidden = self.hidden, self.hidden and not (plain == "caption" and self.open)
             self.add("\n\nAbstract\n\n" if plain == "abstract" else "\n\n")
-            self.enter("\n\n", hidden=self.hidden and not (plain == "caption" and self.open))
+            hidden, self.hidden = self.hidden, before
+            self.enter("\n\n", hidden, again=plain == "abstract")
+        elif plain in OWN_PARAGRAPH or plain in ("tablehead", "tablefirsthead"):
+            self.add("\n\n")
+            self.enter("\n\n")
         elif plain in ("footnote", "footnotetext"):
             self.optional()
             self.add(" (")
@@ -377,33 +582,101 @@ class Reader:
             self.add("\n- ")
             if label:
                 self.push([*label, " "])
+        elif plain == "texorpdfstring":  # for LaTeX, for the PDF's outline
+            self.push([*self.argument(), *[""] * len(self.argument())])
         elif plain == "ensuremath":
             self.push(["$", *self.argument(), "$"])
-        elif plain in ("iffalse", "ifnum0=1"):
-            self.skip_conditional()
         elif name in ACCENTS:
             self.accent(ACCENTS[name])
+        elif self.in_environment(ALGORITHMS) and self.statement(name):
+            pass
         elif plain in SIGNS:
             self.add(SIGNS[plain])
+        elif plain in QUANTITIES:
+            self.quantity(QUANTITIES[plain])
+            self.after_word = False
+        elif plain == "xspace":
+            ahead = "".join(self.todo[-1:-3:-1])
+            self.add("" if not ahead.strip(" ") or NO_XSPACE.match(ahead.lstrip()) else " ")
+        elif name in ("textsuperscript", "nicefrac", "sfrac", "ion"):
+            self.digits(name)
+        elif plain in GLOSSARY:
+            self.entry(plain)
+        elif plain in SKIPS or plain in ("hspace", "advance", "hrule", "vrule", "hbox", "vbox", "vtop", "font"):
+            self.length(plain)
+        elif plain == "input" and self.todo and self.todo[-1] != "{":
+            self.todo[-1] = re.sub(r"\A\s*\S+", "", self.todo[-1]) or " "
+        elif plain == "twocolumn":
+            self.skip_space()
+            if self.todo and self.todo[-1] == "[":
+                self.todo.pop()
+                self.groups.append(Group("\n\n", self.hidden, "]"))
+        elif plain in ("endfirsthead", "endhead") and self.in_environment(TABLES):
+            self.skip_head(*(("\\endhead",) if plain == "endfirsthead" else ("\\endfoot", "\\endlastfoot")))
         elif plain in DROPPED:
-            for _ in range(DROPPED[plain] and 4):
-                if self.optional() is None:
-                    break
-            for _ in range(DROPPED[plain]):
-                self.argument()
+            self.drop_arguments(plain)
+        elif CITATIONS.fullmatch(plain):
+            while self.todo and self.todo[-1] in ("[", "{") and (self.optional() is not None or self.argument() is not None):
                 self.after_word = False
+        elif CITATION.fullmatch(plain) or REFERENCE.fullmatch(plain):
+            while self.optional() is not None:
+                pass
+            self.argument()
+            self.after_word = False
         elif plain == "bye":
             return "stop"
-        elif self.todo and (length := LENGTH.match(self.todo[-1])):
-            self.todo[-1] = self.todo[-1][length.end() :] or " "  # \itemsep=0pt
+        elif name[0].isalpha():
+            self.other(plain)
         return None
 
-    def enter(self, closing, hidden=None):
+    def drop_arguments(self, name):
+        count = DROPPED[name]
+        for _ in range(count):
+            for _ in range(4):
+                if self.optional() is None:
+                    break
+            self.parenthesis()
+            self.argument()
+            self.after_word = False
+        if name in ("multirow", "addlinespace", "toprule", "midrule", "bottomrule", "appendix") or name.startswith("Set"):
+            self.optional()
+        if self.todo and (assigned := ASSIGNED.match(self.todo[-1])):
+            self.todo[-1] = self.todo[-1][assigned.end() :] or " "
+
+    def parenthesis(self):
+        """Drops the (lr) of \\cmidrule(lr){2-3}."""
+        if self.todo and (found := re.match(r"\([lr]{1,2}\)", self.todo[-1])):
+            self.todo[-1] = self.todo[-1][found.end() :]
+            if not self.todo[-1]:
+                self.todo.pop()
+
+    def other(self, name):
+        """A command of formatting, or an unknown one: the last of its adjacent arguments in { } stays."""
+        known = name in TEXT
+        if not known and not self.hidden:
+            self.unknown[name] += 1
+        if self.todo and (assigned := ASSIGNED.match(self.todo[-1])):
+            self.todo[-1] = self.todo[-1][assigned.end() :] or " "  # \itemsep=0pt
+            return
+        while self.todo and self.todo[-1] == "[":
+            found = self.optional()
+            if found is None:
+                break
+            if not self.todo or self.todo[-1] not in "{[":
+                self.push(["[", *found, "]"])
+                self.after_word = False
+                break
+        if self.todo and self.todo[-1] == "{" and not known:
+            self.todo.pop()
+            self.after_word = False
+            self.groups.append(Group("", self.hidden, start=len(self.pieces)))
+
+    def enter(self, closing, hidden=None, again=False):
         """Opens the group that follows; its end adds `closing`."""
         self.skip_space()
         if self.todo and self.todo[-1] == "{":
             self.todo.pop()
-            self.groups.append((closing, self.hidden))
+            self.groups.append(Group(closing, self.hidden, again=again))
             self.hidden = self.hidden if hidden is None else hidden
         else:
             self.add(closing)
@@ -414,37 +687,224 @@ class Reader:
         letters = {"\\i": "i", "\\j": "j"}.get(letters.strip(), letters)
         self.add(unicodedata.normalize("NFC", letters[:1] + mark + letters[1:]) if letters[:1] not in ("", "\\") else "")
 
-    def skip_conditional(self):
-        depth = 1
-        while self.todo and depth:
-            token = self.todo.pop()
-            depth += token.startswith("\\if") - (token == "\\fi")
+    def in_environment(self, names, *more):
+        return any(name.removesuffix("*") in names or name in more for name, _ in self.open[-4:])
 
-    def in_table(self):
-        return any(name.startswith(("tab", "longtab")) for name, _ in self.open[-3:])
+    def length(self, name):
+        """Drops the length of plain TeX that follows \\vskip, \\hrule and the like."""
+        if name == "hspace":
+            self.add("" if "".join(self.argument()).startswith("-") else " ")
+            self.after_word = False
+            return
+        if name == "hskip" and self.todo and not self.todo[-1].lstrip().startswith("-"):
+            self.add(" ")
+        if name in ("advance", "font") and self.todo:
+            self.skip_space()
+            self.todo.pop()
+        rule = {"advance": BY, "hrule": RULE, "vrule": RULE, "hbox": BOX, "vbox": BOX, "vtop": BOX, "font": FONT}.get(name, LENGTH)
+        if self.todo and (found := rule.match(self.todo[-1])):
+            self.todo[-1] = self.todo[-1][found.end() :]
+            if not self.todo[-1]:
+                self.todo.pop()
+        elif name in SKIPS and len(self.todo) > 1:  # \vskip-\baselineskip
+            if FACTOR.fullmatch(self.todo[-1]) and self.todo[-2][0] == "\\":
+                del self.todo[-2:]
+            elif self.todo[-1][0] == "\\" and self.todo[-1][1:] in DROPPED:
+                self.todo.pop()
+
+    def digits(self, name):
+        """10\\textsuperscript{6} -> 10^6, 1\\nicefrac{1}{2} -> 1 1/2, \\ion{H}{2} -> H II."""
+        after_digit = bool(self.pieces) and self.pieces[-1][-1:].isdigit()
+        self.after_word = False
+        if name == "ion":
+            element, charge = "".join(self.argument()), "".join(self.argument()).strip()
+            self.add(f"{element} {ROMAN[int(charge)] if re.fullmatch('[1-9]', charge) else charge.upper()}")
+        elif name == "textsuperscript":
+            found = self.argument()
+            self.push(["^" if after_digit and re.fullmatch(r"[-+−]?\d+", "".join(found)) else "", *found])
+        else:
+            self.optional()
+            self.push([" " if after_digit else "", *self.argument(), "/", *self.argument()])
+
+    def entry(self, name):
+        """An entry of the glossary or list of acronyms: in full where it comes first."""
+        self.optional()
+        key = "".join(self.argument())
+        self.after_word = False
+        short, long = self.glossary.get(key, ([key], [key]))
+        form = GLOSSARY[name]
+        plural = ["s"] if "p" in form else []
+        if "s" in form or ("f" not in form and "l" not in form and (key in self.used or short == long)):
+            found = [*short, *plural]
+        elif "l" in form:
+            found = [*long, *plural]
+        else:
+            found = [*long, *plural, " ", "(", *short, *plural, ")"]
+        if form in ("", "p", "f", "fp"):
+            self.used.add(key)
+        if name[0] == "G" or name[0] == "A":
+            found[0] = found[0][:1].upper() + found[0][1:]
+        self.push(found)
+
+    def skip_head(self, *ends):
+        """Drops what stands before the last of these commands: a longtable's head on its other pages, and its foot."""
+        ahead = self.todo[-MAX_HEAD:]
+        stop = next((i for i in range(len(ahead) - 1, -1, -1) if ahead[i] == "\\end"), -1)
+        last = next((i for i in range(stop + 1, len(ahead)) if ahead[i] in ends), None)
+        if last is not None:
+            del self.todo[len(self.todo) - len(ahead) + last + 1 :]
+
+    # --- numbers and units of siunitx
+
+    def number(self):
+        text = "".join(self.argument()).replace("~", "").replace("\\,", "").strip()
+        found = NUMBER.fullmatch(text.replace(" ", ""))
+        if found:
+            return f"{found[1]} × 10^{found[2].lstrip('+')}" if found[1] else f"10^{found[2].lstrip('+')}"
+        return re.sub(r"\s*\\pm\s*|\s*\+-\s*", " ± ", text)
+
+    def unit(self):
+        """\\metre\\per\\second\\squared -> m/s^2."""
+        out, per, power = "", False, ""
+        for token in self.argument():
+            name = token[1:].removesuffix("*") if token[0] == "\\" else ""
+            if name == "per":
+                per = True
+            elif name in PREFIXES:
+                out += ("/" if per else " ") * (bool(out) or per) + PREFIXES[name] + "\x00"
+                per = False
+            elif name in POWERS_AHEAD:
+                power = POWERS_AHEAD[name]
+            elif name in POWERS:
+                out += POWERS[name]
+            elif name in ("tothe", "raiseto", "of"):
+                out += "^" if name != "of" else " "
+            elif name and not name.isalpha():
+                out += " "
+            elif name:
+                joined = out.endswith("\x00")
+                out = out.removesuffix("\x00") if joined else out + ("/" if per else " ") * (bool(out) or per)
+                own = self.macros.get(token)
+                out += UNITS.get(name) or ("".join(own.body) if own else name)
+                out += power
+                per, power = False, ""
+            elif token not in "{}$":
+                out += token.replace(".", " ").replace("~", " ")
+        return " ".join(out.replace("\x00", "").split()).replace("^ ", "^").replace(" ^", "^")
+
+    def quantity(self, kind):
+        self.optional()
+        if kind == "unit":
+            self.add(self.unit())
+            return
+        if kind == "ang":
+            parts = "".join(self.argument()).split(";")
+            self.add("".join(part + sign for part, sign in zip(parts, "°′″", strict=False) if part))
+            return
+        if kind.startswith("list"):
+            text = ", ".join(part.strip() for part in "".join(self.argument()).split(";"))
+        elif kind.startswith("range"):
+            text = f"{self.number()}–{self.number()}"
+        else:
+            text = self.number()
+        if kind.endswith("unit"):
+            self.optional()
+            unit = self.unit()
+            text += unit if unit in ("°", "′", "″") else f" {unit}" if unit else ""
+        self.add(text)
+
+    # --- algorithms
+
+    def statement(self, name):
+        """A line, a block or a keyword of an algorithm; False for other commands."""
+        small = name.lower()
+        if name in WORDS_OF_ALGORITHMS:
+            self.add(f" {WORDS_OF_ALGORITHMS[name]} ")
+        elif small in ("comment", "tcp", "tcc", "tcp*", "tcc*"):
+            self.add(" // ")
+            self.enter("")
+        elif small in ("return", "kwret"):
+            if name.isupper():
+                self.lay_out(LINE)
+            self.add("return ")
+        elif small == "call":
+            self.push(["{", *self.argument(), "}", "(", "{", *self.argument(), "}", ")"])
+        elif self.in_environment(("algorithmic",)) and small in STATEMENTS:
+            texts, before, after = STATEMENTS[small]
+            tokens = [DEDENT] * -before + [LINE, texts[0]]
+            for text in texts[1:]:
+                tokens += ["{", *self.argument(), "}", text]
+            self.push(tokens + [INDENT] * after)
+        elif name in BLOCKS:
+            texts, blocks = BLOCKS[name]
+            self.optional()
+            tokens = [LINE]
+            for number, text in enumerate(texts[:-1]):
+                tokens += [LINE, text] if number in blocks and number - 1 in blocks else [text]
+                found = self.argument()
+                tokens += [INDENT, LINE, *found, DEDENT] if number in blocks else ["{", *found, "}"]
+            self.push([*tokens, LINE])
+        else:
+            return False
+        return True
+
+    def lay_out(self, token):
+        if token == INDENT:
+            self.indent += 1
+        elif token == DEDENT:
+            self.indent = max(0, self.indent - 1)
+        elif token == LINE:
+            self.drop_empty_line()
+            begin = len(self.pieces)
+            self.add("\n")
+            if self.indent:
+                self.keep("  " * min(self.indent, 20))
+            self.line = begin, len(self.pieces)
+            self.after_word = True
+
+    def drop_empty_line(self):
+        begin, start = self.line
+        if not "".join(self.pieces[start:]).strip():
+            del self.pieces[begin:]
 
     # --- environments
 
     def begin(self, name):
         plain = name.removesuffix("*")
-        if plain in DISPLAY:
-            if plain == "alignat":
+        if plain in DISPLAY or plain == "empheq":
+            inner = plain
+            if plain in ("empheq", "IEEEeqnarray"):
+                self.optional()
+            if plain == "empheq":
+                inner = "".join(self.argument()).partition("=")[0].strip().removesuffix("*")
+            elif plain in DISPLAY_ARGUMENTS:
                 self.argument()
-            self.formula("$$" if plain != "math" else "$", f"\\end{{{name}}}", DISPLAY[plain])
+            self.formula("$$" if plain != "math" else "$", f"\\end{{{name}}}", DISPLAY.get(inner, "aligned"))
             return
         self.open.append((name, self.hidden))
         if name in self.environments:
             self.expand(self.environments[name][0])
             return
-        if name in self.theorems:
+        if name in self.theorems or plain == "restatable":
             note = self.optional()
-            self.add(f"\n\n{self.theorems[name]}")
+            if plain == "restatable":  # [note]{theorem}{its macro}
+                name = "".join(self.argument())
+                self.argument()
+            self.add(f"\n\n{self.theorems.get(name, name.capitalize())}")
             self.push([*([" ", "(", *note, ")"] if note else []), ".", " "])
             return
         self.optional()
-        for _ in range(ENVIRONMENT_ARGUMENTS.get(name, 0)):
+        if plain in ("tabu", "longtabu") and self.todo and not self.hidden:
+            for _ in range(4):  # to \\textwidth
+                if self.todo and self.todo[-1] != "{":
+                    self.todo.pop()
+        for _ in range(ENVIRONMENT_ARGUMENTS.get(name, ENVIRONMENT_ARGUMENTS.get(plain, 0))):
             self.argument()
+        if plain.startswith("Nice"):
+            self.optional()
         self.hidden = self.hidden or name in HIDDEN
+        if plain in ALGORITHMS:
+            self.indent, self.line = 0, (len(self.pieces), len(self.pieces))
         self.add("\n\nAbstract\n\n" if plain == "abstract" else "" if name in LISTS else "\n\n")
 
     def end(self, name):
@@ -453,6 +913,8 @@ class Reader:
         for i in range(len(self.open) - 1, max(-1, len(self.open) - 9), -1):
             if self.open[i][0] == name:
                 self.hidden = self.open[i][1]
+                if name.removesuffix("*") in ALGORITHMS:
+                    self.drop_empty_line()
                 del self.open[i:]  # others inside were left open
                 if name in self.environments:
                     self.push(self.environments[name][1])
@@ -467,8 +929,7 @@ class Reader:
         found, depth = [], 0
         while self.todo:
             token = self.todo.pop()
-            if token in self.macros:
-                self.expand(self.macros[token])
+            if token[0] == "\\" and self.expanded(token):
                 continue
             token = token.removeprefix(PRIMITIVE)
             if token == ending and depth <= 0:
@@ -486,7 +947,7 @@ class Reader:
             elif token in ("\\label", "\\tag", "\\tag*"):
                 self.argument()
                 continue
-            elif token in ("\\nonumber", "\\notag", "\\displaystyle", "\\allowdisplaybreaks", "\\ensuremath"):
+            elif token in NOT_IN_FORMULA or token in INTERNAL:
                 continue
             depth += (token == "{") - (token == "}")
             if found and found[-1][:1] == "\\" and found[-1][-1:].isalpha() and token[:1].isalpha():
@@ -513,6 +974,7 @@ class Reader:
             return None
         inner = Reader("")
         inner.macros, inner.budget, inner.verbatim = self.macros, self.budget, self.verbatim
+        inner.flags, inner.glossary = self.flags, self.glossary
         inner.run(self.title, hidden=False)
         return " ".join(inner.text().split()) or None
 
@@ -527,4 +989,4 @@ def read_latex(content: bytes, cfg) -> dict:
     except TooLarge as error:
         return {"reason": "too_large", "detail": str(error)}
     text = reader.text()
-    return {"text": f"{title}\n\n{text}" if title else text, "title": title}
+    return {"text": f"{title}\n\n{text}" if title else text, "title": title, "unknown": dict(reader.unknown)}

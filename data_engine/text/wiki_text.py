@@ -1,10 +1,12 @@
 """
 Wikitext -> plain text.
 
-in:   the source of a MediaWiki page in UTF-8          out: {"text", "title"} or {"reason", "detail"}; the title is None, for the
-      source does not hold it
+in:   the source of a MediaWiki page in UTF-8
+out:  {"text", "title", "unknown"} or {"reason", "detail"}; the title is None, for the source does not hold it; unknown counts the
+      templates that wiki_templates.py does not have
 kept  paragraphs, headings of sections that have text, lists as "- " lines, tables as lines of cells with tabs between, the
-      labels of links, <nowiki>, <pre> and code verbatim, <math> as $LaTeX$, the text of inline templates ({{lang}}, {{convert}})
+      labels of links, <nowiki>, <pre> and code verbatim, <math> as $LaTeX$, <poem> line by line, exponents as 10^6, templates that
+      are part of a sentence or a list; of an unknown one inside a sentence its last short argument
 gone  other templates (info boxes, citations, notices), references, files, categories, comments, sections of web links
 drops redirect, disambiguation     a page that only points to others
 
@@ -12,9 +14,11 @@ One pass over the tokens with a stack, as in MediaWiki's own preprocessor. A con
 one beyond MAX_DEPTH levels: every level costs one more copy of its text, so the limit keeps time linear in the source.
 """
 
-import functools
 import html
 import re
+from collections import Counter
+
+from data_engine.text.wiki_templates import template_text, unknown_text, verses
 
 MAX_DEPTH = 60  # levels; MediaWiki's own limit for templates is 40
 SECTIONS_WITHOUT_TEXT = frozenset(
@@ -36,21 +40,6 @@ DISAMBIGUATION = re.compile(
     r"|desambiguación|неоднозначност|многозначность|[\w -]{1,40} disambiguation)\s*[|}]",
     re.I,
 )
-
-# templates that show their first argument, or their second; _ stands for a space
-FIRST = """
-abbr as_written big blockquote bold center centre code color_box convert cquote cvt em flag flagcountry flagu hms ill italic ipa
-interlanguage_link kbd keypress korean larger linktext math maybe midsize mvar nihongo no no_bold nobold nobr nobreak noitalic nom
-not_a_typo nowrap nts num partial poemquote pull_quote quotation quote samp sc sic small smallcaps smaller strong sub sup tooltip tt
-unichar us$ uss val var won yes
-"""
-SECOND = "lang transl transliteration script color font_color colored_link wikt-lang verse_translation sort"
-WORDS = {  # template -> its text
-    **{"ndash": "–", "mdash": "—", "spaced ndash": " – ", "snd": " – ", "spaced en dash": " – ", "endash": "–", "emdash": "—"},
-    **{"'": "'", "!": "|", "=": "=", "nbsp": " ", "space": " ", "·": " · ", "•": " • ", "dot": " · ", "dash": " – "},
-    **{"circa": "c. ", "c.": "c. ", "pi": "π", "times": "×", "half": "1/2", "euro": "€", "gbp": "£", "pound": "£"},
-    **{"yes": "Yes", "no": "No", "n/a": "N/A", "won": "Won", "nom": "Nominated", "tba": "TBA"},
-}
 
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f]", re.S)
 MAGIC = re.compile(r"__(?:NO|FORCE)?[A-Z]{3,20}__")
@@ -95,50 +84,6 @@ BREAK = re.compile(r"<br\s*/?>|\x04", re.I)
 ROW, CAPTION = "\x06", "\x07"  # first piece of the cell after a row or caption token
 
 
-def convert_text(values):
-    """['5', 'km', 'mi'] -> '5 km', ['2', '-', '3', 'ft'] -> '2–3 ft'."""
-    if len(values) >= 4 and values[1] in ("-", "–", "to", "and", "by", "x", "×", "or"):
-        return f"{values[0]}{'–' if values[1] == '-' else f' {values[1]} '}{values[2]} {values[3]}"
-    return " ".join(values[:2])
-
-
-@functools.cache
-def shown_arguments():
-    """Name of a template -> the number of the argument that it shows, from 0."""
-    shown = {}
-    for position, names in enumerate((FIRST, SECOND)):
-        shown |= dict.fromkeys((name.replace("_", " ") for name in names.split()), position)
-    return shown
-
-
-def template_text(arguments):
-    """['lang', 'fr', 'mot'] -> 'mot'; "" for all but the few templates that are text."""
-    name = arguments[0].strip().lower().replace("_", " ")
-    if name.startswith("formatnum:"):
-        return name[10:]
-    if name in WORDS and len(arguments) == 1:
-        return WORDS[name]
-    values = [value.strip() for value in arguments[1:] if not re.match(r"\s*(?!1\s*=|text\s*=|quote\s*=)[a-z][\w -]*=", value)]
-    values = [re.sub(r"^(?:\d|text|quote)\s*=\s*", "", value) for value in values]
-    if name in ("circa", "c."):
-        return "c. " + " – ".join(values)
-    if name in ("frac", "fraction", "sfrac") and values:
-        return " ".join([*values[:-2], "/".join(values[-2:])]) if len(values) > 1 else f"1/{values[0]}"
-    if name in ("convert", "cvt"):
-        return convert_text(values)
-    if name.startswith("lang-") or name.startswith("ipa-"):
-        return values[0] if values else ""
-    if name == "as of":
-        return "As of " + " ".join(values)
-    if name == "sortname":
-        return " ".join(values[:2])
-    position = shown_arguments().get(name)
-    if position is None or len(values) <= position:
-        return ""
-    text = values[position]
-    return f"\n\n{text}\n\n" if "quot" in name else text
-
-
 def link_text(arguments):
     """['Berlin', 'the city'] -> 'the city'; "" for files, categories and links to other languages."""
     target = arguments[0].strip()
@@ -176,6 +121,22 @@ def verbatim_text(name, attributes, text):
     return KEPT.sub("", text.strip("\n") if name != "nowiki" else text)
 
 
+SPACES = re.compile(" *")
+WORD_BEFORE = re.compile(r"[\w,;:.'\"’”)\]][ \xa0]\(?\Z")
+WORD_AFTER = re.compile(r"[^\w\n]{0,5}[\w\[{]")
+
+
+def template_in_place(arguments, parent, source, at, unknown):
+    """The text of a template that ends at `at`; an unknown one counts, and shows an argument inside a sentence."""
+    text = template_text(arguments)
+    if text is not None:
+        return text
+    unknown[" ".join(arguments[0].lower().replace("_", " ").split())] += 1
+    kind, pieces = parent
+    before = "".join(pieces[-1][-3:])[-3:] if kind == TEXT else ""
+    return unknown_text(arguments) if WORD_BEFORE.search(before) and WORD_AFTER.match(source, at) else ""
+
+
 def unwind(stack, opened, until):
     """Makes unclosed constructs text again: the top of the stack, and the links below it down to one of the kind `until`."""
     while len(stack) > 1:
@@ -186,21 +147,24 @@ def unwind(stack, opened, until):
             return
 
 
-def close(stack, opened):
+def close(stack, opened, source, at, unknown):
     """Closes the construct at the top of the stack; its text goes to the one around it."""
     kind, arguments = stack.pop()
     opened[kind] -= 1
     arguments = ["".join(pieces) for pieces in arguments]
-    text = (None, template_text, link_text, table_text)[kind](arguments)
+    if kind == TEMPLATE:
+        text = template_in_place(arguments, stack[-1], source, at, unknown)
+    else:
+        text = link_text(arguments) if kind == LINK else table_text(arguments)
     if text:
         stack[-1][1][-1].append(text)
 
 
-def table_part(stack, opened, sign, line):
+def table_part(stack, opened, sign, line, source, at, unknown):
     """Handles a token inside a table: its end, a row, a cell, or the end of a cell's attributes."""
     arguments = stack[-1][1]
     if line and sign == "|}":
-        close(stack, opened)
+        close(stack, opened, source, at, unknown)
     elif line and sign == "|-":
         arguments.append([ROW])
     elif line and sign == "|+":
@@ -230,8 +194,13 @@ def skip_tag(source, token, at, unclosed, pieces, verbatim):
     return end.end()
 
 
-def expand(source, verbatim):
-    """Templates, links and tables -> their text. Verbatim text is appended to the list, its placeholder to the text."""
+def expand(source, verbatim, unknown):
+    """
+    Templates, links and tables -> their text.
+
+    verbatim  list to which verbatim text is appended; the text gets its placeholder
+    unknown   Counter of templates
+    """
     stack = [(TEXT, [[]])]  # open constructs: kind, and arguments or cells as lists of pieces
     unclosed = set()  # names of tags that are not closed in the rest of the source
     opened = [1, 0, 0, 0]  # number of constructs of each kind in the stack
@@ -247,7 +216,7 @@ def expand(source, verbatim):
             continue
         if mark == "\n":  # a heading ends open tables and links
             while stack[-1][0] in (LINK, TABLE):
-                close(stack, opened) if stack[-1][0] == TABLE else unwind(stack, opened, None)
+                close(stack, opened, source, at, unknown) if stack[-1][0] == TABLE else unwind(stack, opened, None)
             stack[-1][1][-1].append(mark)
             continue
         line = mark[0] == "\n"
@@ -268,20 +237,24 @@ def expand(source, verbatim):
                 unwind(stack, opened, TEMPLATE)
                 kind, arguments = stack[-1]
             if kind == closing:
-                close(stack, opened)
+                close(stack, opened, source, at, unknown)
+                if closing == TEMPLATE and "".join(stack[-1][1][-1][-3:]).endswith("\n"):  # a space would make the line verbatim
+                    at = SPACES.match(source, at).end()
             else:
                 arguments[-1].append(sign)
         elif kind == TABLE:
-            table_part(stack, opened, sign, line)
+            table_part(stack, opened, sign, line, source, at, unknown)
         elif kind == TEXT or "!" in sign:
             arguments[-1].append(mark)
         else:  # an argument ends
             arguments[-1].append("\n" if line else "")
+            if sign == "||" and kind == TEMPLATE:
+                arguments.append([])
             arguments.append([mark.lstrip("\n \t")[1:].removeprefix("|")])
     stack[-1][1][-1].append(source[at:])
     while len(stack) > 1:
         if stack[-1][0] == TABLE:
-            close(stack, opened)
+            close(stack, opened, source, at, unknown)
         else:
             unwind(stack, opened, None)
     return "".join(stack[0][1][0])
@@ -327,10 +300,27 @@ def paragraphs(lines):
 # --- All of it ---------------------------------------------------------------------------------------------------------------
 
 
-def wiki_text(source: str) -> str:
-    """ "'''A''' [[b|c]]<ref>d</ref>" -> "A c"."""
+POEM = re.compile(r"<(/?)poem\b[^<>]*>", re.I)
+FRACTION = re.compile(r"(\d?)<sup>(\d{1,4})</sup>\s*[/⁄]\s*<sub>(\d{1,4})</sub>")
+EXPONENT = re.compile(r"(?<=\d)<sup>\s*([-−+]?\d+)\s*</sup>", re.I)
+
+
+def keep_verses(source):
+    """The lines of each <poem> stay lines."""
+    parts = POEM.split(source)  # text, "" or "/", text, ...
+    for i in range(2, len(parts) - 1, 2):
+        if parts[i - 1] == "" and parts[i + 1] == "/":
+            parts[i] = verses(parts[i])
+            parts[i + 2] = parts[i + 2].lstrip(" ")
+    return "".join(parts[::2])
+
+
+def wiki_text(source: str, unknown: Counter | None = None) -> str:
+    """ "'''A''' [[b|c]]<ref>d</ref>" -> "A c". unknown: counts unknown templates."""
     verbatim = []
-    text = expand(MAGIC.sub("", COMMENT.sub("", source)), verbatim)
+    text = expand(keep_verses(MAGIC.sub("", COMMENT.sub("", source))), verbatim, Counter() if unknown is None else unknown)
+    text = FRACTION.sub(lambda found: f"{found[1]} {found[2]}/{found[3]}" if found[1] else f"{found[2]}/{found[3]}", text)
+    text = EXPONENT.sub(r"^\1", text)
     text = re.sub("'{2,}", "", text)
     text = WEB_LINK.sub(lambda link: link[1], text)
     text = TAG.sub(lambda tag: TAG_BECOMES.get(tag[1].lower(), ""), text)
@@ -348,4 +338,5 @@ def read_wikitext(content: bytes, cfg) -> dict:
         return {"reason": "redirect", "detail": f"to {redirect[1]}"}
     if DISAMBIGUATION.search(source):
         return {"reason": "disambiguation", "detail": "the page has a template that says so"}
-    return {"text": wiki_text(source), "title": None}
+    unknown = Counter()
+    return {"text": wiki_text(source, unknown), "title": None, "unknown": dict(unknown)}

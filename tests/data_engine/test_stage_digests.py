@@ -31,7 +31,7 @@ from tests.fixtures import ROOT
 
 DIGESTS = {
     "sources.readers": (4, "e7fe7a26987fffc1"),
-    "extract.extract": (2, "43385591b1318aaf"),
+    "extract.extract": (3, "43385591b1318aaf"),
     "language.identify_language": (4, "21e2809411e356ad"),
     "xlm_roberta.second_opinion": (1, "394514336d3be9fc"),
     "quality.filter_quality": (1, "a9ccb9e4eb70ee9f"),
@@ -156,7 +156,7 @@ def extracted():
         {"id": name_of(i), "source": "a", "uri": f"u{i}", "media_type": kind, "content": content, "licence": "MIT", "meta": "{}"}
         for i, (kind, content) in enumerate(contents)
     ]
-    kept, lost = extract(pa.Table.from_pylist(rows, schema=RAW), ExtractConfig())
+    kept, lost, *_ = extract(pa.Table.from_pylist(rows, schema=RAW), ExtractConfig())
     return kept, lost.drop_columns("detail")  # a PDF parser's own words
 
 

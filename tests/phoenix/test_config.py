@@ -127,6 +127,22 @@ def test_a_positional_argument_fills_its_setting():
         load(Outer, ["a", "b"], positional="out")
 
 
+@dataclass(frozen=True)
+class Two:
+    model: str  # file
+    prompt: str | None = None  # text
+
+
+def test_two_positional_arguments_fill_their_settings_in_order(capsys):
+    assert load(Two, ["ckpt.pt", "None"], positional="model prompt") == Two("ckpt.pt", "None")  # a text, not parsed
+    assert load(Two, ["ckpt.pt"], positional="model prompt") == Two("ckpt.pt", None)
+    with pytest.raises(UserError, match=r"at most 2 arguments \(model prompt\) are expected, 3 were given"):
+        load(Two, ["a", "b", "c"], positional="model prompt")
+    with pytest.raises(SystemExit):
+        load(Two, ["--help"], positional="model prompt")
+    assert "arguments: MODEL [PROMPT] [--setting=value ...]" in capsys.readouterr().out
+
+
 def test_an_output_that_is_closed_ends_the_program_with_one_line():
     read, write = os.pipe()
     os.close(read)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_engine.text import wiki_templates
 from data_engine.text.wiki_text import read_wikitext, wiki_text
 
 PAGE = """{{Short description|A town}}
@@ -64,7 +65,7 @@ Left out too.
 [[fr:Bodmin]]
 """
 
-WANTED = r"""Bodmin (Bosvena) is a town in the county of Cornwall. It lies 5 km from Truro, Cornwall.
+WANTED = r"""Bodmin (Bosvena; /b/) is a town in the county of Cornwall. It lies 5 km from Truro, Cornwall.
 
 It has a web site, and a formula $x^{2} + y$; 5 < 6 — and [[no link]] {{no template}} ''x''.
 
@@ -121,6 +122,107 @@ def test_constructs(source, wanted):
     assert wiki_text(source).strip() == wanted
 
 
+TEMPLATES = [
+    ("of {{CO2}}, {{chem|N|2|O}}, {{chem2|CH4}} and {{H2O}} or {{chem|SO|4|2-}}", "of CO2, N2O, CH4 and H2O or SO42-"),
+    (
+        "The {{HMS|Ferry}} met the {{USS|River|AB-1}} and the {{ship|SS|Lower Town}} here",
+        "The HMS Ferry met the USS River (AB-1) and the SS Lower Town here",
+    ),
+    (
+        "{{ship||Mary|1850|2}}, {{SMS|Hertha|1897|6}} is a {{sclass|Ferry|destroyer|1}} or {{sclass2|Town|cruiser}}",
+        "Mary, Hertha is a Ferry-class destroyer or Town-class cruiser",
+    ),
+    ("See {{Bibleverse|John|3:16}} and {{bibleverse||Mark|1:2|KJV}}.", "See John 3:16 and Mark 1:2."),
+    (
+        "is {{val|6.02214076|e=23|u=mol-1}}, {{val|1.2|0.3|ul=m}}, {{val|5|p=~|s=%}}, {{val|9.8|u=m/s2}}",
+        "is 6.02214076 × 10^23 mol^-1, 1.2±0.3 m, ~5%, 9.8 m/s^2",
+    ),
+    (
+        "1.5{{e|6}} kg, 10<sup>6</sup> cells in 2<sup>-10</sup>, {{10^|-9}}, 5{{sup|2}}, x<sup>2</sup>, 1<sup>st</sup>",
+        "1.5 × 10^6 kg, 10^6 cells in 2^-10, 10^-9, 5^2, x2, 1st",
+    ),
+    ("1{{frac|1|2}} cups or 1<sup>1</sup>/<sub>2</sub>, {{frac|3|4}}, {{1/2}}", "1 1/2 cups or 1 1/2, 3/4, 1/2"),
+    (
+        "cost {{USD|100}}, {{GBP|60}}, {{EUR|5}}, {{US$|7}}, {{INR|9|year=2001}}, {{¥|8}} or {{currency|4|GBP}}",
+        "cost US$100, £60, €5, US$7, ₹9, ¥8 or £4",
+    ),
+    ("he is {{height|ft=6|in=2}} or {{height|m=1.83}} tall", "he is 6 ft 2 in or 1.83 m tall"),
+    (
+        "({{langx|kw|Tre Wollas}}; {{IPA|kw|trɛ ˈwɔlas}}, {{IPA|/x/}}, {{IPAc-en|ˈ|b|ɒ|d|-|m|ɪ|n}}, {{lang-ru|Да}}) x",
+        "(Tre Wollas; trɛ ˈwɔlas, /x/, /ˈbɒd-mɪn/, Да) x",
+    ),
+    (
+        "means {{gloss|low town}} ({{lit|town below}}), {{literal translation|a b}}",
+        "means 'low town' (lit. 'town below'), lit. 'a b'",
+    ),
+    (
+        "{{sqrt|2}}, {{mono|a b}}, {{key press|Ctrl|C}}, {{visible anchor|X}}, {{citation needed span|text=said so|date=May}}",
+        "√2, a b, Ctrl+C, X, said so",
+    ),
+    (
+        "B{{music|flat}}, {{pm}}5, one{{thinsp}}two, {{angbr|x}}, {{tmath|x^2}}, {{ordinal|22}}, {{w|Page|label}}",
+        "B♭, ±5, one two, ⟨x⟩, $x^2$, 22nd, label",
+    ),
+    (
+        "some {{Mya|5}}, ({{reign|1820|1830}}), {{circa|1500}}, {{floruit|1600}} on {{start date|2001|5|6}} or {{dts|1999|12}}",
+        "some 5 million years ago, (r. 1820–1830), c. 1500, fl. 1600 on 6 May 2001 or December 1999",
+    ),
+    ("a {{abbrlink|FOO|x}} {{PhysicsParticle|e}} b", "a FOO e b"),
+]
+LISTS = [
+    ("a {{ubl|one|two [[x|y]]}}\nb", "a\n- one\n- two y\n\nb"),
+    ("{{plainlist|\n* one\n* two\n}}", "- one\n- two"),
+    ("{{columns-list|colwidth=20em|\n* one\n* two}}\n{{flatlist}}\n* a\n* b\n{{endflatlist}}", "- one\n- two\n- a\n- b"),
+    ("Colours: {{hlist|red|green|blue}}.", "Colours: red, green, blue."),
+    ("{{div col}}\n* a\n{{div col end}}", "- a"),
+    (
+        "{{glossary}}{{term|Ramp}}{{defn|The slope.}}{{term|term=Quay}}{{defn|1=The wall of stone.}}{{glossary end}} End",
+        "Ramp\nThe slope.\nQuay\nThe wall of stone.\n\nEnd",
+    ),
+    (
+        "{{Episode table|episodes=\n{{Episode list|EpisodeNumber=1|Title=Pilot|ShortSummary=They meet.\n\nThey part.}}\n"
+        "{{Episode list/sublist|L|Title=Two|ShortSummary=More.}}}}",
+        "Pilot\n\nThey meet.\n\nThey part.\n\nTwo\n\nMore.",
+    ),
+    (
+        "<poem>\nThe ferry goes,\n: The river flows,\n\nAnd nobody knows.\n</poem> After",
+        "The ferry goes,\nThe river flows,\n\nAnd nobody knows.\n\nAfter",
+    ),
+    ("{{poemquote|Roses red\nviolets blue|Author}}", "Roses red\nviolets blue"),
+]
+
+
+@pytest.mark.parametrize(("source", "wanted"), TEMPLATES + LISTS)
+def test_templates_that_are_words(source, wanted):
+    assert wiki_text(source).strip().replace("\xa0", " ").replace(" \n", "\n") == wanted
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("the {{mystery|long name|short}} of", "the short of"),
+        ("the ({{mystery|x=1|word}}), of", "the (word), of"),
+        ("ended.{{mystery|Smith|2001}} Then", "ended. Then"),
+        ("ended {{mystery|a|b|c|d}} then", "ended then"),
+        (
+            "ended {{sfn|Smith|2001}} then {{citation needed|date=May}} and {{harvtxt|A|1}} so {{efn|a note}} on",
+            "ended then and so on",
+        ),
+        ("ended {{mystery|" + "long " * 30 + "}} then", "ended then"),
+        ("{{mystery|word}} begins", "begins"),
+        ("ends {{mystery|word}}", "ends"),
+        ("a {{#if:x|y}} b {{PAGENAME}} c", "a b c"),
+    ],
+)
+def test_an_unknown_template_in_a_sentence_shows_its_last_short_argument(source, wanted):
+    assert " ".join(wiki_text(source).split()) == wanted
+
+
+def test_unknown_templates_are_counted():
+    source = b"a {{foo bar|b}} {{Foo_bar}} {{lang|fr|c}} {{sfn|d}} {{cite web|e}} {{#if:f}} {{Infobox x|y={{baz}}}} d"
+    assert read_wikitext(source, None)["unknown"] == {"foo bar": 2, "baz": 1}
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -160,6 +262,39 @@ MARKUP = st.sampled_from(
         "\x02",
     ]
 )
+
+
+NAMES = sorted({*wiki_templates.WORDS, *wiki_templates.shown_arguments(), *wiki_templates.CURRENCIES, *wiki_templates.DATES})
+NAMES += [
+    "frac",
+    "chem",
+    "val",
+    "e",
+    "10^",
+    "sup",
+    "currency",
+    "height",
+    "ship",
+    "sclass",
+    "ipa",
+    "ipac-en",
+    "sqrt",
+    "music",
+    "pm",
+    "ordinal",
+    "mya",
+    "ubl",
+    "hlist",
+    "plainlist",
+    "term",
+]
+VALUES = st.text("a1²٣<>/=-. \n", max_size=5)
+
+
+@given(st.sampled_from(NAMES), st.lists(VALUES, max_size=4))
+def test_no_arguments_of_a_template_raise(name, values):
+    assert isinstance(wiki_templates.template_text([name, *values]), str | None)
+    wiki_text("a {{" + "|".join([name, *values]) + "}} b")
 
 
 @given(st.lists(MARKUP, max_size=30).map("".join))
