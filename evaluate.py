@@ -113,7 +113,7 @@ def validation_windows(cfg, lm, about):
     folder = Path(cfg.shards or Path(about["checkpoint"]["settings"]["data"], "shards"))
     if cfg.shards is None and not (folder / "shards.json").is_file():
         raise Unavailable(f"{folder}/shards.json, which the checkpoint was trained on, is not here: give --shards")
-    split = shards.open(folder, "val")
+    split = shards.open(folder, "val", verify=True)
     if split.meta["tokenizer_sha256"] != about["tokenizer_sha256"]:
         reason = f"the shards in {folder} were made with another tokenizer than that of {cfg.model}"
         raise (UserError if cfg.shards else Unavailable)(reason)

@@ -82,12 +82,12 @@ def write_tokenizer(source, target, context):
     """Copies tokenizer.json byte for byte; its settings get padding on the left, which generation in batches needs."""
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
     path = source / "tokenizer_config.json"
-    settings = json.loads(path.read_text()) if path.is_file() else {}
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     special = {f"{role}_token": "<|endoftext|>" for role in ("bos", "eos", "pad")}
     settings |= {"tokenizer_class": "PreTrainedTokenizerFast", **special, "padding_side": "left", "model_max_length": context}
     settings |= {"clean_up_tokenization_spaces": False, "add_bos_token": False}
     settings["model_input_names"] = ["input_ids", "attention_mask"]  # transformers 4 adds token_type_ids, which generate refuses
-    (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def write_export(folder, name, path, phoenix, checkpoint, eot, format, repo=None):
@@ -109,14 +109,14 @@ def write_export(folder, name, path, phoenix, checkpoint, eot, format, repo=None
         (folder / "model.safetensors").chmod(0o666 & ~umask)  # safetensors makes it readable for its owner alone
         GenerationConfig(bos_token_id=eot, eos_token_id=eot, pad_token_id=eot).save_pretrained(folder)
         write_tokenizer(path.parent / "tokenizer", folder, phoenix.cfg.context)
-    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, repo))
+    (folder / "README.md").write_text(model_card(name, path, phoenix, checkpoint, format, files, repo), encoding="utf-8")
     made = {file.name: sha256_file(file) for file in folder.iterdir() if file.suffix in (".md", ".safetensors", ".gguf")}
     config = hf_config(phoenix.cfg, format, eot)
     config.phoenix = {"format": format, "step": checkpoint["step"], "tokens": checkpoint["tokens"], "files": made}
     config.save_pretrained(folder)
-    described = json.loads((folder / "config.json").read_text())
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     described["rope_theta"] = phoenix.cfg.rope_theta  # where transformers before 5 looks for it
-    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     if format == "phoenix":
         shutil.copyfile(Path(__file__).parent / "phoenix" / "modeling_phoenix.py", folder / "modeling_phoenix.py")
     if (path.parent / "loss.png").is_file():
@@ -132,7 +132,7 @@ def is_export(folder):
     if not folder.is_dir() or not any(folder.iterdir()):
         return folder.is_dir()
     try:
-        made = json.loads((folder / "config.json").read_text())["phoenix"]["files"]
+        made = json.loads((folder / "config.json").read_text(encoding="utf-8"))["phoenix"]["files"]
         same = all(sha256_file(folder / name) == value for name, value in made.items())
         return same and {file.name for file in folder.iterdir()} <= {*FILES, *made}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -21,6 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from phoenix.signals import exit_on_ctrl_c, stop_requests
+
+if __name__ == "__main__":
+    exit_on_ctrl_c()  # the imports below take seconds
 import numpy as np
 
 # Threads that wait for each other spin for milliseconds by default. On 2 busy cores, 2 threads made 3.3 thousand tokens/s with
@@ -32,12 +36,11 @@ from model import ModelConfig, Phoenix
 from phoenix import checkpoint, guards, nas, plan, settings, zero_shot
 from phoenix.batches import batch_of_step, open_data
 from phoenix.config import UserError, load, main_guard
-from phoenix.device import compile_checked, prepare_device
+from phoenix.device import compile_checked, out_of_memory_explained, prepare_device, unusable_gpu
 from phoenix.optimizers import lr_at, make_optimizer
 from phoenix.progress import Progress, duration, say
 from phoenix.run_log import RunLog, commit
-from phoenix.signals import stop_requests
-from phoenix.validation import sample, token_bytes, validate
+from phoenix.validation import token_bytes, validate, write_sample
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Train:
     vocab_size: int | None = None  # None: the data's; a number must equal it
     qk_norm: bool = False  # normalise queries and keys (exports as Qwen3)
     # data
-    verify: bool = False  # check the sha256 of the shards before the start
+    verify: bool | None = None  # check the sha256 of the shards before the start; None: on the first start of a run
     seq_len: int = 1024  # tokens a sequence; the model's context
     micro_batch: int = 16  # sequences at a time: as many as memory holds; changes the result by rounding alone
     tokens_per_step: int = 524_288  # tokens of one update: gradients of its micro-batches are accumulated
@@ -107,8 +110,8 @@ def main(argv):
     cfg = load(Train, argv)
     settings.check(cfg)
     if cfg.plan:
-        return plan.main(cfg, build_model)
-    with checkpoint.locked(Path(cfg.out)):
+        return plan.main(cfg, build_model, unusable_gpu())
+    with checkpoint.locked(Path(cfg.out)), out_of_memory_explained(cfg):
         return run(cfg, argv)
 
 
@@ -150,8 +153,7 @@ def describe(cfg, argv, device, data, model, compiled):
         "work": f"{flops / 1e6:.1f} MFLOP a token (6 N + 12 L D T), {tokens * flops:.2e} FLOP in all",
     }
     if device.peak_flops:
-        peak = f"{device.peak_flops / 1e12:.1f} TFLOPS, dense bfloat16 with fp32 sums"
-        about["mfu"] = f"of {peak}; recomputed activations do not count as work"
+        about["mfu"] = f"of {device.peak_flops / 1e12:.1f} TFLOPS, dense, fp32 sums; recomputed activations do not count as work"
     return about
 
 
@@ -164,10 +166,10 @@ def validate_and_log(model, data, cfg, bytes_V, device, state, log):
 
 
 def score_and_log(model, cfg, out, device, state, log):
-    tasks = cfg.zero_shot_tasks, cfg.zero_shot_limit, cfg.zero_shot_data
-    scores = zero_shot.score(model, out / "tokenizer", *tasks, device.torch_device)
-    log.row(step=state.step, tokens=state.tokens, **scores)
-    say(f"step {state.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    what = out / "tokenizer", cfg.zero_shot_tasks, cfg.zero_shot_limit, cfg.zero_shot_data
+    if scores := zero_shot.score(model, *what, device.torch_device):
+        log.row(step=state.step, tokens=state.tokens, **scores)
+        say(f"step {state.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
 
 def measure(cfg, model, device, step_secs):
@@ -195,6 +197,8 @@ def run(cfg, argv):
     # ---- data
     device = prepare_device(cfg)
     out, data = Path(cfg.out), open_data(cfg)
+    if cfg.zero_shot_every:
+        cfg = dataclasses.replace(cfg, zero_shot_tasks=zero_shot.fitting(data.tokenizer_json.parent, cfg))
     bytes_V = token_bytes(data.tokenizer_json).to(device.torch_device)
 
     # ---- model and optimizer
@@ -205,7 +209,7 @@ def run(cfg, argv):
     compiled = cfg.compile if cfg.compile is not None else device.cuda
     if compiled:
         tokens_BT, targets_BT = (t[: cfg.micro_batch].to(device.torch_device) for t in batch_of_step(data, cfg, 0))
-        problem = compile_checked(model, tokens_BT, targets_BT, device, cfg.z_loss)
+        problem = compile_checked(model, tokens_BT, targets_BT, device, cfg.z_loss, optimizer)
         if problem:
             say(f"the model runs uncompiled, slower and with more memory, because {problem}")
             compiled = False
@@ -307,12 +311,7 @@ def run(cfg, argv):
         name = signal.Signals(stops[0]).name
         say(f"stopped by {name} after step {state.step}, saved in {out / 'ckpt.pt'}: the same command goes on from there")
         return 128 + stops[0]
-    text = sample(model, data.tokenizer_json, data.eot, cfg.sample_tokens, cfg.seed, device.torch_device)
-    try:
-        (out / "sample.txt").write_text(text + "\n")
-    except OSError as error:
-        say(f"{out / 'sample.txt'} could not be written: {error.strerror}")
-    say("sample: " + text.strip())
+    write_sample(out / "sample.txt", model, data, cfg, device.torch_device)
     if mirror:
         say(mirror.close(secs=60 * cfg.nas_wait))
     cost = f"in {duration(state.secs)}" + (f", {state.kwh:.2f} kWh" if state.kwh else "")

@@ -236,7 +236,7 @@ def html_pages(data):
     root = data / "html"
     globs = "cleaneval_*/input/*", "cleanportaleval/input/*", "dragnet/input/*", "scrapinghub_aeb/*.html.gz", "*/*/source.html"
     pages = {page for glob in globs for page in root.glob(glob)}
-    truth = json.loads((root / "trafilatura_eval/evaldata.json").read_text())
+    truth = json.loads((root / "trafilatura_eval/evaldata.json").read_text(encoding="utf-8"))
     pages |= {root / "trafilatura_eval" / item["file"] for item in truth.values()}
     return [{"id": page.relative_to(root).as_posix(), "path": str(page), "units": 1} for page in sorted(pages)]
 
@@ -271,7 +271,7 @@ def mixed(data):
     """News, reviews, C4 pages, questions and answers, passages of books; then articles up to QUALITY_DOCUMENTS."""
     web = data / "webtext"
     files = sorted([*web.glob("bbc_news/*/*.txt"), *web.glob("nltk_movie_reviews/*/*.txt")])
-    found = [path.read_text(errors="replace") for path in files]
+    found = [path.read_text(errors="replace", encoding="utf-8") for path in files]
     for path in sorted([*web.glob("c4_*/*.gz"), *web.glob("cnn_*/*.gz")]):
         rows = map(json.loads, gzip.decompress(path.read_bytes()).splitlines())
         found += [row.get("article") or row["prefix"] + row["gold_completion"] for row in rows]
@@ -279,7 +279,7 @@ def mixed(data):
         bodies = re.findall(r' Body="([^"]*)"', path.read_text(encoding="utf-8"))
         found += [html.unescape(re.sub("<[^>]*>", "", html.unescape(body))) for body in bodies]
     for path in sorted((data / "gutenberg").rglob("*.txt")):
-        found.append(path.read_text(errors="replace")[20_000:26_000])
+        found.append(path.read_text(errors="replace", encoding="utf-8")[20_000:26_000])
     found = texts((f"mixed/{i}", text) for i, text in enumerate(found))
     return found + wikipedia(data)[: QUALITY_DOCUMENTS - len(found)]
 
@@ -387,8 +387,8 @@ def cpu_seconds():
     """Of this process and its children, the living ones too."""
     times, ticks = os.times(), 0
     for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            ticks += sum(map(int, Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:15]))
+        for child in children.read_text(encoding="utf-8").split():
+            ticks += sum(map(int, Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:15]))
     return time.process_time() + times.children_user + times.children_system + ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -412,7 +412,7 @@ def work(stage, tool, data, documents, results, secs):
     raised = Counter(row["raised"] for row in done if "raised" in row)
     speed = sum(document["units"] for document in documents[: len(done)]) / spent
     version = importlib.metadata.version(distribution) if distribution else ""
-    Path(data, "figures").write_text(json.dumps({"speed": speed, "version": version, "raised": raised}))
+    Path(data, "figures").write_text(json.dumps({"speed": speed, "version": version, "raised": raised}), encoding="utf-8")
 
 
 # --- The run ---------------------------------------------------------------------------------------------------------------------
@@ -438,7 +438,7 @@ def bench(name, args, data, peers_python):
         python = peers_python if stage.tools[tool][1] else sys.executable
         command = ["taskset", "-c", core, python, __file__, "--worker", name, tool, data, documents, results, str(secs)]
         subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL)
-        return json.loads((data / "figures").read_text())
+        return json.loads((data / "figures").read_text(encoding="utf-8"))
 
     for archive in stage.archives.split():
         with tarfile.open(args.shared / f"{archive}.tar.xz") as tar:
@@ -491,7 +491,7 @@ def main():
     if not (args.shared / "scorers").is_dir():
         parser.error(f"no scorers at {args.shared}: give their folder with --shared")
     git = ["git", "-C", HERE, "describe", "--always", "--dirty", "--exclude=*"]
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[1]
     report = {
         "date": date.today().isoformat(),
         "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
@@ -515,7 +515,7 @@ def main():
         show(name, rows)
         report["stages"][name] = {"units": f"{STAGES[name].units}/s", "tools": rows}
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

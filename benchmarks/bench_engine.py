@@ -130,7 +130,7 @@ def encode_ours(texts, tokenizer):
 
     blank = pa.array([""] * len(texts))
     docs = pa.table({**dict.fromkeys(("id", "source", "uri", "licence"), blank), "text": pa.array(texts, pa.large_string())})
-    text = Path(tokenizer).read_text()
+    text = Path(tokenizer).read_text(encoding="utf-8")
     cfg = EncodeConfig(sha256(text), text)
     encode(docs.slice(0, 1), cfg)
     start = time.process_time()
@@ -148,7 +148,7 @@ def encode_tokenizers(texts, tokenizer):
 def encode_tiktoken(texts, tokenizer):
     import tiktoken
 
-    model = json.loads(Path(tokenizer).read_text())["model"]
+    model = json.loads(Path(tokenizer).read_text(encoding="utf-8"))["model"]
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that GPT-2's alphabet writes as themselves
     hidden = [byte for byte in range(256) if byte not in visible]
     byte_of = {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
@@ -220,7 +220,7 @@ def engine_command(paths, out, cores, *settings):
     config = Path(out).parent / f"{Path(out).name}.py"
     sources = [f"Local({f'text{i}'!r}, {str(path)!r}, share={1 / len(paths)})" for i, path in enumerate(paths)]
     lines = ["from data_engine.download import Local", f"sources = [{', '.join(sources)}]", "partition_bytes = 16 << 20"]
-    config.write_text("\n".join([*lines, "language = dict(xlm_roberta=None)", "decontaminate = dict(data=None)"]))
+    config.write_text("\n".join([*lines, "language = dict(xlm_roberta=None)", "decontaminate = dict(data=None)"]), encoding="utf-8")
     return [sys.executable, "-m", "data_engine.run", str(config), f"--out={out}", f"--num_cpus={cores}", *settings]
 
 
@@ -230,7 +230,7 @@ def engine_run(folder, out, cores, *settings):
     command = ["taskset", "-c", ",".join(map(str, cores)), *engine_command([folder], out, len(cores), *settings)]
     subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - start
-    stages = json.loads(Path(out, "report.json").read_text())["stages"]
+    stages = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))["stages"]
     return {name: stage["secs"] for name, stage in stages.items()} | {"wall": wall}
 
 
@@ -273,7 +273,7 @@ class Bench:
         """The folder with the corpus as JSON lines of id and text, eight files."""
 
         def fill(folder):
-            files = [(folder / f"{i}.jsonl").open("w") for i in range(8)]
+            files = [(folder / f"{i}.jsonl").open("w", encoding="utf-8") for i in range(8)]
             for i, (uri, text) in enumerate(self.documents(name)):
                 files[i % 8].write(json.dumps({"id": uri, "text": text}) + "\n")
             for file in files:
@@ -289,7 +289,10 @@ class Bench:
             for copy in range(1, 8):
                 draw = random.Random(copy)
                 for i in range(8):
-                    with (folder / f"{i}.jsonl").open() as texts, (folder / f"{copy}-{i}.jsonl").open("w") as shuffled:
+                    with (
+                        (folder / f"{i}.jsonl").open(encoding="utf-8") as texts,
+                        (folder / f"{copy}-{i}.jsonl").open("w", encoding="utf-8") as shuffled,
+                    ):
                         for row in map(json.loads, texts):
                             lines = [line.split(" ") for line in row["text"].split("\n")]
                             for words in lines:
@@ -305,7 +308,7 @@ class Bench:
         from data_engine.extract import ExtractConfig, extract
 
         if "neardup" in name:
-            for line in (self.unpacked("cases") / "neardup" / "docs.jsonl").open():
+            for line in (self.unpacked("cases") / "neardup" / "docs.jsonl").open(encoding="utf-8"):
                 row = json.loads(line)
                 yield row["id"], row["text"]
         source = Local("text", str(self.unpacked("corpus/wikipedia_more")))
@@ -355,7 +358,7 @@ class Bench:
     def kernels(self, name):
         sample = self.folder / "sample.json"
         if not sample.exists():
-            sample.write_text(json.dumps(self.sample()))
+            sample.write_text(json.dumps(self.sample()), encoding="utf-8")
         tools = KERNELS[name]
         rounds = [
             {
@@ -600,7 +603,7 @@ def worker(kind, *args):
         import importlib.metadata
 
         tool, sample, tokenizer = args
-        speed = KERNELS[kind][tool](json.loads(Path(sample).read_text()), tokenizer)
+        speed = KERNELS[kind][tool](json.loads(Path(sample).read_text(encoding="utf-8")), tokenizer)
         result = {"speed": speed, "version": "" if tool == "ours" else importlib.metadata.version(tool)}
     print("\n" + json.dumps(result))
 
@@ -629,7 +632,9 @@ def main():
         for name in args.only.split(","):
             getattr(bench, name)()
     if args.json:
-        args.json.write_text(json.dumps({"date": str(date.today()), "commit": commit, "results": bench.results}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"date": str(date.today()), "commit": commit, "results": bench.results}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

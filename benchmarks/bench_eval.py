@@ -71,7 +71,7 @@ def peer(out, arguments):
         setattr(HFLM, name, timed(secs, kind, getattr(HFLM, name)))
     sys.argv = ["lm_eval", *arguments]
     cli_evaluate()
-    Path(out).write_text(json.dumps(secs))
+    Path(out).write_text(json.dumps(secs), encoding="utf-8")
 
 
 def ours(out, model, data, device, every, names):
@@ -88,7 +88,7 @@ def ours(out, model, data, device, every, names):
         items = items_of(name, data)[0][::every]
         answers = timed(secs, "pages" if name == "wikitext" else "choices", answer)(lm, name, items)
         found[name] = {"metrics": metrics_of(name, items, answers), "lls": [[ll for ll, _ in a] for a in answers]}
-    Path(out).write_text(json.dumps({"secs": secs, "tasks": found}))
+    Path(out).write_text(json.dumps({"secs": secs, "tasks": found}), encoding="utf-8")
 
 
 # ---- models, data, venv ----------------------------------------------------------------------------------------------
@@ -134,12 +134,12 @@ def task_files(scratch, data, python, every):
             rows = [row | {"label": str(row["label"])} for row in rows]
         folder, file = scratch / name, scratch / name / "data.jsonl"
         shutil.copytree((installed / YAML[name]).parent, folder, ignore=shutil.ignore_patterns("*.yaml", "*.md"))
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        split = "test" if "test_split: test" in (text := (installed / YAML[name]).read_text()) else "validation"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        split = "test" if "test_split: test" in (text := (installed / YAML[name]).read_text(encoding="utf-8")) else "validation"
         lines = [line for line in text.splitlines() if not line.startswith(("dataset_", "training_split", "task:"))]
         lines = [line for line in lines if not line.startswith("validation_split") or split == "validation"]
         lines += [f"task: loc_{name}", "dataset_path: json", f"dataset_kwargs: {{data_files: {{{split}: {file}}}}}"]
-        (folder / f"loc_{name}.yaml").write_text("\n".join(lines) + "\n")
+        (folder / f"loc_{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 # ---- the comparison --------------------------------------------------------------------------------------------------
@@ -147,10 +147,10 @@ def task_files(scratch, data, python, every):
 
 def harness_results(folder, names):
     """({task: results}, {task: log-likelihoods of each item}) of what lm_eval wrote."""
-    results = json.loads(next(folder.rglob("results_*.json")).read_text())["results"]
+    results = json.loads(next(folder.rglob("results_*.json")).read_text(encoding="utf-8"))["results"]
     lls = {}
     for name in names:
-        rows = [json.loads(line) for line in next(folder.rglob(f"samples_loc_{name}_*.jsonl")).open()]
+        rows = [json.loads(line) for line in next(folder.rglob(f"samples_loc_{name}_*.jsonl")).open(encoding="utf-8")]
         answers = [row["resps"] for row in sorted(rows, key=lambda row: row["doc_id"])]
         lls[name] = [[float(a[0] if name == "wikitext" else a[0][0]) for a in answer] for answer in answers]
     return {name: results[f"loc_{name}"] for name in names}, lls
@@ -198,11 +198,11 @@ def run_both(model, scratch, python, args, ours_first):
     theirs = [python, "-P", HERE / "bench_eval.py", "--peer", stopwatch, *command]
     call = [sys.executable, HERE / "bench_eval.py", "--ours", mine, model, args.data, args.device]
     call += [str(args.every), *args.tasks]
-    with (scratch / "harness.log").open("w") as log:
+    with (scratch / "harness.log").open("w", encoding="utf-8") as log:
         for one in (call, theirs) if ours_first else (theirs, call):
             subprocess.run(one, cwd=scratch, env=env, stdout=log, stderr=log, check=True)
-    found = json.loads(mine.read_text())
-    return json.loads(stopwatch.read_text()), found["secs"], harness_results(out, args.tasks), found["tasks"]
+    found = json.loads(mine.read_text(encoding="utf-8"))
+    return json.loads(stopwatch.read_text(encoding="utf-8")), found["secs"], harness_results(out, args.tasks), found["tasks"]
 
 
 def device_name(device):

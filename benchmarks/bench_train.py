@@ -152,7 +152,7 @@ def ours(cfg, device, file, compiled):
 
     if compiled:
         tokens_BT, targets_BT = (t[: cfg.micro_batch].to(device.torch_device) for t in fetch(0))
-        problem = compile_checked(model, tokens_BT, targets_BT, device)
+        problem = compile_checked(model, tokens_BT, targets_BT, device, optimizer=optimizer)
         if problem:
             raise RuntimeError(problem)
     reader = ThreadPoolExecutor(1)
@@ -281,7 +281,7 @@ def gpu(file, rounds):
             if name == "stopped":
                 running = subprocess.Popen(command, cwd=HERE.parent)
                 log = Path(folder, name, "log.jsonl")
-                while running.poll() is None and not (log.exists() and '"step": 120,' in log.read_text()):
+                while running.poll() is None and not (log.exists() and '"step": 120,' in log.read_text(encoding="utf-8")):
                     time.sleep(0.1)
                 running.kill()
                 running.wait()
@@ -307,7 +307,8 @@ def corpus(folder):
         out, vocab_size, val_fraction = {str(folder / "data")!r}, 32768, 0.01
         language = dict(xlm_roberta=None)
         sources = [Local("wikipedia", {str(folder / "raw")!r}, share=1.0)]
-        """)
+        """),
+        encoding="utf-8",
     )
     subprocess.run([sys.executable, "-m", "data_engine.run", str(config)], cwd=HERE.parent, check=True)
     return folder / "data"

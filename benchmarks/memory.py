@@ -18,7 +18,7 @@ def with_descendants(pid):
     parents = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(process.name)] = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parents[int(process.name)] = int((process / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
         except OSError:
             continue  # the process has ended
     found, grown = set(), {pid}
@@ -31,7 +31,7 @@ def with_descendants(pid):
 def proportional_set_size(pid):
     """Bytes of memory, shared pages divided by the number of processes that share them; 0 for a process that has ended."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -2,7 +2,7 @@
 The reference run: 124.3 M parameters, 2.0 B tokens, one 12 GB card.   python train.py configs/125m.py
 
 It trains on a corpus of about 2 B tokens, the data engine's run in data/corpus_2b or in --data=. On an RTX 3080 Ti it should
-take 14 hours and 7 GB, uncompiled 10 GB (calculated; `--plan` prints it for other cards). With less memory halve micro_batch,
+take 14 hours and 8 GB, uncompiled 10 GB (calculated; `--plan` prints it for other cards). With less memory halve micro_batch,
 which changes the result by rounding alone, or set grad_checkpointing = True.
 """
 

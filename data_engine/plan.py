@@ -175,7 +175,7 @@ def disk_bytes(cfg, found, targets):
 def available_ram():
     """Bytes of memory that programs can still get."""
     try:
-        with open("/proc/meminfo") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             fields = dict(line.split(":") for line in file)
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):

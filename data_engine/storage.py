@@ -192,7 +192,7 @@ class Storage:
         try:
             if self.local:
                 self.local.mkdir(parents=True, exist_ok=True)
-            held = lock.open("w")
+            held = lock.open("w", encoding="utf-8")
             self.write("work/writable", b"\0" * (1 << 20))
             self.remove("work/writable")
         except (OSError, pa.ArrowInvalid) as error:

@@ -105,7 +105,7 @@ def train_tokenizer(texts, vocab_size, folder):
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1024,
     }
-    (Path(folder) / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (Path(folder) / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def encode(docs, cfg):

@@ -138,7 +138,7 @@ def find_weights(cfg: LanguageConfig) -> Weights | None:
         folder = Path(cfg.xlm_roberta)
         if not folder.is_dir():
             folder = from_hub(*cfg.xlm_roberta.partition("@")[::2])
-        labels = json.loads(folder.joinpath("config.json").read_text()).get("id2label", {}).values()
+        labels = json.loads(folder.joinpath("config.json").read_text(encoding="utf-8")).get("id2label", {}).values()
         if "en" not in labels:
             raise ValueError(f"its labels are not language codes: {', '.join(labels) or 'none'}")
         content = hashlib.sha256()

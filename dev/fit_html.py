@@ -86,7 +86,7 @@ def read_pages(shared, folder):
         dragnet=scorer.dragnet(root), scrapinghub_aeb=scorer.scrapinghub(root), mozilla_readability=scorer.readability(root)
     )
     pages = [Page(name, content(path), golds) for name, members in sets.items() for path, golds in members]
-    for item in json.loads((root / "trafilatura_eval" / "evaldata.json").read_text()).values():
+    for item in json.loads((root / "trafilatura_eval" / "evaldata.json").read_text(encoding="utf-8")).values():
         path = root / "trafilatura_eval" / item["file"]
         if path.exists():
             pages.append(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 def main(data="data/quickstart", out="out/quickstart"):
     data, out = Path(data), Path(out)
-    report = json.loads((data / "report.json").read_text())
-    scores = json.loads((out / "eval.json").read_text())
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    report = json.loads((data / "report.json").read_text(encoding="utf-8"))
+    scores = json.loads((out / "eval.json").read_text(encoding="utf-8"))
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     val = [row for row in log if row.get("val_loss") is not None]
 
     dropped = {}
@@ -50,7 +50,7 @@ def main(data="data/quickstart", out="out/quickstart"):
     print("\nquickstart")
     for name, value in rows:
         print(f"  {name:<24} {value}")
-    print("\n" + (out / "sample.txt").read_text().strip())
+    print("\n" + (out / "sample.txt").read_text(encoding="utf-8").strip())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ A resumed run needs to know its step alone, and the steps of data that rollbacks
 Shapes: B windows, T = seq_len positions.
 """
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from phoenix import shards
+from phoenix.checkpoint import checkpoint_files
 from phoenix.config import UserError
 from phoenix.files import sha256_file
 
@@ -33,19 +35,31 @@ class Windows:
         self.shards, self.seq_len = split.shards, seq_len
         self.start_S = np.cumsum([0] + [len(shard) for shard in split.shards])
         self.count = max(0, (split.tokens - 1) // seq_len)
+        self.vocab_size = split.meta.get("vocab_size", 2**16)
 
     def read(self, window):
-        """int -> tokens (seq_len + 1,), from as many shards as the window touches."""
+        """int -> tokens (seq_len + 1,), from as many shards as it touches. UserError where one is beyond the vocabulary."""
         begin, end = window * self.seq_len, (window + 1) * self.seq_len + 1
         first, last = np.searchsorted(self.start_S, [begin, end - 1], side="right") - 1
-        touched = range(first, last + 1)
-        return np.concatenate([self.shards[s][max(0, begin - self.start_S[s]) : end - self.start_S[s]] for s in touched])
+        parts = [self.shards[s][max(0, begin - self.start_S[s]) : end - self.start_S[s]] for s in range(first, last + 1)]
+        tokens = np.concatenate(parts)
+        if tokens.max() >= self.vocab_size:
+            bad, token = next((s, part.max()) for s, part in enumerate(parts, first) if len(part) and part.max() >= self.vocab_size)
+            file = getattr(self.shards[bad], "filename", f"shard {bad}")
+            why = f"holds the token {token}, the vocabulary ends at {self.vocab_size - 1}"
+            raise UserError(
+                f"{file} {why}: it is damaged; --verify compares all shards with shards.json, data_engine.run makes them anew"
+            )
+        return tokens
 
     def batch(self, windows, pin=False):
         """windows (B,) -> inputs (B, T) and targets (B, T), int64; `pin` allows an asynchronous copy to the GPU."""
         both_BT = torch.from_numpy(np.stack([self.read(w) for w in windows]).astype(np.int64))
         tokens_BT, targets_BT = both_BT[:, :-1].contiguous(), both_BT[:, 1:].contiguous()
-        return (tokens_BT.pin_memory(), targets_BT.pin_memory()) if pin else (tokens_BT, targets_BT)
+        if pin:
+            with contextlib.suppress(RuntimeError):  # WSL2 pins little memory; a copy from other memory takes a moment longer
+                return tokens_BT.pin_memory(), targets_BT.pin_memory()
+        return tokens_BT, targets_BT
 
 
 # ---- the order -------------------------------------------------------------------------------------------------------
@@ -103,7 +117,9 @@ class Data:
 def open_data(cfg):
     """The data engine's run folder that cfg.data names; UserError where it does not fit together or to the settings."""
     folder, tokenizer_json = Path(cfg.data, "shards"), Path(cfg.data, "tokenizer", "tokenizer.json")
-    splits = [shards.open(folder, split, verify=cfg.verify) for split in ("train", "val")]
+    first_start = not checkpoint_files(cfg.out)  # shards.json is compared on each start, what it lists on the first
+    verify = first_start if cfg.verify is None else cfg.verify
+    splits = [shards.open(folder, split, verify) for split in ("train", "val")]
     meta = splits[0].meta
     if not tokenizer_json.is_file():
         raise UserError(f"{tokenizer_json} does not exist: data= must be a run folder with shards/ and tokenizer/")
@@ -117,8 +133,6 @@ def open_data(cfg):
         if not windows.count:
             raise UserError(f"{cfg.data} has {split.tokens} tokens in its {name} split, a window is seq_len={cfg.seq_len} + 1")
     count = min(val.count, max(1, cfg.eval_tokens // cfg.seq_len))
-    if count > cfg.micro_batch:
-        count -= count % cfg.micro_batch  # a last part of another shape would be compiled separately
     val_windows = np.arange(count) * val.count // count
     hashes = tokenizer_sha256, sha256_file(folder / "shards.json")
     return Data(train, val, val_windows, splits[0].tokens, meta["vocab_size"], meta["eot"], tokenizer_json, *hashes)

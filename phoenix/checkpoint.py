@@ -13,7 +13,6 @@ The manifest makes a file a checkpoint of this run: a file that it does not list
 import contextlib
 import errno
 import json
-import pickle
 import re
 import shutil
 import time
@@ -90,15 +89,16 @@ def load_checkpoint(path, map_location="cpu", sha256=None):
     """
     The checkpoint that train.py wrote, a dict: format, version, model (state dict), model_config, settings, step, tokens, ...
 
-    UserError where the file is missing, truncated, damaged or not a checkpoint of Phoenix. Damage shows in the sha256, or
-    without one in each part's CRC-32: torch.load alone would load a flipped bit as a weight.
+    UserError where the file is missing, truncated, damaged or not a checkpoint of Phoenix. Damage shows in the sha256, given or
+    of the manifest beside the file, or without one in each part's CRC-32: torch.load alone would load a flipped bit as a weight.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
+    sha256s = [sha256] if sha256 is not None else listed_sha256s(path)
     try:
-        if sha256 is not None:
-            if sha256_file(path) != sha256:
+        if sha256s:
+            if sha256_file(path) not in sha256s:
                 raise UserError(f"checkpoint {path} is damaged: its sha256 is not the one in {MANIFEST}")
         else:
             with zipfile.ZipFile(path) as parts:
@@ -106,7 +106,9 @@ def load_checkpoint(path, map_location="cpu", sha256=None):
             if damaged is not None:
                 raise UserError(f"checkpoint {path} is damaged: the checksum of its part {damaged} is wrong")
         found = torch.load(path, map_location=map_location, weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damage makes torch, pickle, zipfile and zlib raise almost anything
         reason = str(error).split("\n")[0]
         raise UserError(f"checkpoint {path} is not a whole torch file: {type(error).__name__}: {reason}") from error
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, FORMAT_VERSION):
@@ -155,6 +157,17 @@ def write_manifest(out, manifest):
 
 def new_manifest(run):
     return {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION, "run": run, "checkpoints": [], "abandoned": []}
+
+
+def listed_sha256s(path):
+    """What the manifest beside a checkpoint, or beside the file that ckpt.pt links to, says of its sha256; [] without one."""
+    path = Path(path).resolve()
+    try:
+        manifest = read_manifest(path.parent)
+    except (UserError, OSError):
+        return []
+    rows = [row for row in manifest["checkpoints"] if row["file"] == path.name] if manifest else []
+    return [row[key] for row in rows for key in ("sha256", "replaces") if key in row]
 
 
 def repair_manifest(out, manifest):

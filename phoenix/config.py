@@ -20,9 +20,11 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
 import os
 import re
 import runpy
+import signal
 import sys
 import types
 import typing
@@ -31,6 +33,12 @@ from pathlib import Path
 
 class UserError(Exception):
     """A user's mistake; its text is one sentence that says what would be right."""
+
+
+CONFIGS_OF = {  # by a setting that no other program has
+    "sources": "the data engine: python -m data_engine.run",
+    "n_layer": "the trainer: python train.py",
+}
 
 
 def load(cls, argv, positional="config"):
@@ -43,6 +51,11 @@ def load(cls, argv, positional="config"):
     if "--help" in argv or "-h" in argv:
         print(help_text(cls, positional))
         sys.exit(0)
+    for arg, value in itertools.pairwise(argv):  # --lr 3e-4; a bare --plan may stand before the config file
+        if re.fullmatch(r"--[A-Za-z_][\w.]*", arg) and not value.startswith("--"):
+            field = next((f for f in dataclasses.fields(cls) if f.name == arg[2:]), None)
+            if value in ("True", "False", "true", "false") or not (field and takes_bool(typing.get_type_hints(cls)[field.name])):
+                raise UserError(f"{arg} {value} is not understood: settings are given as --name=value, so {arg}={value}")
     plain, names = [a for a in argv if not a.startswith("-")], positional.split()
     if len(plain) > len(names):
         wanted = f"one {positional} file is" if len(names) == 1 else f"at most {len(names)} arguments ({positional}) are"
@@ -73,7 +86,13 @@ def read_file(cls, path):
     for name, value in found.items():
         if name.startswith("_") or isinstance(value, types.ModuleType) or inspect.isroutine(value) or inspect.isclass(value):
             continue
-        _known(cls, name, name)
+        try:
+            _known(cls, name, name)
+        except UserError as error:
+            program = next((text for setting, text in CONFIGS_OF.items() if setting in found), None)
+            own = program is None or any(setting in CONFIGS_OF for setting in cls.__dataclass_fields__ if setting in found)
+            reason = str(error) if own else f"it is a config of {program} {path}"
+            raise UserError(f"settings file {path}: {reason}") from None
         settings[name] = value
     return settings
 
@@ -112,6 +131,8 @@ def main_guard(main):
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # an output in latin-1 has no dash: print a question mark, do not fail
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in place of signals.exit_on_ctrl_c
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -175,11 +196,15 @@ def _set(cls, values, path, shown, text):
     elif dataclasses.is_dataclass(hint):
         raise UserError(f"--{shown} has parts: give --{shown}.NAME=value")
     elif text is None:
-        if hint is not bool:
+        if not takes_bool(hint):
             raise UserError(f"--{shown} needs a value: --{shown}=...")
         values[name] = True
     else:
         values[name] = _parsed(hint, text, shown)
+
+
+def takes_bool(hint):
+    return bool in (hint, *typing.get_args(hint))
 
 
 def _parsed(hint, text, shown):
@@ -188,7 +213,7 @@ def _parsed(hint, text, shown):
     if type(None) in options and text in ("None", "none", ""):
         return None
     if str in options:
-        return text
+        return _checked(hint, text, shown)
     kinds = [typing.get_origin(o) or o for o in options]
     if tuple in kinds and text and text[0] not in "([":
         return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -214,6 +239,6 @@ def _checked(hint, value, shown):
             inner = typing.get_args(option)
             return tuple(_checked(inner[0], v, shown) for v in value) if inner else tuple(value)
         if isinstance(kind, type) and isinstance(value, kind) and not (type(value) is bool and kind is not bool):
-            return value
+            return os.path.expanduser(value) if kind is str and value.startswith("~/") else value
     wanted = " or ".join("None" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
     raise UserError(f"{shown} must be {wanted}, not {value!r}")

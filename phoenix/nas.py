@@ -38,6 +38,12 @@ OTHER_FILES = ("log.jsonl", "loss.png", "sample.txt", "tokenizer/*", "tensorboar
 SILENCE_SECS = 60  # without an answer smbprotocol asks for one, and after as many more it closes the connection
 
 
+def local_folder(url):
+    """The folder that an address without a protocol, or of file:// and local://, names; None for any other address."""
+    scheme, separator, path = url.rpartition("://")
+    return Path(path).expanduser() if not separator or scheme in ("file", "local") else None
+
+
 def check_settings(url, password_file):
     """UserError for a wrong address or password file; it never shows the address, which may hold a password."""
     if url is not None:
@@ -52,6 +58,10 @@ def check_settings(url, password_file):
         if parts.scheme not in ("", "smb") and parts.scheme not in fsspec.available_protocols():
             kind = parts.scheme if "://" in url else "the address of the NAS"
             raise UserError(f"{kind} is not a protocol that fsspec knows: smb://user@host/share/path would be right")
+        try:
+            fsspec.get_filesystem_class(parts.scheme or "file")
+        except ImportError as error:  # such as: Install s3fs to access S3
+            raise UserError(f"{parts.scheme}:// needs a package that is not installed: {error} (pip install ...)") from error
         if "::" in re.sub(r"\[[^]]*\]", "", url):
             raise UserError("the address of the NAS chains several with '::', which is not supported: give one")
         if parts.scheme == "smb" and "?" in url:
@@ -67,7 +77,7 @@ def read_password(password_file):
         return os.environ.get(PASSWORD)
     path = Path(password_file)
     try:
-        mode, text = path.stat().st_mode, path.read_text()
+        mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"nas_password_file={path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:  # its text holds the password
@@ -96,6 +106,11 @@ def reason_of(error, password_file):
     return (text.replace(password, "***") if password else text)[:300]
 
 
+def is_missing(error):
+    """Whether an OSError says that a file is not there: smbprotocol sets errno alone, fsspec's file systems the type alone."""
+    return isinstance(error, FileNotFoundError) or error.errno == errno.ENOENT
+
+
 class Share:
     """A connection to the folder at `url`. Its methods raise OSError, ValueError or an error of the protocol."""
 
@@ -120,7 +135,7 @@ class Share:
         try:
             entries = self.fs.ls(self.path(below) if below else self.root, detail=True)
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if not is_missing(error):
                 raise
             return {}
         return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry["size"] for entry in entries}
@@ -130,7 +145,7 @@ class Share:
         try:
             return b"".join(self.chunks(name))
         except OSError as error:
-            if error.errno != errno.ENOENT:  # smbprotocol's errors are no FileNotFoundError
+            if not is_missing(error):
                 raise
             return None
 
@@ -169,7 +184,7 @@ class Share:
         try:
             self.fs.rm_file(self.path(name))
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if not is_missing(error):
                 raise
 
 
@@ -391,7 +406,7 @@ def _download(share, name, path):
                 file.write(data)
                 arrived.update(data)
     except OSError as error:
-        if error.errno != errno.ENOENT:
+        if not is_missing(error):
             raise
         return None
     return arrived.hexdigest()

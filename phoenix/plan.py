@@ -19,7 +19,11 @@ from phoenix.config import UserError
 from phoenix.progress import duration
 
 GEFORCE = 512  # FLOP a clock and SM since Ampere, dense bfloat16 with fp32 sums: half the rate of fp16 sums
+TURING = 128  # FLOP a clock and SM in float32: 64 multiply-adds
 CONTEXT_GB = 0.45  # CUDA's context and the libraries' workspaces
+# what torch's allocator reserves beyond the tensors, compiled or not: its CUDA build ran configs/125m.py on a stand-in for the
+# driver, which counts memory and computes nothing. tests/phoenix/test_plan.py has the figures.
+RESERVED_GB = {True: 0.75, False: 0.29}
 DESKTOP_GB = 0.6  # of a screen on the same card
 UTILISATION = {"GeForce": 0.50, "data centre": 0.42}  # of the peak, compiled: see benchmarks/README.md
 
@@ -27,19 +31,28 @@ UTILISATION = {"GeForce": 0.50, "data centre": 0.42}  # of the peak, compiled: s
 @dataclass(frozen=True)
 class Card:
     name: str
-    tflops: float  # 1e12 FLOP a second, dense bfloat16 with fp32 accumulation
+    tflops: float  # 1e12 FLOP a second: dense bfloat16 with fp32 accumulation, or float32 where the card has no bfloat16
     gib: float  # memory
     watts: int  # board power
     kind: str = "GeForce"
+    bfloat16: bool = True
 
 
 def geforce(name, sms, ghz, gib, watts):
     return Card(name, sms * GEFORCE * ghz / 1e3, gib, watts)
 
 
+def turing(name, sms, ghz, gib, watts):
+    return Card(name, sms * TURING * ghz / 1e3, gib, watts, bfloat16=False)
+
+
 # SMs, boost clock, memory and power: NVIDIA's product pages and the appendices of its architecture papers (GA102 v2.1, Ada v2.1,
 # RTX Blackwell v1.1), whose own figures for bfloat16 with fp32 sums the product gives: 3070 40.6, 3080 59.5, 3090 71, 4080 97.5,
-# 4090 165.2, 5070 61.7, 5080 112.6, 5090 209.5. Data centre: the data sheets of the A100, H100 and H200, without sparsity.
+# 4090 165.2, 5070 61.7, 5080 112.6, 5090 209.5. Data centre: the data sheets of the A100, H100 and H200, without sparsity;
+# of the A10, L4 and L40S likewise; T4 and V100 in float32. RTX A4000 to A6000: their data sheets' tensor performance, halved for
+# sparsity (the GA102 paper has it at fp32 sums too: 154.8 of the A6000). RTX 20xx: the reference clocks of the Turing paper and
+# of NVIDIA's product pages. Laptop chips: the upper ends of clock and power on NVIDIA's page that compares them; the maker of
+# the laptop sets the power, so theirs are upper bounds.
 CARDS = [
     geforce("RTX 3060", 28, 1.777, 12, 170),
     geforce("RTX 3060 Ti", 38, 1.665, 8, 200),
@@ -64,6 +77,32 @@ CARDS = [
     geforce("RTX 5070 Ti", 70, 2.452, 16, 300),
     geforce("RTX 5080", 84, 2.617, 16, 360),
     geforce("RTX 5090", 170, 2.407, 32, 575),
+    turing("RTX 2060", 30, 1.680, 6, 160),
+    turing("RTX 2060 SUPER", 34, 1.650, 8, 175),
+    turing("RTX 2070", 36, 1.620, 8, 175),
+    turing("RTX 2070 SUPER", 40, 1.770, 8, 215),
+    turing("RTX 2080", 46, 1.710, 8, 215),
+    turing("RTX 2080 SUPER", 48, 1.815, 8, 250),
+    turing("RTX 2080 Ti", 68, 1.545, 11, 250),
+    geforce("RTX 3060 Laptop", 30, 1.703, 6, 115),
+    geforce("RTX 3070 Laptop", 40, 1.620, 8, 125),
+    geforce("RTX 3070 Ti Laptop", 46, 1.485, 8, 125),
+    geforce("RTX 3080 Laptop", 48, 1.710, 8, 150),  # or 16 GiB
+    geforce("RTX 3080 Ti Laptop", 58, 1.590, 16, 150),
+    geforce("RTX 4050 Laptop", 20, 2.370, 6, 115),
+    geforce("RTX 4060 Laptop", 24, 2.370, 8, 115),
+    geforce("RTX 4070 Laptop", 36, 2.175, 8, 115),
+    geforce("RTX 4080 Laptop", 58, 2.280, 12, 150),
+    geforce("RTX 4090 Laptop", 76, 2.040, 16, 150),
+    Card("RTX A4000", 76.7, 16, 140),
+    Card("RTX A5000", 111.1, 24, 230),
+    Card("RTX A6000", 154.8, 48, 300),
+    Card("T4", 8.1, 16, 70, "data centre", bfloat16=False),
+    Card("V100", 14.0, 16, 250, "data centre", bfloat16=False),  # -PCIE
+    Card("V100 SXM2", 15.7, 16, 300, "data centre", bfloat16=False),
+    Card("L4", 121, 24, 72, "data centre"),
+    Card("A10", 125, 24, 150, "data centre"),
+    Card("L40S", 362, 48, 350, "data centre"),
     Card("A100", 312, 40, 400, "data centre"),  # -SXM4-40GB, -PCIE-40GB
     Card("A100-SXM4-80GB", 312, 80, 400, "data centre"),
     Card("A100 80GB", 312, 80, 300, "data centre"),
@@ -75,10 +114,12 @@ CARDS = [
 
 
 def card_named(text):
-    """The card that a driver or a user names so; None where unknown, as a laptop's or a "D", other chips under the same name."""
+    """The card that a driver or a user names so; None where unknown, as a Max-Q or a "D", other chips under the same name."""
     words = f" {' '.join(re.split(r'[^a-z0-9]+', text.lower()))} "
     found = [card for card in CARDS if f" {card.name.lower().replace('-', ' ')} " in words]
-    other_chip = re.search(r" (laptop|mobile|max q|d) ", words)
+    if " laptop " in words:
+        found = [card for card in found if card.name.endswith("Laptop")]
+    other_chip = re.search(r" (mobile|max q|d) ", words)
     return None if other_chip else max(found, key=lambda card: len(card.name), default=None)
 
 
@@ -115,7 +156,7 @@ EAGER = {None: (16, 8), "bfloat16": (16, 8), "float32": (32, 16)}
 
 
 def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, checkpointing=False):
-    """Peak memory of a step, including the CUDA context."""
+    """Peak memory that the card must have for a step: the CUDA context and what torch's allocator reserves."""
     tokens, D, width = micro_batch * cfg.seq_len, cfg.d_model, WIDTH[cfg.dtype]
     copied = width == 2
     chunk = min(2**25, tokens * vocab_size) * (width + 4 + width + (0 if compiled else 4))  # logits, log p, gradient, a temporary
@@ -124,7 +165,7 @@ def peak_gb(cfg, vocab_size, params, matrices, micro_batch, compiled=True, check
     layer = tokens * width * (3 * cfg.d_ff + 4 * D)  # gradients inside the layer whose backward pass runs
     activations = tokens * activation_bytes(cfg, compiled, checkpointing)
     static = static_gb(params, matrices, cfg.optimizer, copied and not compiled)
-    return CONTEXT_GB + static + (activations + max(chunk + head, head + layer)) / 1e9
+    return CONTEXT_GB + RESERVED_GB[compiled] + static + (activations + max(chunk + head, head + layer)) / 1e9
 
 
 def checkpoint_gb(params, matrices, optimizer):
@@ -153,11 +194,15 @@ def forecast(cfg, model, vocab_size, card, card_from, train_tokens=None):
     params = model.parameter_count()
     matrices = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
     compiled, geforce = cfg.compile is not False, card.kind == "GeForce"
+    if not card.bfloat16:
+        cfg = replace(cfg, dtype="float32")
     room = card.gib * 2**30 / 1e9 - (DESKTOP_GB if geforce else 0)
     sizes = [2**n for n in range(8)]
     peaks = {(m, c): peak_gb(cfg, vocab_size, params, matrices, m, compiled, c) for m in sizes for c in (False, True)}
     best = choose(cfg, peaks, room)
-    tflops, precision = (card.tflops / 2, "TF32") if cfg.dtype == "float32" else (card.tflops, "bfloat16")  # on all these cards
+    tflops, precision = (card.tflops, "float32") if not card.bfloat16 else (card.tflops, "bfloat16")
+    if cfg.dtype == "float32" and card.bfloat16:
+        tflops, precision = card.tflops / 2, "TF32"  # on all these cards
     size = f"{params / 1e6:.1f} M parameters, {model.flops_per_token() / 1e6:.1f} MFLOP a token, context {cfg.seq_len}"
     lines = [f"card      {card.name} ({card_from}): {tflops:.1f} TFLOPS {precision}, {round(card.gib, 1):g} GiB, {card.watts} W"]
     lines += [f"model     {size}"]
@@ -198,12 +243,14 @@ def forecast(cfg, model, vocab_size, card, card_from, train_tokens=None):
     ], True
 
 
-def main(cfg, build_model):
+def main(cfg, build_model, problem=None):
     """
     Prints the plan; neither the corpus nor the card need be here. Exit code 0 where the model fits, 1 where nothing does.
 
-    build_model: a function of (cfg, vocab_size).
+    build_model: a function of (cfg, vocab_size). problem: why torch cannot use this machine's GPU.
     """
+    if problem and cfg.device is None:
+        print(problem)
     if cfg.card is not None:
         card, card_from = card_named(cfg.card), "as asked"
         if card is None:

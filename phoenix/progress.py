@@ -5,20 +5,37 @@ The one progress display: a tqdm bar on a terminal; elsewhere a line at the star
         progress.update(1, rows="343 rows")
 """
 
+import os
 import shutil
+import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 from tqdm import tqdm
+
+from phoenix.signals import request_stop
 
 EVERY_SECS = 10.0  # between two lines where there is no terminal
 
 
+@contextmanager
+def closed_output_noted():
+    """Where the output is closed, asks the run to stop and drops later output; outside of a run's loop it is an error."""
+    try:
+        yield
+    except BrokenPipeError:
+        if not request_stop(signal.SIGPIPE):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text):
     """Prints a line on stdout above the progress bar."""
-    tqdm.write(text)
-    sys.stdout.flush()
+    with closed_output_noted():
+        tqdm.write(text)
+        sys.stdout.flush()
 
 
 def duration(secs):
@@ -81,4 +98,5 @@ class Progress:
         secs, made = self.shown - self.start, self.done - self.begin
         left = f", {duration(secs / made * (self.total - self.done))} left" if made and self.done < self.total else ""
         notes = "".join(f"  {note}" for note in self.notes.values())
-        print(f"{self.name:<14} {self.done:>7,}/{self.total:,}{notes}  {duration(secs)}{left}", file=self.file, flush=True)
+        with closed_output_noted():
+            print(f"{self.name:<14} {self.done:>7,}/{self.total:,}{notes}  {duration(secs)}{left}", file=self.file, flush=True)

@@ -155,7 +155,7 @@ def check_writable(path):
 
 def is_report(path):
     try:
-        return json.loads(path.read_text())["format"] == FORMAT
+        return json.loads(path.read_text(encoding="utf-8"))["format"] == FORMAT
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
@@ -163,7 +163,7 @@ def is_report(path):
 def earlier_results(path, about):
     """{task: result} of an earlier run of the same model; {} where there is none, or the file is of something else."""
     try:
-        report = json.loads(path.read_text())
+        report = json.loads(path.read_text(encoding="utf-8"))
         same = all(report[name] == about[name] for name in ("weights_sha256", "tokenizer_sha256", "files_sha256"))
         known = report["format"] == FORMAT and report["version"] == FORMAT_VERSION and report["versions"]["evaluate"] == VERSION
         return dict(report["results"]) if same and known else {}

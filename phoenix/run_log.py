@@ -8,6 +8,7 @@ The record of a training run: log.jsonl, TensorBoard's events, loss.png.
 
 import json
 import math
+import os
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -22,12 +23,18 @@ FLUSH_SECS = 10  # between two moments at which TensorBoard can see new events
 
 
 def read_rows(path):
-    """The rows of log.jsonl, without a last line that a kill cut in half."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        with suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
+    """(the rows of log.jsonl, the number of other lines); a last line that a kill cut in half is neither."""
+    rows, damaged = [], 0
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    for number, line in enumerate(lines, 1):
+        row = None
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+        if isinstance(row, dict) and all(type(row.get(name)) is int for name in ("step", "tokens")):
+            rows.append(row)
+        elif number < len(lines):
+            damaged += 1
+    return rows, damaged
 
 
 def commit():
@@ -50,8 +57,12 @@ class RunLog:
 
     def __init__(self, out, until, left_out=()):
         self.path, self.folder = out / "log.jsonl", out / "tensorboard"
-        self.rows, self.events = read_rows(self.path), None
+        self.rows, self.events, damaged = [], None, 0
         self.error_printed, self.flushed_at = False, time.monotonic()
+        with self._errors_printed_once("read"):
+            self.rows, damaged = read_rows(self.path)
+        if damaged:
+            say(f"{self.path}: {damaged} damaged lines are left out")
         self.rewind(until, left_out)
 
     def rewind(self, step, left_out=()):
@@ -83,7 +94,7 @@ class RunLog:
             if rewrite:
                 write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
             elif rows:
-                with self.path.open("a") as file:
+                with self.path.open("a", encoding="utf-8") as file:
                     file.write("".join(json.dumps(row) + "\n" for row in rows))
             self.incomplete = False
 
@@ -124,17 +135,22 @@ class RunLog:
                 events.close()
 
     @contextmanager
-    def _errors_printed_once(self):
+    def _errors_printed_once(self, action="written"):
         try:
             yield
-        except OSError as error:
+        except Exception as error:  # of a disk or a library: no log is worth a run
             if not self.error_printed:
-                why = "the disk is full" if disk_is_full(self.path.parent, error) else error
-                say(f"the log in {self.path.parent} cannot be written: {why}; training goes on")
+                why = "the disk is full" if disk_is_full(self.path.parent, error) else f"{type(error).__name__}: {error}"
+                say(f"the log in {self.path.parent} cannot be {action}: {why}; training goes on")
             self.error_printed = True
 
     def plot(self, title):
         """loss.png: the training loss of each logged step, its running mean, the validation loss and the rollbacks, over tokens."""
+        with self._errors_printed_once(), atomic(self.path.with_name("loss.png")) as temporary:
+            self._figure(title).savefig(temporary, format="png")
+
+    def _figure(self, title):
+        os.environ["MPLBACKEND"] = "agg"  # a notebook's may name a package that is not here, and importing would fail
         from matplotlib.figure import Figure  # a second of import that --help need not wait for
 
         train = [row for row in self.rows if row.get("loss") is not None and "left_out" not in row]
@@ -160,8 +176,7 @@ class RunLog:
         ax.spines[["top", "right"]].set_visible(False)
         if train or val:
             ax.legend(frameon=False)
-        with self._errors_printed_once(), atomic(self.path.with_name("loss.png")) as temporary:
-            figure.savefig(temporary, format="png")
+        return figure
 
 
 def event(row):

@@ -1,6 +1,7 @@
 """The checks of train.py's settings: each impossible value is refused with one sentence before anything is read or written."""
 
 import math
+from pathlib import Path
 
 from phoenix import nas, zero_shot
 from phoenix.config import UserError
@@ -22,6 +23,12 @@ def check(cfg):
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0")
     if cfg.seed >= 2**63:
         raise UserError(f"seed={cfg.seed} must be below 2^63")
+    if cfg.min_lr > cfg.lr:
+        raise UserError(f"lr={cfg.lr} is below min_lr={cfg.min_lr}: the learning rate would rise; give a lower min_lr too")
+    if cfg.warmup >= cfg.steps:
+        raise UserError(f"warmup={cfg.warmup} must be below steps={cfg.steps}, or the run ends before it reaches lr={cfg.lr}")
+    if cfg.schedule == "wsd" and cfg.warmup + cfg.wsd_decay * cfg.steps > cfg.steps:
+        raise UserError(f"warmup={cfg.warmup} and the decay of wsd_decay={cfg.wsd_decay} overlap in steps={cfg.steps}")
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(cfg, name) < 1:
             raise UserError(f"{name}={getattr(cfg, name)} must be at least 0 and below 1")
@@ -33,7 +40,14 @@ def check(cfg):
     for name, known in (("dtype", (None, "bfloat16", "float32")), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         if getattr(cfg, name) not in known:
             raise UserError(f"{name} must be {' or '.join(str(k) for k in known)}, not {getattr(cfg, name)!r}")
+    if "://" in cfg.out:
+        raise UserError(f"out={cfg.out} must be a folder on this machine: training writes it often; nas= keeps a copy elsewhere")
+    if "://" in cfg.data:
+        raise UserError(f"data={cfg.data} must be a folder on this machine, for shards are mapped into memory: copy it here first")
     for url in (cfg.nas, cfg.resume_from):
         nas.check_settings(url, cfg.nas_password_file)
+    copy = nas.local_folder(cfg.nas) if cfg.nas else None
+    if copy is not None and copy.resolve() == Path(cfg.out).resolve():
+        raise UserError(f"nas={cfg.nas} is out={cfg.out} itself: a copy needs another folder")
     if cfg.zero_shot_every and (problem := zero_shot.problem(cfg.zero_shot_tasks, cfg.zero_shot_data)):
         raise UserError(problem)

@@ -209,7 +209,7 @@ def local_rows(file):
     rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     labels = file.with_name(f"{file.stem}-labels.lst")
     if rows and "sol1" in rows[0]:
-        rows = [row | {"label": int(label)} for row, label in zip(rows, labels.read_text().split(), strict=True)]
+        rows = [row | {"label": int(label)} for row, label in zip(rows, labels.read_text(encoding="utf-8").split(), strict=True)]
     return rows
 
 

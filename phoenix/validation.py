@@ -3,9 +3,13 @@
 import itertools
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+
+from phoenix.files import write_atomic
+from phoenix.progress import say
 
 
 def token_bytes(tokenizer_json):
@@ -25,12 +29,14 @@ def validate(model, windows, chosen, micro_batch, bytes_V, device, precision):
     """
     {"val_loss": nats per token, "val_bpb": bits per byte of text} on the windows whose numbers are in `chosen`.
 
-    bytes_V: of token_bytes. device: torch's. precision: a function that gives the autocast context.
+    bytes_V: of token_bytes. device: torch's. precision: a function that gives the autocast context. A smaller last batch runs
+    uncompiled: its shape would be compiled anew, which takes a minute on a GPU.
     """
     nats, text_nats, text_bytes = 0.0, 0.0, 0
     for i in range(0, len(chosen), micro_batch):
         tokens_BT, targets_BT = (t.to(device) for t in windows.batch(chosen[i : i + micro_batch]))
-        with precision():
+        eager = torch.compiler.set_stance("force_eager") if len(tokens_BT) < micro_batch else nullcontext()
+        with precision(), eager:
             nats_BT = model.loss(tokens_BT, targets_BT, reduction="none").double()
         bytes_BT = bytes_V[targets_BT]
         nats += nats_BT.sum().item()
@@ -38,6 +44,16 @@ def validate(model, windows, chosen, micro_batch, bytes_V, device, precision):
         text_bytes += bytes_BT.sum().item()
     bits_per_byte = text_nats / math.log(2) / text_bytes if text_bytes else math.nan
     return {"val_loss": nats / (len(chosen) * windows.seq_len), "val_bpb": bits_per_byte}
+
+
+def write_sample(path, model, data, cfg, device):
+    """Prints a sample of the model's text and writes it to `path`; an error is printed, for the run is done without it too."""
+    try:
+        text = sample(model, data.tokenizer_json, data.eot, cfg.sample_tokens, cfg.seed, device)
+        say("sample: " + text.strip())
+        write_atomic(path, text + "\n")
+    except Exception as error:
+        say(f"{path} could not be written: {type(error).__name__}: {error}")
 
 
 def sample(model, tokenizer_json, eot, n_tokens, seed, device):

@@ -22,7 +22,7 @@ def imports():
     graph = {}
     for name, path in modules.items():
         graph[name] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -39,6 +39,24 @@ def test_no_module_imports_itself_by_way_of_others():
         TopologicalSorter(imports()).prepare()
     except CycleError as error:
         raise AssertionError(" <- ".join(error.args[1])) from None
+
+
+def names_no_encoding(call):
+    """Whether the call opens a text file, by its name and mode, and leaves the encoding to the locale; ruff sees few of them."""
+    if not isinstance(call.func, ast.Attribute) or any(k.arg == "encoding" for k in call.keywords):
+        return False
+    if call.func.attr == "open":
+        return bool(call.args) and getattr(call.args[0], "value", None) in ("r", "w", "a", "x")
+    return len(call.args) <= {"read_text": 0, "write_text": 1}.get(call.func.attr, -1)
+
+
+def test_text_files_name_their_encoding():
+    found = []
+    for folder in (".", "phoenix", "data_engine", "benchmarks", "dev", "configs"):
+        for path in (ROOT / folder).glob("*.py" if folder == "." else "**/*.py"):
+            calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+            found += [f"{path}:{call.lineno}" for call in calls if names_no_encoding(call)]
+    assert not found
 
 
 def test_the_root_holds_the_scripts_alone():

@@ -125,7 +125,7 @@ def test_a_prompt_that_is_not_utf_8_is_read_all_the_same(run):
 
 def conversation(capsys, monkeypatch, typed, *arguments):
     """What stands on the screen without what is typed."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode()), encoding="utf-8"))
     return text_of(capsys, *arguments, "--temperature=0", "--tokens=10")
 
 

@@ -10,8 +10,10 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -151,6 +153,21 @@ def test_validation_leaves_special_tokens_out_of_bits_per_byte(data):
     assert found["val_bpb"] == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-5)
 
 
+def test_validation_does_not_depend_on_the_micro_batch(data):
+    split = shards.open(data / "shards", "val")
+    torch.manual_seed(0)
+    model = Phoenix(ModelConfig(split.meta["vocab_size"], 1, 2, 8, 16, 16))
+    sizes, found = train.token_bytes(data / "tokenizer" / "tokenizer.json"), []
+    for micro_batch in (1, 2, 5, 8, 100):
+        cfg = train.load(train.Train, arguments(data, "out", micro_batch=micro_batch, eval_tokens=10**6))
+        opened = train.open_data(cfg)
+        assert len(opened.val_windows) == opened.val.count
+        result = train.validate(model, opened.val, opened.val_windows, micro_batch, sizes, PLAIN.torch_device, PLAIN.precision)
+        found.append(list(result.values()))
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-6)
+
+
 # ---- a run ---------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +180,7 @@ def test_a_run_learns_and_leaves_all_its_files(data, straight, capsys):
     assert saved["val_loss"] < saved["first_val_loss"] - 1 and 0 < saved["val_bpb"] < saved["first_val_bpb"]
     assert [step for step, _ in losses(straight)] == sorted([*range(1, STEPS + 1), 0, 12, STEPS])
     assert (straight / "tokenizer" / "tokenizer.json").read_bytes() == (data / "tokenizer" / "tokenizer.json").read_bytes()
-    assert (straight / "loss.png").read_bytes()[:4] == b"\x89PNG" and (straight / "sample.txt").read_text()
+    assert (straight / "loss.png").read_bytes()[:4] == b"\x89PNG" and (straight / "sample.txt").read_text(encoding="utf-8")
 
     before = (straight / "ckpt.pt").read_bytes(), (straight / "log.jsonl").read_bytes()
     assert run(data, straight) == 0  # once more: nothing left to do
@@ -199,7 +216,7 @@ def test_what_was_done_after_the_last_checkpoint_is_done_and_logged_once(data, s
         with pytest.raises(MemoryError):
             run(data, out)
     assert load_checkpoint(out / "ckpt.pt")["step"] == 10 and losses(out)[-1][0] == 13
-    with (out / "log.jsonl").open("a") as file:
+    with (out / "log.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 14, "lo')  # as a kill leaves it
     (out / ".tmp-99-ckpt-00000014.pt").write_bytes(b"half of a checkpoint")
     assert run(data, out) == 0
@@ -216,7 +233,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(data, tmp_path, mon
     assert saved["skipped"] == 1 and saved["step"] == STEPS
     assert all(p.isfinite().all() for p in model.parameters()) and saved["val_loss"] < saved["first_val_loss"] - 1
     assert dict(losses(out))[6] is None  # JSON has no NaN
-    assert "NaN" not in (out / "log.jsonl").read_text()
+    assert "NaN" not in (out / "log.jsonl").read_text(encoding="utf-8")
 
 
 KEYS = "format version model_config settings tokenizer_sha256 shards_sha256 model optimizer rng run step tokens secs kwh rollbacks"
@@ -233,6 +250,28 @@ def test_a_checkpoint_of_version_1_resumes_also_from_before_some_keys_were_added
     shutil.copy(straight / "log.jsonl", tmp_path / "out")
     assert run(data, tmp_path / "out") == 0
     assert weights_hash(tmp_path / "out") == weights_hash(straight) and losses(tmp_path / "out") == losses(straight)
+
+
+def test_what_is_only_looked_at_does_not_end_a_run(data, straight, tmp_path, monkeypatch, capsys):
+    """Scores, sample and a damaged log fail one after the other; the weights are those of the straight run."""
+
+    def fails(*_, **__):
+        raise ValueError("of a library")
+
+    out = stopped(data, tmp_path / "out", monkeypatch)
+    with (out / "log.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\x00x\n12\n{"loss": 1}\n' + b"\0" * 9)
+    monkeypatch.setattr(train.zero_shot, "prepare", fails)
+    monkeypatch.setattr(train.zero_shot, "fitting", lambda *_: ("arc_easy",))
+    monkeypatch.setattr(train.zero_shot, "problem", lambda *_: None)
+    monkeypatch.setattr("phoenix.validation.sample", fails)
+    capsys.readouterr()
+    assert run(data, out, zero_shot_every=12) == 0
+    output = capsys.readouterr().out
+    assert output.count("log.jsonl: 3 damaged lines are left out") == 1
+    assert " is not scored: " in output and "sample.txt could not be written: ValueError: of a library" in output
+    assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
+    assert run(data, out) == 0 and "damaged" not in capsys.readouterr().out
 
 
 # ---- damaged and foreign checkpoints -------------------------------------------------------------------------------
@@ -259,6 +298,35 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(data, straight, tm
     assert weights_hash(out) == weights_hash(straight) and losses(out) == losses(straight)
 
 
+def test_the_manifest_is_asked_wherever_a_checkpoint_is_loaded(straight, tmp_path):
+    """A bit of a weight and its CRC-32 may be damaged together; ckpt.pt leads to the file that the manifest lists."""
+    out = tmp_path / "out"
+    shutil.copytree(straight, out, symlinks=True)
+    saved = load_checkpoint(out / "ckpt.pt")
+    path = checkpoint.checkpoint_files(out)[-1]
+    torch.save(saved | {"step": 7}, path)
+    for name in ("ckpt.pt", path.name):
+        with pytest.raises(UserError, match=r"is damaged: its sha256 is not the one in manifest\.json"):
+            from_checkpoint(out / name)
+    shutil.copy(path, tmp_path / "alone.pt")
+    assert load_checkpoint(tmp_path / "alone.pt")["step"] == 7  # no manifest: its own checksums decide
+
+
+def test_whatever_damage_makes_torch_raise_is_one_sentence(tmp_path, monkeypatch):
+    state = {"format": checkpoint.FORMAT, "version": checkpoint.FORMAT_VERSION, "step": 0, "tokens": 0}
+    torch.save(state, tmp_path / "c.pt")
+
+    def damaged(*_, **__):
+        raise zlib.error("Error -3 while decompressing data")
+
+    monkeypatch.setattr(torch, "load", damaged)
+    with pytest.raises(UserError, match=r"c\.pt is not a whole torch file: error: Error -3"):
+        load_checkpoint(tmp_path / "c.pt")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):  # says nothing of the file
+        load_checkpoint(tmp_path / "c.pt")
+
+
 def test_a_run_without_a_whole_checkpoint_is_refused_rather_than_begun_anew(data, tmp_path, monkeypatch):
     out = stopped(data, tmp_path / "out", monkeypatch)
     for path in checkpoint.checkpoint_files(out):
@@ -268,7 +336,7 @@ def test_a_run_without_a_whole_checkpoint_is_refused_rather_than_begun_anew(data
             run(data, out)
 
 
-@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text('{"format": "')])
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text('{"format": "', encoding="utf-8")])
 def test_a_lost_manifest_is_made_again_from_the_checkpoints(data, straight, tmp_path, monkeypatch, harm):
     out = stopped(data, tmp_path / "out", monkeypatch)
     before = checkpoint.read_manifest(out)
@@ -379,6 +447,25 @@ def test_the_second_ctrl_c_does_not_wait_for_the_step():
         signal.signal(signal.SIGINT, default)
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:  # of the import system: Ctrl-C as torch is imported
+    def find_spec(name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt)
+sys.argv = ["train.py"]
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def test_ctrl_c_during_imports_is_one_line_and_130():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped by Ctrl-C\n")
+
+
 def test_ctrl_c_outside_the_loop_is_one_line_and_130(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
@@ -411,7 +498,8 @@ def flip(folder, name):
         (lambda d: lose(d, "shards/shards.json"), {}, "shards.json does not exist"),
         (lambda d: lose(d, "shards/train-00002.bin"), {}, "train-00002.bin has -1 bytes"),
         (lambda d: cut(d, "shards/val-00001.bin"), {}, "val-00001.bin has"),
-        (lambda d: flip(d, "shards/train-00003.bin"), {"verify": True}, "train-00003.bin does not have the sha256"),
+        (lambda d: flip(d, "shards/train-00003.bin"), {}, "train-00003.bin does not have the sha256"),
+        (lambda d: flip(d, "shards/val-00001.bin"), {"verify": True}, "val-00001.bin does not have the sha256"),
         (lambda d: lose(d, "tokenizer/tokenizer.json"), {}, "tokenizer.json does not exist"),
         (lambda d: cut(d, "tokenizer/tokenizer.json"), {}, "is not the tokenizer that"),
         (None, {"vocab_size": 32768}, "vocab_size=32768, but"),
@@ -423,6 +511,13 @@ def flip(folder, name):
         (None, {"dtype": "float8"}, "dtype must be"),
         (None, {"device": "gpu"}, "device=gpu is not known"),
         (None, {"stepz": 5}, "did you mean 'steps'?"),
+        (None, {"lr": 1e-5}, "lr=1e-05 is below min_lr=6e-05: the learning rate would rise"),
+        (None, {"steps": 4}, "warmup=4 must be below steps=4"),
+        (None, {"schedule": "wsd", "wsd_decay": 0.9}, "overlap in steps=24"),
+        (None, {"out": "s3://bucket/run"}, "out=s3://bucket/run must be a folder on this machine"),
+        (None, {"data": "s3://bucket/run"}, "data=s3://bucket/run must be a folder on this machine"),
+        (None, {"out": "out/../copy", "nas": "file://" + os.path.abspath("copy")}, "out=out/../copy itself: a copy needs another"),
+        (None, {"out": "copy", "nas": "copy"}, "out=copy itself: a copy needs another folder"),
         (None, {"lr": "fast"}, "lr must be float"),
     ],
 )
@@ -430,7 +525,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch
     folder = make_data(tmp_path / "data")
     if harm:
         harm(folder)
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(folder, tmp_path / "out", **settings)])
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments(**({"data": folder, "out": tmp_path / "out"} | settings))])
     with pytest.raises(SystemExit) as exit_:
         main_guard(train.main)
     error = capsys.readouterr().err
@@ -438,8 +533,28 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, capsys, monkeypatch
     assert not (tmp_path / "out").exists()  # before any work
 
 
+def test_a_token_beyond_the_vocabulary_is_one_sentence_that_names_the_shard(tmp_path, capsys):
+    for name, where in (("train-00003.bin", tmp_path / "train"), ("val-00001.bin", tmp_path / "val")):
+        path = make_data(where / "data") / "shards" / name
+        path.write_bytes(path.read_bytes()[:100] + b"\xff\xff" + path.read_bytes()[102:])
+        with pytest.raises(
+            UserError, match=rf"{name} holds the token 65535, the vocabulary ends at \d+: it is damaged; --verify"
+        ) as error:
+            run(where / "data", where / "out", verify=False, eval_tokens=10**6, steps=60)
+        assert "\n" not in str(error.value)
+
+
+def test_shards_are_compared_with_their_hashes_on_the_first_start_of_a_run(tmp_path, monkeypatch):
+    hashed, sha256_of = [], shards.sha256_file
+    monkeypatch.setattr(shards, "sha256_file", lambda path: hashed.append(path.name) or sha256_of(path))
+    folder = make_data(tmp_path / "data")
+    for settings, times in (({}, 1), ({}, 1), ({"verify": True}, 2), ({"verify": False, "out": tmp_path / "other"}, 2)):
+        run(folder, **({"out": tmp_path / "out", "steps": 5} | settings))
+        assert len(hashed) == 6 * times, settings
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(data, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=f"out={tmp_path / 'file' / 'out'} cannot be written"):
         run(data, tmp_path / "file" / "out")
 
@@ -496,11 +611,28 @@ def test_going_on_needs_no_more_memory_than_training(data, tmp_path, launcher):
     sizes = dict(n_layer=4, d_model=384, d_ff=1536, micro_batch=1, tokens_per_step=16, eval_tokens=16)  # 113 MB of state
     peaks = []
     for steps in (1, 2):
-        launcher.start(data, tmp_path / "out", **sizes, steps=steps, warmup=1, eval_every=5, sample_tokens=1)
+        launcher.start(data, tmp_path / "out", **sizes, steps=steps, warmup=0, eval_every=5, sample_tokens=1)
         code, peak, output = launcher.wait()
         assert code == 0 and ("going on from step 1" in output) == (steps == 2), output
         peaks.append(peak)
     assert peaks[1] < peaks[0] + 20e6, peaks  # a second copy of the weights alone would be 38 MB; the allocator varies by some
+
+
+@pytest.mark.slow
+def test_a_reader_that_ends_stops_the_run_with_a_checkpoint(data, straight, tmp_path):
+    """python train.py ... | head -1"""
+    read, write = os.pipe()
+    command = [sys.executable, "train.py", *arguments(data, tmp_path / "out", steps=100_000, log_every=1)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True) as process:
+        os.close(write)
+        wait_until(lambda: logged(tmp_path / "out", 2))
+        os.close(read)
+        assert process.wait(60) == 141 and "Traceback" not in process.stderr.read()
+    assert load_checkpoint(tmp_path / "out" / "ckpt.pt")["step"] == logged_steps(tmp_path / "out")[-1] > 2
+
+
+def logged_steps(out):
+    return [step for step, loss in losses(out) if loss is not None]
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def make_data(folder, documents=120, seed=0):
     meta = {"format": shards.FORMAT, "version": shards.FORMAT_VERSION, "dtype": "<u2", "eot": 0, "shards": rows}
     meta |= {"vocab_size": tokenizer.get_vocab_size(), "tokens": {"train": len(ids) - val, "val": val}}
     meta["tokenizer_sha256"] = hashlib.sha256((folder / "tokenizer" / "tokenizer.json").read_bytes()).hexdigest()
-    (folder / "shards" / "shards.json").write_text(json.dumps(meta))
+    (folder / "shards" / "shards.json").write_text(json.dumps(meta), encoding="utf-8")
     return folder
 
 
@@ -95,7 +95,7 @@ def weights_hash(out):
 
 def losses(out):
     """(step, loss or val_loss) of every row of the log, in its order."""
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [(row["step"], row.get("loss", row.get("val_loss"))) for row in rows if "about" not in row]
 
 
@@ -172,7 +172,7 @@ class Launcher:
     def wait(self):
         """-> (exit code, or minus the signal; peak resident memory in bytes; the output)"""
         code, kib = self.process.stdout.readline().split()
-        return int(code), int(kib) * 1024, self.output.read_text()
+        return int(code), int(kib) * 1024, self.output.read_text(encoding="utf-8")
 
     def close(self):
         self.process.kill()  # its own exit would take seconds, in which torch tidies up
@@ -190,4 +190,4 @@ def wait_until(happened, secs=60):
 def logged(out, step):
     """Whether the run in `out` has logged that step."""
     log = out / "log.jsonl"
-    return log.exists() and f'"step": {step},' in log.read_text()
+    return log.exists() and f'"step": {step},' in log.read_text(encoding="utf-8")

@@ -154,7 +154,7 @@ def download(downloads: DownloadSettings, remote: RemoteFile) -> Path:
         def attempt():
             etag = remote.etag
             if not remote.resumable:
-                etag = etag_file.read_text() if etag_file.is_file() else None
+                etag = etag_file.read_text(encoding="utf-8") if etag_file.is_file() else None
                 if not etag:
                     file.truncate(0)
             have, md5 = os.fstat(file.fileno()).st_size, None
@@ -260,7 +260,7 @@ def _stream(downloads, remote, file, have, etag, etag_file):
         if start == 0:
             file.truncate(0)
             if not remote.resumable and new_etag.startswith('"'):
-                etag_file.write_text(new_etag)
+                etag_file.write_text(new_etag, encoding="utf-8")
             elif not remote.resumable:  # a weak ETag, W/"...", may be another file's too
                 etag_file.unlink(missing_ok=True)
         window_start, size, window_size = time.monotonic(), start, start

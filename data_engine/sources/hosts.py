@@ -62,7 +62,7 @@ def pace(downloads, host):
     if not downloads.write:
         yield PLAN_PACES.setdefault(host, {})
         return
-    with open(_state_file(downloads, f"{host}.pace"), "a+") as file:
+    with open(_state_file(downloads, f"{host}.pace"), "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         try:

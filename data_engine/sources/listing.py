@@ -153,7 +153,7 @@ def load_listing(downloads, source, identity):
     listing = PLAN_LISTINGS.get(str(path)) if not downloads.write else None
     if listing is None and downloads.folder and path.is_file():
         with suppress(ValueError):  # a file that was cut short: the server is asked again
-            listing = json.loads(path.read_text())
+            listing = json.loads(path.read_text(encoding="utf-8"))
     return listing if isinstance(listing, dict) and listing.get("of") == identity else None
 
 

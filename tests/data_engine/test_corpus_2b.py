@@ -145,12 +145,15 @@ def made(repos, tmp_path_factory):
         assert not out.exists(), "a plan writes nothing"
 
         hub.faults["stackexchange-dolma-0001.json.gz"] = ["429:1", "reset:900"]
-        with open(out.parent / "log", "w") as log, subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as run:
+        with (
+            open(out.parent / "log", "w", encoding="utf-8") as log,
+            subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log) as run,
+        ):
             limit = threading.Timer(280, run.kill)
             limit.start()
             peak = peak_memory(run)
             limit.cancel()
-        log = Path(out.parent / "log").read_text()
+        log = Path(out.parent / "log").read_text(encoding="utf-8")
         assert run.returncode == 0, log
         yield Made(out, plan.stdout, log, peak, hub, env, repos[0])
 

@@ -396,7 +396,7 @@ def test_an_output_that_changes_has_a_new_version(name, folder):
 def test_every_step_of_the_line_has_a_digest():
     steps = set()
     for path in (ROOT / "data_engine").glob("*.py"):
-        for node in ast.walk(ast.parse(Path(path).read_text())):
+        for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Step" and isinstance(node.args[0], ast.Name):
                 steps.add(node.args[0].id)
     assert steps == {name.rpartition(".")[2] for name in STAGES} - {"readers"}

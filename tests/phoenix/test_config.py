@@ -50,7 +50,7 @@ def test_command_line_values_get_their_types(arg, name, value):
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path):
     path = tmp_path / "c.py"
-    path.write_text("import math\n_hidden = 3\nsteps = 5\nlr = 1\ninner = dict(rate=1)\ndef helper(): pass\n")
+    path.write_text("import math\n_hidden = 3\nsteps = 5\nlr = 1\ninner = dict(rate=1)\ndef helper(): pass\n", encoding="utf-8")
     cfg = load(Outer, [str(path), "--steps=7", "--inner.names=it"])
     assert cfg == Outer(steps=7, lr=1.0, inner=Inner(1.0, ("it",)))
 
@@ -68,20 +68,51 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_
         ("--inner.rat=3", "did you mean 'rate'"),
         ("--steps.x=3", "has no parts"),
         ("-x", "not understood"),
+        ("--lr 3e-4", "--lr 3e-4 is not understood: settings are given as --name=value, so --lr=3e-4"),
+        ("--fast False", "so --fast=False"),
+        ("--inner.rate 3", "so --inner.rate=3"),
+        ("--out x --steps 3", "so --out=x"),
         ("nowhere.py", "nowhere.py does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence(arg, words):
     with pytest.raises(UserError, match=words.replace("(", r"\(")) as caught:
-        load(Outer, [arg])
+        load(Outer, arg.split())
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for text, words in (("steps = 1 +", "SyntaxError"), ("stepz = 1", "did you mean"), ("lr = 'high'", "lr must be float")):
-        (tmp_path / "c.py").write_text(text)
+        (tmp_path / "c.py").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=words):
             load(Outer, [str(tmp_path / "c.py")])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sources = []\ntokens = 5", "it is a config of the data engine: python -m data_engine.run {path}"),
+        ("n_layer = 5", "it is a config of the trainer: python train.py {path}"),
+        ("stepz = 5", "unknown setting 'stepz'; did you mean 'steps'?"),
+    ],
+)
+def test_a_config_of_another_program_is_told_by_name(tmp_path, text, words):
+    (tmp_path / "c.py").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        load(Outer, [str(tmp_path / "c.py")])
+    assert str(error.value) == f"settings file {tmp_path / 'c.py'}: " + words.format(path=tmp_path / "c.py")
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "c.py").write_text("out = '~/run'", encoding="utf-8")
+    assert load(Outer, [str(tmp_path / "c.py")]).out == load(Outer, ["--out=~/run"]).out == "/home/me/run"
+    assert load(Outer, ["--out=~run"]).out == "~run"
+
+
+def test_a_bare_flag_may_stand_before_the_config_file(tmp_path):
+    (tmp_path / "c.py").write_text("steps = 3", encoding="utf-8")
+    assert load(Outer, ["--fast", str(tmp_path / "c.py")]) == Outer(fast=True, steps=3)
 
 
 def test_help_shows_every_setting_with_its_default_and_comment():

@@ -54,12 +54,22 @@ def test_a_compiler_that_fails_leaves_the_model_plain(micro_batch, compiler):
 
 def test_a_plain_model_that_fails_at_the_check_is_a_reason_too(micro_batch, compiler, monkeypatch):
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("a library fails:" + " word" * 99 + " for this reason")
 
     model = micro_batch[0]
     monkeypatch.setattr(device, "gradients", full)
-    assert "trying the plain model failed: OutOfMemoryError: CUDA" in device.compile_checked(*micro_batch, PLAIN)
+    reason = device.compile_checked(*micro_batch, PLAIN)
+    assert reason.startswith("trying the plain model failed: RuntimeError: ... ") and reason.endswith(" word for this reason")
     assert model.model.checkpointing is False and "compiled" not in ops.kernel
+
+
+def test_a_check_that_runs_out_of_memory_does_not_go_on_with_the_larger_plain_model(micro_batch, compiler):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    compiler(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        device.compile_checked(*micro_batch, PLAIN)
 
 
 @pytest.fixture

@@ -11,18 +11,18 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.json"
     write_atomic(path, "old")
     with pytest.raises(ZeroDivisionError), atomic(path) as temporary:
-        temporary.write_text("half of the new")
+        temporary.write_text("half of the new", encoding="utf-8")
         raise ZeroDivisionError
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    assert path.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [path]
     write_atomic(path, b"new")
-    assert path.read_text() == "new" and sha256_file(path) == sha256("new") == sha256(b"new")
+    assert path.read_text(encoding="utf-8") == "new" and sha256_file(path) == sha256("new") == sha256(b"new")
 
 
 def test_temporary_files_of_killed_processes_are_removed_and_no_others(tmp_path):
     (tmp_path / "below").mkdir()
     leftovers = [temporary_of(tmp_path / "a"), temporary_of(tmp_path / "below" / "b")]
     for path in [*leftovers, tmp_path / "c.tmp"]:
-        path.write_text("half")
+        path.write_text("half", encoding="utf-8")
     remove_leftovers(tmp_path, below=False)
     assert [path.exists() for path in leftovers] == [False, True]
     remove_leftovers(tmp_path)

@@ -29,7 +29,7 @@ genuine = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def golden():
-    return json.loads((SHARED / "eval" / "golden" / "golden.json").read_text())
+    return json.loads((SHARED / "eval" / "golden" / "golden.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -179,15 +179,15 @@ def test_a_full_share(tiny_data, straight_run, samba, tmp_path, capsys):
 def test_a_wrong_password_and_then_the_right_one_in_its_file(tiny_data, straight_run, samba, tmp_path, monkeypatch, capsys):
     out, file = tmp_path / "out", tmp_path / "password"
     monkeypatch.delenv(nas.PASSWORD)
-    file.write_text("not it\n")
+    file.write_text("not it\n", encoding="utf-8")
     file.chmod(0o600)
-    assert run(tiny_data, out, nas=samba.url, nas_password_file=file, nas_wait=0.01) == 0
+    assert run(tiny_data, out, nas=samba.url, nas_password_file=file, nas_wait=0.04) == 0
     output = capsys.readouterr().out
     assert "nas: the user or the password is wrong" in output and "lacks ckpt-" in output and "not it" not in output
     assert_whole(out, straight_run)
     with pytest.raises(UserError, match=r"resume_from=.* cannot be read: the user or the password is wrong"):
         run(tiny_data, tmp_path / "other", nas_password_file=file, resume_from=samba.url)
-    file.write_text(PASSWORD + "\n")
+    file.write_text(PASSWORD + "\n", encoding="utf-8")
     assert run(tiny_data, out, nas=samba.url, nas_password_file=file) == 0
     assert_copied(samba.share, out)
     assert_secret(out, capsys.readouterr().out)
@@ -234,6 +234,27 @@ def test_the_same_policy_prunes_the_share_as_the_folder(tmp_path):
     assert [row["step"] for row in checkpoint.read_manifest(remote)["checkpoints"]] == [20, 40, 45]
 
 
+@pytest.mark.parametrize("protocol", ["memory", "file", "s3"])
+def test_every_file_system_holds_a_verified_copy_and_gives_it_back(protocol, tmp_path, request, monkeypatch):
+    """Each tells in its own way that a file is not there: an errno, a type, or both."""
+    out, again = tmp_path / "out", tmp_path / "again"
+    if protocol == "s3":
+        pytest.importorskip("s3fs")
+        for name, value in request.getfixturevalue("bucket").items():
+            monkeypatch.setenv(name, value)
+    url = {"memory": f"memory://copies{tmp_path}", "file": f"file://{tmp_path}/copy", "s3": "s3://corpus/runs/copy"}[protocol]
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
+        nas.fetch(url, again)
+    for step in range(0, 25, 5):
+        make_run(out, [step], keep=2)
+        (out / "log.jsonl").write_text(f"of step {step}", encoding="utf-8")
+        assert mirrored(url, out, keep_last=2) == [f"nas: {url} holds a verified copy of all"]
+    nas.fetch(f"{url}/ckpt-00000015.pt", again, say=lambda text: None)
+    assert (again / "ckpt-00000015.pt").read_bytes() == (out / "ckpt-00000015.pt").read_bytes()
+    assert (again / "log.jsonl").read_text(encoding="utf-8") == "of step 20"
+    assert set(nas.Share(url).sizes()) == {"ckpt-00000015.pt", "ckpt-00000020.pt", "log.jsonl", "manifest.json"}
+
+
 def test_another_runs_folder_is_left_alone(tmp_path):
     out, other, remote = tmp_path / "out", tmp_path / "other", tmp_path / "share"
     make_run(out, [5]), make_run(other, [5], run="other")
@@ -249,11 +270,11 @@ def test_files_of_others_in_the_folder_stay(tmp_path):
     remote.mkdir()
     foreign = {"ckpt-best.pt", "ckpt-epoch3.pt", "thesis.partial", "ckpt-final.pt.partial", "notes.txt"}
     for name in foreign:
-        (remote / name).write_text("mine")
+        (remote / name).write_text("mine", encoding="utf-8")
     for step in (5, 10, 15, 20):
         make_run(out, [step], keep=2)
         assert "verified copy" in mirrored(f"file://{remote}", out, keep_last=2)[-1]
-        (remote / "ckpt-00000007.pt").write_text("mine")  # of our kind of name, but no manifest has listed it
+        (remote / "ckpt-00000007.pt").write_text("mine", encoding="utf-8")  # of our kind of name, but no manifest has listed it
     assert {p.name for p in remote.iterdir() if p.read_bytes() == b"mine"} == foreign | {"ckpt-00000007.pt"}
     assert {p.name for p in remote.iterdir()} == foreign | {f"ckpt-{n:08d}.pt" for n in (7, 15, 20)} | {"manifest.json"}
 
@@ -262,10 +283,10 @@ def test_checkpoints_without_a_manifest_are_another_runs(tmp_path):
     out, remote = tmp_path / "out", tmp_path / "share"
     make_run(out, [5])
     remote.mkdir()
-    (remote / "ckpt-00000005.pt").write_text("mine")
+    (remote / "ckpt-00000005.pt").write_text("mine", encoding="utf-8")
     mirror = nas.Mirror(f"file://{remote}", out, 9, None, say=lambda text: None)
     assert "holds ckpt-00000005.pt of another run and no manifest.json" in mirror.close(0.3)
-    assert [(p.name, p.read_text()) for p in remote.iterdir()] == [("ckpt-00000005.pt", "mine")]
+    assert [(p.name, p.read_text(encoding="utf-8")) for p in remote.iterdir()] == [("ckpt-00000005.pt", "mine")]
 
 
 def test_what_arrives_damaged_is_sent_again(tmp_path, monkeypatch):
@@ -287,7 +308,7 @@ def test_what_arrives_damaged_is_sent_again(tmp_path, monkeypatch):
 
 def test_ctrl_c_ends_the_wait_and_says_what_is_missing(tmp_path, monkeypatch):
     make_run(tmp_path / "out", [5])
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     mirror = nas.Mirror(f"file://{tmp_path}/file/x", tmp_path / "out", 9, None, say=lambda text: None)
 
     def interrupted(secs):
@@ -310,7 +331,7 @@ def test_a_rollback_removes_checkpoints_from_the_share_too(tmp_path):
 def test_lag_counts_what_is_not_verified_on_the_share(tmp_path):
     out = tmp_path / "out"
     make_run(out, [5, 10])
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     mirror = nas.Mirror(f"file://{tmp_path}/file/x", out, 9, None, say=lambda text: None)
     mirror.changed()
     assert mirror.lag()[0] == 2 and mirror.status().startswith("nas 2 behind, ")
@@ -340,8 +361,17 @@ def test_an_address_that_cannot_be_is_refused_and_never_shown(url, sentence):
     assert "s3c" not in str(error.value) and "retpw" not in str(error.value)
 
 
+def test_a_package_that_a_protocol_needs_is_named_before_any_work(monkeypatch):
+    def missing(_):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(nas.fsspec, "get_filesystem_class", missing)
+    with pytest.raises(UserError, match=r"s3:// needs a package that is not installed: Install s3fs"):
+        nas.check_settings("s3://bucket/run", None)
+
+
 def test_addresses_that_can_be_are_taken():
-    for url in ("smb://user@host:445/share/a b", "smb://user@[::1]/share", "file:///dir", "out/copy", None):
+    for url in ("memory://copy", "smb://user@host:445/share/a b", "smb://user@[::1]/share", "file:///dir", "out/copy", None):
         nas.check_settings(url, None)
 
 
@@ -364,7 +394,7 @@ def test_mistakes_are_sentences_before_any_work(tiny_data, tmp_path, settings, s
 
 def test_a_password_file_that_others_can_read_is_refused(tmp_path):
     file = tmp_path / "password"
-    file.write_text("secret\n")
+    file.write_text("secret\n", encoding="utf-8")
     file.chmod(0o640)
     with pytest.raises(UserError, match="can be read by others: chmod 600"):
         nas.check_settings("smb://user@host/share", file)
@@ -381,7 +411,7 @@ def test_a_manifest_from_elsewhere_cannot_name_a_file_outside_the_folder(tmp_pat
     make_run(remote, [5])
     manifest = checkpoint.read_manifest(remote)
     manifest["checkpoints"][0]["file"] = "../../ckpt-00000005.pt"
-    (remote / "manifest.json").write_text(json.dumps(manifest))
+    (remote / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(UserError, match="is not a manifest of checkpoints"):
         nas.fetch(f"file://{remote}", tmp_path / "out")
 
@@ -401,10 +431,10 @@ def test_a_checkpoint_that_was_put_and_never_listed_is_pruned_later(tmp_path):
     out, remote = tmp_path / "out", tmp_path / "share"
     make_run(out, [20, 25])
     mirrored(f"file://{remote}", out)
-    manifest = json.loads((remote / "manifest.json").read_text())
-    (remote / "manifest.json").write_text(json.dumps(manifest | {"put": ["ckpt-00000010.pt"]}))
+    manifest = json.loads((remote / "manifest.json").read_text(encoding="utf-8"))
+    (remote / "manifest.json").write_text(json.dumps(manifest | {"put": ["ckpt-00000010.pt"]}), encoding="utf-8")
     (remote / "ckpt-00000010.pt").write_bytes(b"put by a process that died")
     (remote / "ckpt-00000011.pt").write_bytes(b"somebody else's")
     mirrored(f"file://{remote}", out)
     assert not (remote / "ckpt-00000010.pt").exists() and (remote / "ckpt-00000011.pt").exists()
-    assert "put" not in json.loads((remote / "manifest.json").read_text())
+    assert "put" not in json.loads((remote / "manifest.json").read_text(encoding="utf-8"))

@@ -45,8 +45,10 @@ def test_the_context_is_the_one_that_the_harness_takes(cfg, tokenizer, length):
 
 
 def test_weights_that_the_config_has_no_place_for_are_named(folder, capsys):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1, "layer_types": ["full_attention"]}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"num_hidden_layers": 1, "layer_types": ["full_attention"]}), encoding="utf-8"
+    )
     assert any("layers.1." in name for name in load_folder(folder)[2])
     assert "config.json has no place for" in capsys.readouterr().err
 
@@ -62,17 +64,19 @@ def test_a_folder_whose_tokenizer_knows_no_text_is_refused(folder):
     ("file", "content"), [("tokenizer_config.json", "[1]"), ("config.json", '{"model_type": "qwen2", "hidden_size": "x"}')]
 )
 def test_a_folder_with_damaged_files_is_one_sentence(folder, file, content):
-    (folder / file).write_text(content)
+    (folder / file).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=f"^{folder} cannot be loaded by transformers: [A-Z]\\w+: [^\n]+$"):
         load_folder(folder)
 
 
 def test_code_in_a_folder_is_not_run(folder):
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     auto = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
-    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
+    (folder / "evil.py").write_text(
+        f"open({str(folder / 'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\n", encoding="utf-8"
+    )
     for model_type in ("qwen2", "evil"):  # one that transformers knows is loaded as it knows it
-        (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto, "model_type": model_type}))
+        (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto, "model_type": model_type}), encoding="utf-8")
         if model_type == "qwen2":
             assert type(load_folder(folder)[0]).__module__.startswith("transformers.")
         else:
