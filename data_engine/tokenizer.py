@@ -11,8 +11,8 @@ learns the merges. tokenizer.json is that of BpeTrainer in `tokenizers`, byte fo
 `fastokens` encodes, with the ids of `tokenizers` at some fifty times the speed. At the start of a run `choose_encoder` encodes the
 first texts with both: where they differ, or where fastokens has no wheel, `tokenizers` encodes the whole run.
 
-The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a
-special token inside a document is encoded as ordinary text: only the engine writes <|endoftext|>.
+The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a special token inside a document is
+encoded as ordinary text: only the engine writes <|endoftext|>.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ TOKENS = pa.schema(
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    sample_bytes: int = 1_000_000_000  # text the tokenizer is trained on; up to 3.5 bytes of memory for each: dev/LOG.md
+    sample_bytes: int = 1_000_000_000  # text the tokenizer is trained on; takes about one byte of memory for each: dev/LOG.md
     document_bytes: int = 1_000_000  # no document gives more to the sample; cut at the end of a paragraph
 
 

@@ -160,7 +160,7 @@ def test_a_run_that_is_stopped_while_it_counts_or_trains_goes_on(corpora, tmp_pa
     assert not (out / "tokenizer" / "tokenizer.json").exists() and not (out / "shards" / "shards.json").exists()
     done = run(corpora / "one.py", out)
     assert "pre_tokens" not in done.stdout and "tokenizer " in done.stdout
-    assert result(out) == result(corpora / "straight") and written(out) == after
+    assert result(out) == result(corpora / "straight")
 
 
 @pytest.mark.slow
