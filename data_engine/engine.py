@@ -210,23 +210,29 @@ class Engine:
             progress.update()
         return [self._finished(folder, part, digest(key, part)) for part in names]
 
-    def once(self, folder, key, make):
-        """The files that make(temporary folder) writes, in out/<folder>; made anew if `key` or one of the files has changed."""
-        receipt, names = f"work/{folder}.json", self.storage.names(folder)
-        done = self._read_json(receipt) == self._folder_receipt(folder, key, names)
-        with self._stage(folder, 1, 0 if done else 1) as progress:
+    def once(self, folder, key, make, units):
+        """
+        The files that make(temporary folder, progress) writes, in out/<folder>; made anew unless is_made(folder, key).
+
+        units  what `make` counts up to on `progress`
+        """
+        done, receipt = self.is_made(folder, key), f"work/{folder}.json"
+        with self._stage(folder, 1, 0 if done else 1, units) as progress:
             if done:
                 return
             self.storage.remove(receipt)
-            for name in names:
+            for name in self.storage.names(folder):
                 self.storage.remove(f"{folder}/{name}")
             with tempfile.TemporaryDirectory() as temporary:
-                make(temporary)
+                make(temporary, progress)
                 names = sorted(path.name for path in Path(temporary).iterdir())
                 for name in names:
                     self.storage.write(f"{folder}/{name}", Path(temporary, name).read_bytes())
             self.storage.write(receipt, json.dumps(self._folder_receipt(folder, key, names)).encode())
-            progress.update()
+
+    def is_made(self, folder, key):
+        """True if `once` made the folder with this key and its files are the same since."""
+        return self._read_json(f"work/{folder}.json") == self._folder_receipt(folder, key, self.storage.names(folder))
 
     def publish(self, folder, files, key, keep):
         """
@@ -366,9 +372,9 @@ class Engine:
         return parts
 
     @contextmanager
-    def _stage(self, name, partitions, todo):
-        """Progress of a stage, and its wall clock time, summed over the runs that made its partitions."""
-        progress, start = Progress(name, todo), time.perf_counter()
+    def _stage(self, name, partitions, todo, units=1):
+        """Progress of a stage, `units` a partition, and its wall clock time, summed over the runs that made its partitions."""
+        progress, start = Progress(name, todo * units), time.perf_counter()
         if todo:
             self.storage.remove(DONE_MARKER)
         try:

@@ -18,15 +18,16 @@ from phoenix.progress import duration
 
 # bytes on disk for each byte of content and record (raw), byte of clean text and document (documents, work), token
 RAW_BYTE, RAW_RECORD, TEXT_BYTE, TEXT_DOCUMENT = 0.41, 150, 0.42, 150
-WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN = 0.25, 1500, 4.5
+WORK_TEXT, WORK_DOCUMENT, WORK_TOKEN, WORK_SAMPLE = 0.25, 1500, 4.5, 0.1  # the last for a byte of the tokenizer's sample
 SHARD_TOKEN, SHARD_DOCUMENT = 2.0, 90
 START_SECS = 12.0  # until Ray and the stages have started
 TEXT_SECS = 103e-9  # of one core, for a byte of text, from cleaning to the shards
-TRAINING_SECS = 0.15e-6  # of the tokenizer's training, for a byte of its sample; little of it is parallel
+COUNTING_SECS = 20e-9  # of one core, for a byte of the tokenizer's sample, to count its pre-tokens
+TRAINING_SECS = 6e-9  # for a byte of the sample, to add the counts and learn the merges; on one core, whatever their number
 UNSURE, SECOND_OPINION_SECS = 0.005, 0.17  # fraction of the documents that XLM-RoBERTa reads; seconds of one core for each
 BANDWIDTH = 12_500_000  # assumed bytes a second: 100 Mbit/s
 RAM_BYTES = 1_700_000_000  # Ray, the driver and idle workers
-RAM_PARTITIONS, RAM_XLM_ROBERTA, RAM_SAMPLE = 10, 1_700_000_000, 3.5  # times a worker's partition; a model; times the sample
+RAM_PARTITIONS, RAM_XLM_ROBERTA, RAM_SAMPLE = 10, 1_700_000_000, 1.2  # times a worker's partition; a model; times the sample
 
 
 @dataclass
@@ -134,7 +135,7 @@ def estimate(source, cfg, raw=frozenset()):
 def work_secs(cfg, found, cores):
     """Seconds of a run on so many cores, without the downloads."""
     text, sample = sum(e.text for e in found.values()), sample_bytes(cfg, found)
-    work = sum(e.secs for e in found.values()) + TEXT_SECS * text
+    work = sum(e.secs for e in found.values()) + TEXT_SECS * text + COUNTING_SECS * sample
     if cfg.language.xlm_roberta:
         work += SECOND_OPINION_SECS * UNSURE * sum(e.records for e in found.values())
     return START_SECS + work / cores + TRAINING_SECS * sample
@@ -167,7 +168,7 @@ def disk_bytes(cfg, found, targets):
         "downloads": sum(e.stored for e in found.values()) if cfg.keep_downloads else 0,
         "raw": sum(RAW_BYTE * e.content + RAW_RECORD * e.records for e in found.values()),
         "documents": TEXT_BYTE * clean + TEXT_DOCUMENT * documents,
-        "work": WORK_TEXT * clean + WORK_DOCUMENT * documents + WORK_TOKEN * tokens,
+        "work": WORK_TEXT * clean + WORK_DOCUMENT * documents + WORK_TOKEN * tokens + WORK_SAMPLE * sample_bytes(cfg, found),
         "shards": SHARD_TOKEN * tokens + SHARD_DOCUMENT * taken,
     }
 

@@ -4,18 +4,22 @@ A byte-level BPE tokenizer, trained on a sample of the documents; documents -> t
 in:   id, source, uri, licence, text large_string, ...          out:  TOKENS
 drops nothing
 
-`tokenizers` trains; `fastokens` encodes, with the same ids at some fifty times the speed. At the start of a run `choose_encoder`
-encodes the first texts with both: where they differ, or where fastokens has no wheel, `tokenizers` encodes the whole run.
-
 The sample holds each source by its share, up to sample_bytes in all. A hash chooses its documents, so sample and tokenizer are the
-same on any number of cores. The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a
-special token inside a document is encoded as ordinary text: only the engine writes <|endoftext|>.
+same on any number of cores. Workers count the pre-tokens of the sample, partition by partition; the driver adds the counts and
+learns the merges. tokenizer.json is that of BpeTrainer in `tokenizers`, byte for byte.
+
+`fastokens` encodes, with the ids of `tokenizers` at some fifty times the speed. At the start of a run `choose_encoder` encodes the
+first texts with both: where they differ, or where fastokens has no wheel, `tokenizers` encodes the whole run.
+
+The pre-tokenizer is GPT-2's regular expression, which llama.cpp knows as "gpt-2". The text of a special token inside a document is
+encoded as ordinary text: only the engine writes <|endoftext|>.
 """
 
 import dataclasses
 import json
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -26,6 +30,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.dedup import remove_duplicates
+from data_engine.kernels import bpe_training
+from data_engine.kernels.pre_tokens import add_counts, count_pre_tokens
 from data_engine.mix import FULL, SAMPLE, MixConfig, allocate, bytes_by_source, shares, uniform
 from data_engine.records import nothing_dropped, text_buffers
 from data_engine.step import Step, digest
@@ -36,6 +42,8 @@ VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
 COMPARED_CHARS = 500_000  # of text that a run encodes by both libraries; `tokenizers` takes 0.4 s for it
 SPECIALS = [END_OF_TEXT, *(f"<|reserved_{i}|>" for i in range(7))]  # ids 0 to 7
+UNMERGED = len(SPECIALS) + 256  # entries of the vocabulary that no merge makes: these and the bytes
+MEASURED_BYTES = 2_000_000  # of each source, to estimate its tokens a byte
 TOKENS = pa.schema(
     {
         **{name: pa.string() for name in ("id", "source", "uri", "licence")},
@@ -48,7 +56,7 @@ TOKENS = pa.schema(
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    sample_bytes: int = 1_000_000_000  # text the tokenizer is trained on; up to 3.5 bytes of memory for each: dev/LOG.md
+    sample_bytes: int = 1_000_000_000  # text the tokenizer is trained on; takes about one byte of memory for each: dev/LOG.md
     document_bytes: int = 1_000_000  # no document gives more to the sample; cut at the end of a paragraph
 
 
@@ -79,22 +87,27 @@ def cut_at_paragraph(text, limit):
     return head[:end] if end > 0 else head
 
 
-def train_tokenizer(texts, vocab_size, folder):
-    """Writes tokenizer.json and tokenizer_config.json to `folder`, from an iterator of texts; UserError where they are too few."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def pre_tokens(rows, settings):
+    """How often each pre-token occurs in the sample of one partition."""
+    return count_pre_tokens(rows["text"]), nothing_dropped()
 
-    tokenizer = Tokenizer(models.BPE())
+
+def train_tokenizer(counts, vocab_size, folder, progress=None):
+    """
+    Writes tokenizer.json and tokenizer_config.json to `folder`; UserError where the text is too little for vocab_size.
+
+    counts    PRE_TOKENS of the whole sample
+    progress  progress(merges made so far), from time to time
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary, merges = bpe_training.train(counts, vocab_size, SPECIALS, progress=progress)
+    if len(vocabulary) < vocab_size:
+        raise UserError(f"vocab_size={vocab_size} is more than the documents give ({len(vocabulary)}): lower it or add text")
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=SPECIALS, initial_alphabet=alphabet, min_frequency=2, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() < vocab_size:
-        raise UserError(
-            f"vocab_size={vocab_size} is more than the documents give ({tokenizer.get_vocab_size()}): lower it or add text"
-        )
+    tokenizer.add_special_tokens(SPECIALS)
     tokenizer.save(str(Path(folder) / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -181,25 +194,33 @@ def make_tokenizer(cfg, engine, docs, dupes, sizes):
     steps = [Step(remove_duplicates, side_inputs=True, one_to_many=True), Step(sample, settings, one_to_many=True)]
     parts = engine.map("sample", docs, steps, [dupes], "work/sample", no_ledger=True)
 
-    def train(folder):
-        texts = (text for part in parts for text in engine.read([part], ["text"])["text"].to_pylist())
-        train_tokenizer(texts, cfg.vocab_size, folder)
+    key = digest(Step(train_tokenizer).identity(), cfg.vocab_size, [p.content for p in parts])
+    counting = [Step(pre_tokens, one_to_many=True)]
+    done = engine.is_made("tokenizer", key)
+    counted = [] if done else engine.map("pre_tokens", parts, counting, folder="work/pre_tokens", no_ledger=True)
 
-    engine.once("tokenizer", digest(Step(train_tokenizer).identity(), cfg.vocab_size, [p.content for p in parts]), train)
+    def train(folder, progress):
+        counts = add_counts(engine.read([part], None) for part in counted)
+        train_tokenizer(counts, cfg.vocab_size, folder, lambda merges: progress.update(merges - progress.done))
+
+    engine.once("tokenizer", key, train, cfg.vocab_size - UNMERGED)
     text = engine.storage.read("tokenizer/tokenizer.json").decode()
     texts = (text for part in parts for text in engine.read([part], ["text"])["text"].to_pylist())
     return parts, choose_encoder(EncodeConfig(sha256(text), text), texts)
 
 
 def tokens_per_byte(cfg, engine, sampled, encoder):
-    """{source: tokens a byte}, measured on up to 2 MB of each in the tokenizer's sample; 0.25 for a source without any."""
-    table = engine.read(sampled, ["source", "text"])
-    ratio = {source.name: 0.25 for source in cfg.sources}
-    for source in pc.unique(table["source"]).to_pylist():
-        texts = table.filter(pc.equal(table["source"], source))["text"]
+    """{source: tokens a byte} of its first MEASURED_BYTES in the tokenizer's sample; 0.25 for a source without any."""
+    sizes, lengths = Counter(), Counter()
+    for part in sampled:
+        source = part.receipt["source"]
+        if sizes[source] >= MEASURED_BYTES:
+            continue
+        texts = engine.read([part], ["text"])["text"]
         ends = pc.cumulative_sum(pc.binary_length(texts).cast(pa.int64())).to_numpy()
-        texts = texts.slice(0, 1 + int((ends < 2_000_000).sum()))
+        texts = texts.slice(0, 1 + int((ends < MEASURED_BYTES - sizes[source]).sum()))
         blank = pa.array([""] * len(texts))
         encoded = encode(pa.table({"id": blank, "source": blank, "uri": blank, "licence": blank, "text": texts}), encoder)[0]
-        ratio[source] = pc.sum(encoded["length"]).as_py() / max(1, pc.sum(encoded["bytes"]).as_py())
-    return ratio
+        sizes[source] += pc.sum(encoded["bytes"]).as_py() or 0
+        lengths[source] += pc.sum(encoded["length"]).as_py() or 0
+    return {s.name: lengths[s.name] / max(1, sizes[s.name]) if lengths[s.name] else 0.25 for s in cfg.sources}

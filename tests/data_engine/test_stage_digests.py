@@ -44,6 +44,7 @@ DIGESTS = {
     "dedup.cluster": (5, "0ac686a7f7bc888b"),
     "dedup.remove_duplicates": (5, "13b31239940cb5fe"),
     "tokenizer.sample": (1, "f8b3d5c5baf25408"),
+    "tokenizer.pre_tokens": (1, "89ccc0635d3330e0"),
     "tokenizer.train_tokenizer": (1, "48f34306175a34dc"),
     "tokenizer.encode": (1, "83614aaca8018083"),
     "mix.take_fraction": (2, "35c54f5dcbe1bf7e"),
@@ -265,7 +266,8 @@ def sampled():
 @cache
 def trained(folder):
     texts = [*(prose(i, 9) for i in range(20)), *(text * 3 for text in FOREIGN.values()), "1234 5678 \n\n\t x = y + 1"]
-    tokenizer.train_tokenizer(iter(texts), 600, folder)
+    counts, _ = tokenizer.pre_tokens(pa.table({"text": pa.array(texts, pa.large_string())}), None)
+    tokenizer.train_tokenizer(counts, 600, folder)
     return (folder / "tokenizer.json").read_text()
 
 
@@ -350,6 +352,7 @@ STAGES = {
         for name in ("sign", "split_bands", "pair", "shingles", "cluster", "remove_duplicates")
     },
     "tokenizer.sample": lambda tmp: sampled(),
+    "tokenizer.pre_tokens": lambda tmp: tokenizer.pre_tokens(docs_with_copies(), None),
     "tokenizer.train_tokenizer": lambda tmp: [trained(tmp)],
     "tokenizer.encode": encoded,
     "mix.take_fraction": lambda tmp: mix.take_fraction(docs_with_copies(), {"seed": 1, "fractions": {"a": 0.4}}),
