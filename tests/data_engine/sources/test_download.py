@@ -263,21 +263,57 @@ def test_a_file_that_may_not_be_read_is_in_the_ledger(tmp_path, monkeypatch):
     (tmp_path / "b.txt").write_bytes(b"b")
     (tmp_path / "locked").mkdir()
     (tmp_path / "locked" / "c.txt").write_bytes(b"c")
-    allowed_open, allowed_list = open, os.listdir  # root may read everything, so that modes of files prove nothing here
+    allowed_access, allowed_list = os.access, os.listdir  # root may read everything, so that modes of files prove nothing here
 
-    def refuse(allowed, word):
-        def call(path, *rest):
-            if word in str(path):
-                raise PermissionError(13, "Permission denied", path)
-            return allowed(path, *rest)
+    def list_folder(path):
+        if "locked" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return allowed_list(path)
 
-        return call
-
-    monkeypatch.setattr(local, "open", refuse(allowed_open, "b.txt"), raising=False)
-    monkeypatch.setattr(os, "listdir", refuse(allowed_list, "locked"))
+    monkeypatch.setattr(os, "access", lambda path, mode: "b.txt" not in str(path) and allowed_access(path, mode))
+    monkeypatch.setattr(os, "listdir", list_folder)
     kept, lost = read(Local("s", str(tmp_path)))
     assert [r["uri"] for r in kept] == ["a.txt"]
     assert {r["uri"]: r["reason"] for r in lost} == {"b.txt": "unreadable", "locked": "unreadable"}
+
+
+@pytest.mark.parametrize("change", ["folder away", "file away", "right missing", "right given", "written", "a folder now", "touched"])
+def test_what_is_not_as_it_was_listed_ends_the_run_and_costs_no_record(tmp_path, monkeypatch, change):
+    """A disk that is away for seconds must not become a ledger row under the key of the file: the next run reads it."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"a")
+    (folder / "b.txt").write_bytes(b"b")
+    source, allowed, right = Local("s", str(folder)), os.access, []
+    if change == "right given":
+        monkeypatch.setattr(os, "access", lambda path, mode: bool(right) and allowed(path, mode))
+    (job,) = source.jobs(1 << 20)
+    right.append(True)
+    if change == "folder away":
+        folder.rename(tmp_path / "away")
+    elif change == "file away":
+        (folder / "b.txt").rename(tmp_path / "b.txt")
+    elif change == "right missing":
+        monkeypatch.setattr(os, "access", lambda path, mode: "b.txt" not in str(path) and allowed(path, mode))
+    elif change == "written":
+        (folder / "b.txt").write_bytes(b"more")
+    elif change == "a folder now":
+        (folder / "b.txt").unlink()
+        (folder / "b.txt").mkdir()
+    elif change == "touched":
+        os.utime(folder / "b.txt", ns=(1, 1))
+    with pytest.raises(fetch.FetchError, match="^source s: .\\.txt: .*; when it can be read, the same command goes on$"):
+        list(source.read(job))
+    if change == "folder away":
+        (tmp_path / "away").rename(folder)
+    elif change == "file away":
+        (tmp_path / "b.txt").rename(folder / "b.txt")
+    elif change == "a folder now":
+        (folder / "b.txt").rmdir()
+        (folder / "b.txt").write_bytes(b"b")
+    monkeypatch.undo()
+    kept, lost = read(source)
+    assert len(kept) == 2 and not lost
 
 
 def test_ids_do_not_depend_on_where_the_folder_lies(tmp_path):
