@@ -284,6 +284,23 @@ def test_the_pace_that_an_answer_asks_for(tmp_path, monkeypatch, status, after, 
         assert state["every"] == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("write", [True, False])
+@pytest.mark.parametrize("back", [60, 3000, 86_400])
+def test_a_clock_that_is_set_back_makes_no_wait_longer(tmp_path, monkeypatch, back, write):
+    clock, slept = SimpleNamespace(now=2_000_000_000.0), []
+    monkeypatch.setattr(hosts.time, "time", lambda: clock.now)
+    monkeypatch.setattr(hosts.time, "sleep", slept.append)
+    monkeypatch.setattr(hosts, "PLAN_PACES", {})
+    downloads = DownloadSettings(str(tmp_path), write=write)
+    hosts.slow_down(downloads, "host", {"retry-after": "20"}, 429)
+    clock.now -= back
+    hosts.wait_turn(downloads, "host")
+    assert slept == [20]
+    clock.now += back  # set right again: what it cost is at most the pace itself
+    hosts.wait_turn(downloads, "host")
+    assert len(slept) == 2 - (back > hosts.PACE_SECS) and max(slept) <= 41
+
+
 @pytest.mark.parametrize("after", ["0", "0.5"])
 def test_a_server_that_asks_for_no_wait_for_ever_gets_those_of_a_failure(hub, tmp_path, monkeypatch, after):
     mine = source(tmp_path)
