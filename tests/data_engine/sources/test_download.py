@@ -277,7 +277,9 @@ def test_a_file_that_may_not_be_read_is_in_the_ledger(tmp_path, monkeypatch):
     assert {r["uri"]: r["reason"] for r in lost} == {"b.txt": "unreadable", "locked": "unreadable"}
 
 
-@pytest.mark.parametrize("change", ["folder away", "file away", "right missing", "right given", "written", "a folder now", "touched"])
+@pytest.mark.parametrize(
+    "change", ["folder away", "file away", "right missing", "right given", "written", "a folder now", "touched"]
+)
 def test_what_is_not_as_it_was_listed_ends_the_run_and_costs_no_record(tmp_path, monkeypatch, change):
     """A disk that is away for seconds must not become a ledger row under the key of the file: the next run reads it."""
     folder = tmp_path / "in"
