@@ -71,6 +71,10 @@ def to_utf8(content: bytes, charset: str = "") -> bytes:
             return content
         except UnicodeDecodeError:
             pass
+    from data_engine.text.gutenberg import decode_book
+
+    if (book := decode_book(content)) is not None:  # its header names the encoding
+        return book.encode("utf-8", "replace")
     codec = declared_codec(charset) if charset else None
     if codec and not codec.startswith("utf") and encoding is None:
         text = content.decode(codec, "replace")
@@ -101,8 +105,8 @@ class Utf8Stream:
     """
     A stream as UTF-8 without its mark: read() gives a block, b"" at the end.
 
-    A line that is no UTF-8 is decoded by itself, in the encoding of all such lines of the block in which the first stands. A file of
-    UTF-8 keeps its text where a few lines come from elsewhere.
+    A line that is no UTF-8 is decoded by itself, in the encoding of all such lines of the block in which the first stands. A file
+    of UTF-8 keeps its text where a few lines come from elsewhere.
 
     encoding    that the file declares; None: found out
     carriage    True: a file whose lines end in carriage returns alone gets line ends in their place

@@ -36,7 +36,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine.records import RAW, nothing_dropped, record_id
-from data_engine.sources.archives import DAMAGE, Bomb, Limits, decompressed, is_ours, members, tar_members, zip_members
+from data_engine.sources.archives import DAMAGE, Bomb, Limits, NeedsMemory, decompressed, is_ours, members, tar_members, zip_members
+from data_engine.sources.fetch import RemoteFile
 from data_engine.sources.source import CHUNK, Chunks, utf8
 from data_engine.sources.warc import documents
 from data_engine.sources.xml_dumps import Lost, read_dump
@@ -97,6 +98,8 @@ def read_file(source, file, size, path, uri, chunk, limits=None, depth=0) -> Chu
             yield from _read_kind(source, file, kind, compression, path, uri, chunk, Limits(size), depth)
         except Bomb as error:
             chunk.drop(uri, "quarantined", str(error))
+        except NeedsMemory as error:  # another machine reads it, so it is no loss
+            raise RemoteFile(source.name, uri).error(str(error)) from None
 
 
 def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth):
@@ -121,6 +124,8 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
         yield from _read_members(source, tar_members(stream), uri, chunk, limits, depth)
     elif kind == ".xml":
         yield from _read_xml(source, stream, uri, os.path.basename(os.path.dirname(path)), chunk)
+    elif kind in (".warc", ".wet", ".wat"):
+        yield from _read_warc(source, stream, uri, chunk, limits)
     else:
         yield from READERS.get(kind, _read_whole)(source, stream, uri, kind, chunk)
 
@@ -402,11 +407,11 @@ class TextLines:
         return line.removeprefix(b"\xef\xbb\xbf" if not number else b"").decode("utf-8", "surrogateescape") + "\n"
 
 
-def _read_warc(source, stream, uri, kind, chunk):
+def _read_warc(source, stream, uri, chunk, limits):
     """One answer of a web server, one record."""
     number = -1
     try:
-        for number, found in enumerate(documents(stream, MAX_RECORD)):
+        for number, found in enumerate(documents(stream, MAX_RECORD, limits)):
             where = found.uri if found.uri and source.id else f"{uri}#{number}"
             where = utf8(where.encode("utf-8", "surrogateescape"))
             if found.reason:
@@ -415,7 +420,7 @@ def _read_warc(source, stream, uri, kind, chunk):
                 chunk.add(where, found.media_type, found.content, source.licence, _meta(found.meta, ()))
             yield from chunk.full()
     except DAMAGE as error:
-        chunk.drop(uri, "broken", f"after {number + 1} records: {error}")
+        chunk.drop(uri, "broken", f"after {number + 1} records, the number of those behind is unknown: {error}")
         return
     if number < 0:
         chunk.drop(uri, "empty", "no WARC record")
@@ -423,7 +428,7 @@ def _read_warc(source, stream, uri, kind, chunk):
 
 READERS = {
     **{".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv},
-    **{"wiki": _read_wiki, ".warc": _read_warc, ".wet": _read_warc, ".wat": _read_warc},
+    "wiki": _read_wiki,
 }
 
 

@@ -24,6 +24,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -85,7 +86,9 @@ AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9a-fA-F]+);)(?:([
 def legal(text):
     """XML without the characters that it forbids; a pair of references to surrogates is the letter that they mean."""
     if b"&#" in text:
-        text = REFERENCE.sub(_legal_reference, PAIR.sub(_letter, text))
+        if b"&#xD" in text or b"&#xd" in text:
+            text = PAIR.sub(_letter, text)
+        text = REFERENCE.sub(_legal_reference, text)
     if b"\xef\xbf" in text:
         text = text.replace(b"\xef\xbf\xbe", b"\xef\xbf\xbd").replace(b"\xef\xbf\xbf", b"\xef\xbf\xbd")
     return text
@@ -145,9 +148,10 @@ class Units:
             at = found.end()
         found = ROOT.match(text, at)
         self.root = found[1].rpartition(b":")[2].decode() if found else ""
-        name = UNIT.get(self.root, "page").encode()
-        self.begin = re.compile(rb"<(?:[\w.-]+:)?%s(?=[\s/>])" % name)
-        self.end = re.compile(rb"</(?:[\w.-]+:)?%s\s*>%s" % (name, b"|/>" if name == b"row" else b""))
+        prefix = found[1][: -len(self.root)] if found else b""  # of a namespace
+        name = re.escape(prefix) + UNIT.get(self.root, "page").encode()
+        self.begin = re.compile(rb"<%s[\s/>]" % name)
+        self.end = re.compile(rb"</%s\s*>%s" % (name, b"|/>" if self.root == "posts" else b""))
         self.close = b"</%s>" % found[1] if found else b""
         if not found:
             if ended:
@@ -179,7 +183,7 @@ class Units:
             closed = closed or end >= 0
             cut = starts[-1] if starts else 0
             if cut:
-                yield from self._units(text[:cut], starts[:-1] + [cut], too_long)
+                yield from self._units(text[:cut], starts, too_long)
                 text, too_long = text[cut:], 0
             if len(text) > MAX_UNIT // 4:  # of a page with its history the last revision is enough
                 first, last = text.find(b"<revision>"), text.rfind(b"<revision>")
@@ -224,7 +228,7 @@ class Units:
             except etree.LxmlError:
                 pass
         unit = b""
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             unit += text[start:end]
             if unit.rfind(b"<![CDATA[") > unit.rfind(b"]]>") and end != bounds[-1]:
                 continue  # the tag of the next unit is part of a text

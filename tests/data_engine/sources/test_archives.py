@@ -8,6 +8,7 @@ import json
 import lzma
 import random
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ import pytest
 from data_engine.download import Local
 from data_engine.sources import archives, readers
 from data_engine.sources.archives import Bomb, Limits, decompressed
+from data_engine.sources.fetch import FetchError
 from data_engine.sources.readers import read_file
 from data_engine.sources.source import Chunk
 from tests.data_engine.sources.test_download import lines, read
@@ -335,6 +337,27 @@ def test_xz_takes_bounded_memory():
     data = lzma.compress(b"x" * 1000, format=lzma.FORMAT_XZ, filters=filters)
     with pytest.raises(OSError, match="LZMAError"):
         decompressed(io.BytesIO(data), "xz", Limits(len(data))).read(10)
+
+
+@pytest.mark.parametrize("log", [28, 31])
+def test_a_zstd_window_is_as_large_as_memory_allows(tmp_path, monkeypatch, log):
+    zstd = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    options = {zstd.CompressionParameter.window_log: log, zstd.CompressionParameter.enable_long_distance_matching: 1}
+    packer = zstd.ZstdCompressor(options=options)
+    data = packer.compress(lines({"text": "a text"})) + packer.flush()
+    (tmp_path / "a.jsonl.zst").write_bytes(data)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"a text"] and not lost
+    monkeypatch.setattr(archives, "memory", lambda: 1 << log)
+    with pytest.raises(FetchError, match=f"a.jsonl.zst: its zstd window takes {1 << log:,} bytes of memory, more than half"):
+        read(Local("s", str(tmp_path)))
+
+
+def test_a_zstd_frame_that_is_skipped_is_no_damage(tmp_path):
+    skipped = b"\x50\x2a\x4d\x18" + struct.pack("<L", 5) + b"abcde"
+    (tmp_path / "a.jsonl.zst").write_bytes(skipped + zst(lines({"text": "one"})) + skipped + zst(lines({"text": "two"})) + skipped)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"one", b"two"] and not lost
 
 
 def test_what_is_unpacked_counts_whatever_lies_in_what():

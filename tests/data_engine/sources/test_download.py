@@ -304,7 +304,7 @@ def test_what_is_not_as_it_was_listed_ends_the_run_and_costs_no_record(tmp_path,
         (folder / "b.txt").mkdir()
     elif change == "touched":
         os.utime(folder / "b.txt", ns=(1, 1))
-    with pytest.raises(fetch.FetchError, match="^source s: .\\.txt: .*; when it can be read, the same command goes on$"):
+    with pytest.raises(fetch.FetchError, match=r"^source s: .\.txt: .*; when it can be read, the same command goes on$"):
         list(source.read(job))
     if change == "folder away":
         (tmp_path / "away").rename(folder)
