@@ -109,7 +109,8 @@ class HuggingFace(RemoteFiles):
         tree = self._ask(lambda: list(api.list_repo_tree(self.repo, folder, **where)))
         files = []
         for entry in tree:
-            if isinstance(entry, RepoFile) and fnmatch.fnmatchcase(entry.path, self.files):
+            is_card = entry.path == "README.md" != self.files  # of the data set, which is no part of it
+            if isinstance(entry, RepoFile) and fnmatch.fnmatchcase(entry.path, self.files) and not is_card:
                 files.append([entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id])
         readable = [(path, size) for path, size, *_ in files if kind_of(path)[0]]
         if not readable:

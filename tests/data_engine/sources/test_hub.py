@@ -48,6 +48,7 @@ def files():
         "en/deep/c.parquet": table.getvalue(),
         "en/plain.txt": some[5].encode(),
         "README.md": b"# a card",
+        "picture.png": b"a picture",
         "other/x.jsonl": rows[0].encode(),
     }
 
@@ -551,7 +552,8 @@ def test_the_cache_of_huggingface_hub_is_used(hub, tmp_path, monkeypatch):
 
 def test_a_file_that_no_reader_reads_is_in_the_ledger(hub, tmp_path):
     kept, lost = rows(source(tmp_path, files="*"))
-    assert [(r["uri"], r["reason"]) for r in lost] == [("README.md", "unknown_type")] and len(kept) == 55
+    assert [(r["uri"], r["reason"]) for r in lost] == [("picture.png", "unknown_type")]
+    assert len(kept) == 55, "the card of the data set is no part of it"
 
 
 def test_a_job_changes_with_the_content_of_its_file_and_not_with_the_commit(hub, tmp_path):
