@@ -111,6 +111,31 @@ def decompressed(file, compression, limits):
     return Unpacked(pa.CompressedInputStream(pa.PythonFile(file, "r"), compression), limits, STEP)
 
 
+class Rejoined(io.RawIOBase):
+    """A stream with its beginning put back."""
+
+    def __init__(self, head, stream):
+        self.head, self.stream = head, stream
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        size = min(len(buffer), len(self.head))
+        if size:
+            data, self.head = self.head[:size], self.head[size:]
+        if size < len(buffer):
+            try:
+                rest = self.stream.read(len(buffer) - size)
+            except DAMAGE:  # the next read meets it again
+                if not size:
+                    raise
+                rest = b""
+            data = data + rest if size else rest
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class Streams(io.RawIOBase):
     """The bytes of compressed streams, one after another; zeros may stand between them, as on tapes and by some servers."""
 
@@ -239,14 +264,18 @@ def members(found, limits):
         yield member
 
 
-def zip_members(file, limits):
-    """The files in a zip, in the order of its directory."""
+def open_zip(file):
+    """A ZipFile; BadZipFile for one that is damaged, Bomb for one whose directory is too large."""
     _check_directory(file)
     try:
-        archive = zipfile.ZipFile(file)
+        return zipfile.ZipFile(file)
     except ODD as error:
         raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
-    with archive:
+
+
+def zip_members(file, limits):
+    """The files in a zip, in the order of its directory."""
+    with open_zip(file) as archive:
         infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
         if len(infos) > MAX_MEMBERS or sum(info.file_size for info in infos) > limits.bytes:
             limits.find(len(infos))

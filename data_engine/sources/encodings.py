@@ -13,6 +13,7 @@ import re
 
 BLOCK = 1 << 20  # bytes of a stream that are decoded at once
 HEAD = 4096  # bytes that tell an encoding
+FEW = 10  # bytes beyond ASCII that are too few for a detection
 SAMPLE = 1 << 16  # bytes that a detection reads
 MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     *((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be")),
@@ -75,18 +76,17 @@ def to_utf8(content: bytes, charset: str = "") -> bytes:
 
     if (book := decode_book(content)) is not None:  # its header names the encoding
         return book.encode("utf-8", "replace")
+    from data_engine.text.html_text import DECLARED
+
+    if not charset and (named := DECLARED.search(content[:HEAD])):  # as letters and pages name it
+        charset = named[1].decode()
     codec = declared_codec(charset) if charset else None
     if codec and not codec.startswith("utf") and encoding is None:
         text = content.decode(codec, "replace")
         if text.count("\ufffd") <= len(text) / 100:
             return text.encode("utf-8", "replace")
-    return _detected(content).encode("utf-8", "replace")
-
-
-def _detected(content):
-    from data_engine.text.html_text import decode_html
-
-    return decode_html(content)
+    codec = guess(content)
+    return content.decode(codec, "windows-1252 for strays" if codec == "utf-8" else "replace").encode("utf-8", "replace")
 
 
 def beginning(stream) -> bytes:
@@ -186,8 +186,30 @@ def guess(sample: bytes) -> str:
     foreign = len(sample.translate(None, ASCII))
     if sample.decode("utf-8", "replace").count("\ufffd") <= foreign / 20:
         return "utf-8"
-    if foreign < len(sample) / 50:
+    if foreign < max(FEW, len(sample) / 50):
         return "windows-1252"
     from bs4.dammit import UnicodeDammit
 
-    return UnicodeDammit(sample, is_html=False, exclude_encodings=WIDE).original_encoding or "windows-1252"
+    sample = sample[:SAMPLE]
+    found = UnicodeDammit(sample, is_html=False, exclude_encodings=WIDE).original_encoding or "windows-1252"
+    return _checked(sample, found)
+
+
+CYRILLIC = ("windows-1251", "koi8-r", "cp866", "iso8859-5", "mac-cyrillic")
+ASIAN = re.compile("cp932|cp949|euc|shift|big5|gb|johab")
+
+
+def _checked(sample, found):
+    """
+    The detected encoding, or a better one where detection errs: Cyrillic in the wrong case, Japanese as Korean.
+
+    Most letters of a text are small, and Japanese has Hiragana.
+    """
+    if codecs.lookup(found).name in {codecs.lookup(name).name for name in CYRILLIC}:
+        return max(CYRILLIC, key=lambda name: len(re.findall("[а-я]", sample.decode(name, "replace"))))
+    if ASIAN.match(found):
+        for name in ("cp932", "euc_jp"):
+            text = sample.decode(name, "replace")
+            if len(re.findall("[ぁ-ん]", text)) > 0.15 * sum(letter > "\x7f" for letter in text):
+                return name
+    return found

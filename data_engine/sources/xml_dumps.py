@@ -30,6 +30,7 @@ from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 
+from data_engine.sources.archives import Rejoined
 from data_engine.sources.encodings import Utf8Stream, beginning
 
 BUCKETS = 128  # temporary files; one of 1/128 of an 8 GB dump takes some 200 MB as Python objects
@@ -127,7 +128,7 @@ class Units:
     def __init__(self, stream):
         first = beginning(stream)
         declared = DECLARED.search(first[:400])
-        self.stream = Utf8Stream(_After(first, stream), declared and declared[1].decode())
+        self.stream = Utf8Stream(Rejoined(first, stream), declared and declared[1].decode())
         text = b""
         while len(text) < MAX_HEAD and (block := self._block()):
             text += block
@@ -264,17 +265,6 @@ class Units:
         """The number or title of an element that cannot be parsed."""
         found = re.search(rb"<id>\s*(\d{1,18})\s*</id>|\bId\s*=\s*[\"'](\d{1,18})[\"']", unit[:4096])
         return (found[1] or found[2]).decode() if found else ""
-
-
-class _After:
-    """A stream with its beginning put back."""
-
-    def __init__(self, head, stream):
-        self.head, self.stream = head, stream
-
-    def read(self, n):
-        head, self.head = self.head, b""
-        return head or self.stream.read(n)
 
 
 def local_name(element):

@@ -83,14 +83,14 @@ def test_every_record_is_kept_or_in_the_ledger(tmp_path):
         "broken.parquet": (b"PAR1 but nothing that follows", 0, {"broken_parquet": 1}),
         "half.jsonl": (lines(good, good)[:-8], 1, {"bad_json": 1}),
         "deep.jsonl": (lines(good) + b"[" * 100_000, 1, {"bad_json": 1}),
-        "latin.jsonl": (lines(good) + b'{"text": "caf\xe9"}\n', 1, {"invalid_utf8": 1}),
-        "surrogate.jsonl": (b'{"text": "\\ud800"}', 0, {"invalid_utf8": 1}),
+        "latin.jsonl": (lines(good) + b'{"text": "caf\xe9"}\n', 2, {}),
+        "surrogate.jsonl": (b'{"text": "\\ud800"}', 1, {}),
         "no_text.jsonl": (lines(good, {"title": "x"}, {"text": None}, {"text": ["x"]}, 7), 1, {"no_text": 4}),
         "no_letter.jsonl": (lines({"text": ""}), 0, {"empty": 1}),
         "cut.jsonl.gz": (gzip.compress(lines(good))[:-8], 1, {"broken": 1}),
         "cut.txt.gz": (gzip.compress(b"half a book")[:-8], 0, {"broken": 1}),
         "no_gzip.txt.gz": (b"no gzip", 0, {"broken": 1}),
-        "table.csv": (b"title,text\na,one\nb,\nc,three,more\nd,caf\xe9\n", 1, {"empty": 1, "broken": 1, "invalid_utf8": 1}),
+        "table.csv": (b"title,text\na,one\nb,\nc,three,more\nd,caf\xe9\n", 2, {"empty": 1, "broken": 1}),
         "names.csv": (b"title,text\n", 0, {"empty": 1}),
         "table.rtf": (b"a,b", 0, {"unknown_type": 1}),
         "README": (b"x", 0, {"unknown_type": 1}),
@@ -127,7 +127,7 @@ def test_a_file_that_ends_too_early_keeps_what_came_before(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(data, 1)[:-1000])
     kept, lost = read(Local("s", str(tmp_path)))
     assert [r["content"].decode() for r in kept] == texts[: len(kept)] and len(kept) > 2000
-    assert [r["reason"] for r in lost] == ["broken"] and lost[0]["detail"].startswith(f"after line {len(kept)}: ")
+    assert [r["reason"] for r in lost] == ["broken"] and lost[0]["detail"].startswith(f"after line {len(kept)}, ")
 
 
 def test_a_record_brings_its_uri_licence_and_meta(tmp_path):
@@ -198,7 +198,8 @@ def test_a_damaged_row_group_keeps_those_before_it(tmp_path):
     data[start : start + 60] = b"\xff" * 60
     path.write_bytes(data)
     kept, lost = read(Local("s", str(path)))
-    assert len(kept) == 50 and [(r["uri"], r["reason"]) for r in lost] == [("a.parquet", "broken_parquet")]
+    assert len(kept) == 50 and [(r["uri"], r["reason"]) for r in lost] == [("a.parquet#50", "broken_parquet")]
+    assert lost[0]["detail"].startswith("rows 50 to 99 are not read: ")
 
 
 class ShortReads(io.BytesIO):
