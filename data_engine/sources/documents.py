@@ -158,7 +158,7 @@ def _docx_inline(node, pieces, boxes, depth):
             pieces.append(DOCX_BREAKS[name])
         elif name == "txbxContent":
             boxes.append(child)
-        elif name not in DOCX_GONE:
+        elif name and name not in DOCX_GONE:
             _docx_inline(child, pieces, boxes, depth + 1)
 
 
@@ -221,7 +221,7 @@ def _odt_inline(node, pieces, boxes, depth):
             inner = []
             _odt_blocks(child, inner, PARAGRAPH, depth + 1)
             pieces.append(f" [{' '.join(text for _, text in inner)}]" if inner else "")
-        elif name not in ODT_GONE:
+        elif name and name not in ODT_GONE:
             _odt_inline(child, pieces, boxes, depth + 1)
         if child.tail:
             pieces.append(re.sub(r"[ \t\r\n]+", " ", child.tail))
@@ -282,7 +282,8 @@ def notebook(content):
     if not isinstance(book, dict):
         raise Problem("bad_json", f"{type(book).__name__} instead of an object")
     sheets = book.get("worksheets") if isinstance(book.get("worksheets"), list) else [book]  # nbformat 3 has sheets
-    cells = [c for sheet in sheets if isinstance(sheet, dict) for c in sheet.get("cells") or () if isinstance(c, dict)]
+    lists = [sheet.get("cells") for sheet in sheets if isinstance(sheet, dict)]
+    cells = [cell for some in lists if isinstance(some, list) for cell in some if isinstance(cell, dict)]
     language = book.get("metadata") if isinstance(book.get("metadata"), dict) else {}
     language = language.get("language_info") or language.get("kernelspec") or {}
     language = str(language.get("name" if "name" in language else "language", "")) if isinstance(language, dict) else ""

@@ -80,7 +80,9 @@ MEDIA_TYPE = {
     **{".pdf": "application/pdf", ".tex": "application/x-tex", ".ipynb": "text/plain"},
 }
 WIKI_FILE = re.compile(r"(?:^|/)wiki_\d{2,}$")
-ARXIV_FILE = re.compile(r"(?:^|/)(?:\d{4}\.\d{4,5}|[a-z-]{2,10}(?:\.[a-z]{2})?/?\d{7})(?:v\d{1,2})?$")
+ARXIV_FILE = re.compile(
+    r"(?:^|/)(?:\d{4}\.\d{4,5}|(?:[a-z]{1,6}-[a-z]{2,4}|math|cs|physics|nlin|stat)(?:\.[a-z]{2})?/?\d{7})(?:v\d{1,2})?$"
+)
 KINDS = (  # may be compressed
     *(*MEDIA_TYPE, ".jsonl", ".json", ".csv", ".tsv", ".xml", ".warc", ".wet", ".wat", ".tar", "wiki", "arxiv"),
 )
