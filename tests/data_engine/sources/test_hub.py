@@ -26,11 +26,13 @@ from data_engine.engine import Engine
 from data_engine.mix import MixConfig
 from data_engine.sources import budget, fetch, hosts
 from data_engine.sources.fetch import DownloadSettings, FetchError
-from data_engine.sources.listing import is_available
+from data_engine.sources.listing import is_available, load_listing
 from data_engine.worker import read_source
 from phoenix.config import UserError
 from tests.corpus import texts
+from tests.data_engine.sources.test_archives import make_tar
 from tests.fixtures import ROOT
+from tests.servers import hub as hub_server
 from tests.servers.hub import COMMIT, Handler, Hub, wait_until
 
 
@@ -424,11 +426,85 @@ def test_every_source_that_moved_has_its_sentence(hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("revision", "word"), [("main", "a branch or a tag moves"), ("v1.0", "hex digits"), (COMMIT.upper(), "hex digits")]
+    ("revision", "word"), [("dev", "a branch or a tag moves"), ("v1.0", "hex digits"), (COMMIT.upper(), "hex digits")]
 )
 def test_a_revision_is_a_commit(tmp_path, revision, word):
     with pytest.raises(UserError, match=word):
         dataclasses.replace(source(tmp_path), revision=revision).check()
+
+
+MONTHS = {
+    f"{year}-{month:02d}.jsonl.zst": pa.Codec("zstd").compress(
+        "\n".join(json.dumps({"text": f"{year} {month} {text}"}) for text in texts()[month : month + 12]).encode(), asbytes=True
+    )
+    for year in (2005, 2006)
+    for month in range(1, 13)
+}
+TAR = make_tar(MONTHS | {"sha256sums.txt": b"none"})
+
+
+@pytest.fixture
+def months(monkeypatch):
+    with Hub({"owner/months": {"months.jsonl.zst.tar": TAR, "plain.jsonl": b"{}" * 999}}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def of_months(tmp_path, tokens=None, **more):
+    settings = DownloadSettings(str(tmp_path / "downloads"), tokens=tokens)
+    more = {"files": "months.jsonl.zst.tar!/*.jsonl.zst", "downloads": settings} | more
+    return HuggingFace("s", "owner/months", "main", **more)
+
+
+def test_the_members_of_a_tar_are_files_of_their_own(months, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "months.jsonl.zst.tar").write_bytes(TAR)
+    whole = [r for r in rows(Local("s", str(tmp_path / "disk"), id=None))[0] if "sha256sums" not in r["uri"]]
+    survey([of_months(tmp_path)])
+    assert months.served["months.jsonl.zst.tar"] < 26 * 5000 + 2 * budget.HEAD, "the headers, and the beginning of two months"
+    months.served.clear()
+    kept, lost = rows(of_months(tmp_path))
+    assert kept == whole and len(kept) == 24 * 12 and not lost
+    assert months.served["months.jsonl.zst.tar"] == sum(map(len, MONTHS.values())), "each month once, and nothing else"
+    few = of_months(tmp_path / "few", tokens=3000)
+    survey([few])
+    months.served.clear()
+    taken = {r["uri"].partition("#")[0] for r in rows(few)[0]}
+    assert 1 <= len(taken) < 6 and months.served["months.jsonl.zst.tar"] == sum(
+        len(MONTHS[name.partition("!/")[2]]) for name in taken
+    )
+
+
+@pytest.mark.parametrize("fault", ["reset:1000", "short:700", "429:0.01", "no_range", "html", "other:20000"])
+def test_a_member_is_resumed_and_its_size_checked(months, tmp_path, fault):
+    survey([of_months(tmp_path)])
+    wanted = sum(map(len, MONTHS.values()))
+    months.served.clear()
+    months.faults["months.jsonl.zst.tar"] = [fault, fault]
+    kept, _ = rows(of_months(tmp_path))
+    assert len(kept) == 24 * 12 and not months.faults["months.jsonl.zst.tar"]
+    if fault.startswith(("reset", "short")):
+        assert months.served["months.jsonl.zst.tar"] <= wanted + 100, "what had come was kept"
+
+
+def test_main_is_the_commit_of_the_first_survey(months, tmp_path, monkeypatch, capsys):
+    survey([of_months(tmp_path)])
+    assert f"main of owner/months is {COMMIT}" in capsys.readouterr().err
+    assert load_listing(of_months(tmp_path).downloads, "s", of_months(tmp_path)._identity())["commit"] == COMMIT
+    monkeypatch.setitem(hub_server.COMMITS, "owner/months", "f" * 40)  # it has moved
+    with pytest.raises(FetchError, match="is not in owner/months at"):
+        rows(of_months(tmp_path))
+    hub_server.COMMITS.clear()
+    assert len(rows(of_months(tmp_path))[0]) == 24 * 12 and not capsys.readouterr().err
+    (job, *_) = of_months(tmp_path).jobs(1 << 20)
+    assert {r for records, _ in of_months(tmp_path).read(job) for r in records["revision"].to_pylist()} == {COMMIT}
+
+
+def test_what_is_no_tar_or_has_no_such_member_is_one_sentence(months, tmp_path):
+    with pytest.raises(UserError, match="is no tar without compression"):
+        survey([of_months(tmp_path, files="plain.jsonl!/*")])
+    with pytest.raises(UserError, match=r"has no file 'months.jsonl.zst.tar!/\*.csv' that can be read"):
+        survey([of_months(tmp_path, files="months.jsonl.zst.tar!/*.csv")])
 
 
 def test_a_gated_set_says_which_token_is_missing_and_opens_with_it(hub, tmp_path, monkeypatch, on_disk):
