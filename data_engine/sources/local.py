@@ -31,7 +31,7 @@ MARKS = (
 KEYS = re.compile(r"//(?:[^/@:]*:[^@]*|[^/@]*)@")  # in an address; a secret key may hold slashes
 SAMPLED = 5  # files of each kind that a plan probes
 REFUSED = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}  # not retried
-KINDS = ".jsonl .json .parquet .csv .txt .html .htm .tex .xml .pdf .warc .zip .tar"
+KINDS = ".jsonl .json .parquet .csv .txt .md .html .tex .xml .pdf .docx .epub .ipynb .warc .zip .tar"
 
 
 @dataclass(frozen=True)
