@@ -10,8 +10,9 @@ run may be stopped at any time. AIKosh is a source if AIKOSH_API_KEY is set; wit
 The Hub was out of reach when this was written (2026-11-25). Each id was confirmed by public repositories that pin it:
     wikipedia       id, commit, fields, licence: ten repositories, and the card
     c4              id, commit, file names, fields: ten repositories; licence: the card
-    openwebtext     id and commit of Skylion007/openwebtext: ten repositories; its Parquet files: one. The Parquet mirror of
-                    OpenWebText2 (vietgpt/the_pile_openwebtext2) is not used: one project alone pins it, by seven digits, 1de27c6
+    openwebtext     id and file name of OpenWebText2: public code of 2026. Nobody pins it, so the first run writes down the commit
+                    of main. Its tar holds a file a month, and a run fetches the months that it needs. The fallback, the first
+                    OpenWebText: id and commit: ten repositories; its Parquet files: one
     gutenberg       id and commit: nine files; file names: two, each with the size and sha256 of a file
     stackexchange   id, commit, field: three repositories; file names: one that listed the tree
     arxiv           id, commit, field, count and size of the files: five repositories
@@ -27,6 +28,8 @@ from data_engine.download import AIKosh, HuggingFace
 
 tokens = 2_000_000_000
 _aikosh = 0.01 if os.environ.get("AIKOSH_API_KEY") or os.environ.get("AIKOSH_ACCESS_KEY") else 0.0
+_openwebtext = ("segyges/OpenWebText2", "main", "openwebtext2.jsonl.zst.tar!/*.jsonl.zst")
+# _openwebtext = ("Skylion007/openwebtext", "b4325f019c648b1641a1784748667e8b74e5e064", "plain_text/*.parquet")  # fallback, CC0-1.0
 
 sources = [
     HuggingFace(
@@ -50,11 +53,9 @@ sources = [
     ),
     HuggingFace(
         "openwebtext",
-        "Skylion007/openwebtext",
-        "b4325f019c648b1641a1784748667e8b74e5e064",
-        files="plain_text/*.parquet",
+        *_openwebtext,
         share=0.15,
-        licence="CC0-1.0",  # of the collection; the pages' own copyright remains
+        licence="MIT",  # of the collection; the pages' own copyright remains
         web=True,
     ),
     HuggingFace(

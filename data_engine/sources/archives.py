@@ -31,12 +31,18 @@ MAX_DIRECTORY = 256 << 20  # bytes of a zip's directory, read into memory; about
 MAX_HEADER = 1 << 20  # bytes of a tar's long name or extended header
 STEP = 4096  # bytes asked of a library that loses the bytes of the current call when it meets damage
 LZMA_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB
+WINDOW_LOG = 31  # zstd --long=31, as dumps of forums are packed, looks back 2 GB and takes as much memory
+FREE_WINDOW = 128 << 20  # bytes; a larger window may take half of the memory
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error, pa.ArrowException)
 ODD = (ValueError, IndexError, KeyError, NotImplementedError, RuntimeError)  # zipfile and others raise these on damage, too
 
 
 class Bomb(Exception):
     """A file that would unpack to too much; the text says what."""
+
+
+class NeedsMemory(Exception):
+    """A file that this machine has too little memory to unpack; the text says how much it takes."""
 
 
 def is_ours(error):
@@ -99,10 +105,35 @@ class Unpacked(io.RawIOBase):
 
 
 def decompressed(file, compression, limits):
-    """compression: gzip, zstd, bz2, xz or lz4. All members of a file are read, one after another."""
+    """compression: gzip, deflate, zstd, bz2, xz, lz4 or brotli. All members of a file are read, one after another."""
     if compression in DECODERS:
-        return Unpacked(Streams(file, DECODERS[compression]), limits, 1 << 20 if compression == "gzip" else STEP)
+        return Unpacked(Streams(file, DECODERS[compression]), limits, 1 << 20 if compression in ("gzip", "deflate") else STEP)
     return Unpacked(pa.CompressedInputStream(pa.PythonFile(file, "r"), compression), limits, STEP)
+
+
+class Rejoined(io.RawIOBase):
+    """A stream with its beginning put back."""
+
+    def __init__(self, head, stream):
+        self.head, self.stream = head, stream
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        size = min(len(buffer), len(self.head))
+        if size:
+            data, self.head = self.head[:size], self.head[size:]
+        if size < len(buffer):
+            try:
+                rest = self.stream.read(len(buffer) - size)
+            except DAMAGE:  # the next read meets it again
+                if not size:
+                    raise
+                rest = b""
+            data = data + rest if size else rest
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class Streams(io.RawIOBase):
@@ -124,7 +155,7 @@ class Streams(io.RawIOBase):
                 block, self.decoder = block.lstrip(b"\0"), None
                 if not block:
                     continue
-                self.decoder = self.new_decoder()
+                self.decoder = self.new_decoder(block)
                 data = self.decoder.decompress(block, n)
             elif self.decoder.needs_input:
                 block = self.file.read(1 << 16)
@@ -139,10 +170,17 @@ class Streams(io.RawIOBase):
 
 
 class Gzip:
-    """A decoder of one gzip stream with the interface of bz2's and lzma's; it returns every byte before damage."""
+    """
+    A decoder of one gzip stream with the interface of bz2's and lzma's; it returns every byte before damage.
 
-    def __init__(self):
-        self.inner, self.rest, self.full, self.damage = zlib.decompressobj(31), b"", False, None
+    block    its beginning
+    wrapped  False: HTTP's deflate, which may be gzip, zlib or neither
+    """
+
+    def __init__(self, block, wrapped=True):
+        is_zlib = len(block) > 1 and block[0] & 15 == 8 and int.from_bytes(block[:2]) % 31 == 0
+        form = 31 if wrapped or block[:2] == b"\x1f\x8b" else zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
+        self.inner, self.rest, self.full, self.damage = zlib.decompressobj(form), b"", False, None
 
     @property
     def eof(self):
@@ -172,9 +210,42 @@ class Gzip:
         return data
 
 
+class Zstd:
+    """A decoder of one zstd frame with the interface of bz2's; NeedsMemory for a window that this machine cannot hold."""
+
+    def __init__(self, block):
+        try:
+            from compression import zstd  # from Python 3.14 on
+        except ImportError:
+            from backports import zstd
+        if len(block) > 5 and block[:4] == b"\x28\xb5\x2f\xfd" and not block[4] & 32:  # RFC 8878, 3.1.1.1.2
+            window = (8 + (block[5] & 7)) << (7 + (block[5] >> 3))
+            if FREE_WINDOW < window <= 1 << WINDOW_LOG and window > memory() // 2:
+                raise NeedsMemory(f"its zstd window takes {window:,} bytes of memory, more than half of what this machine has")
+        self.inner = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
+        self.error = zstd.ZstdError
+
+    def __getattr__(self, name):  # eof, unused_data, needs_input
+        return getattr(self.inner, name)
+
+    def decompress(self, block, n):
+        try:
+            return self.inner.decompress(block, n)
+        except self.error as error:
+            raise OSError(f"ZstdError: {error}") from None
+
+
+def memory():
+    """Bytes of memory of this machine, or of the container that the process runs in."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError), open("/sys/fs/cgroup/memory.max", encoding="utf-8") as file:
+        size = min(size, int(file.read()))
+    return size
+
+
 DECODERS = {
-    **{"gzip": Gzip, "bz2": bz2.BZ2Decompressor},
-    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY),  # lzma.open takes any amount of memory a file asks for
+    **{"gzip": Gzip, "deflate": lambda block: Gzip(block, wrapped=False), "bz2": lambda _: bz2.BZ2Decompressor(), "zstd": Zstd},
+    "xz": lambda _: lzma.LZMADecompressor(lzma.FORMAT_XZ, LZMA_MEMORY),  # lzma.open takes any amount of memory a file asks for
 }
 
 
@@ -193,14 +264,18 @@ def members(found, limits):
         yield member
 
 
-def zip_members(file, limits):
-    """The files in a zip, in the order of its directory."""
+def open_zip(file):
+    """A ZipFile; BadZipFile for one that is damaged, Bomb for one whose directory is too large."""
     _check_directory(file)
     try:
-        archive = zipfile.ZipFile(file)
+        return zipfile.ZipFile(file)
     except ODD as error:
         raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
-    with archive:
+
+
+def zip_members(file, limits):
+    """The files in a zip, in the order of its directory."""
+    with open_zip(file) as archive:
         infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
         if len(infos) > MAX_MEMBERS or sum(info.file_size for info in infos) > limits.bytes:
             limits.find(len(infos))

@@ -14,7 +14,9 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from data_engine.sources.readers import MEDIA_TYPE, SEEKABLE, kind_of, read_file
+from data_engine.sources import csv_rows
+from data_engine.sources.encodings import Utf8Stream
+from data_engine.sources.readers import MEDIA_TYPE, PACKED, SEEKABLE, kind_of, read_file
 from data_engine.sources.source import Chunk
 
 PROBED = 2  # files with text that a probe reads the beginning of
@@ -108,8 +110,9 @@ def probe(source, files, read_range, most=PROBED):
             except (pa.ArrowException, OSError) as error:
                 damage = damage or f"{path} is no Parquet file that can be read: {' '.join(str(error).split())[:100]}"
                 continue  # reading it will write its ledger row
-        elif kind == ".zip":  # its directory is at the end: probing would cost as much as reading
-            figures, fields = {"bytes": size, "documents": 1 + size // 10_000, "content": 3 * size, "text": 0.6 * size}, None
+        elif kind in PACKED:  # its directory is at the end: probing would cost as much as reading
+            documents = 1 + size // 10_000 if kind == ".zip" else 1
+            figures, fields = {"bytes": size, "documents": documents, "content": 3 * size, "text": 0.6 * size}, None
             figures["secs"] = figures["content"] * PLAIN_SECS
         else:
             figures, fields = _of_stream(source, path, size or MAX_HEAD, read)
@@ -188,10 +191,10 @@ def _of_stream(source, path, size, read):
         figures["content"] += length
         figures["text"] += length * TEXT_OF.get(kind, 1.0)
         figures["secs"] += length * SECS_OF.get(kind, PLAIN_SECS)
-    return figures, _fields(path, head)
+    return figures, _fields(source, path, head)
 
 
-def _fields(path, head):
+def _fields(source, path, head):
     """Names of the first record's fields; None for a kind without any."""
     kind, compression = kind_of(path)
     if kind not in (".jsonl", ".json", ".csv", ".tsv"):
@@ -204,9 +207,11 @@ def _fields(path, head):
             head = decompressed(stream, compression, Limits(len(head))).read(MAX_HEAD)
         except DAMAGE:
             return []
-    line = head.lstrip().partition(b"\n")[0]
+    head = Utf8Stream(io.BytesIO(head), carriage=True).read()
     if kind in (".csv", ".tsv"):
-        return [name.strip().strip('"') for name in line.decode("utf-8", "replace").split("," if kind == ".csv" else "\t")]
+        delimiter, _, skipped = csv_rows.dialect(head.decode(), kind, source.text)
+        return csv_rows.names("\n".join(head.decode().split("\n")[skipped : skipped + 1]), delimiter)
+    line = head.lstrip().partition(b"\n")[0]
     try:
         record = json.loads(line)
     except ValueError:

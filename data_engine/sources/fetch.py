@@ -82,6 +82,7 @@ class RemoteFile:
     sha256: str | None = None
     git: str | None = None  # sha1 of git's blob, for files that the Hub keeps in git itself
     etag: str | None = None
+    offset: int | None = None  # of a part of the file at `address`: its first byte; the part has `size` bytes
     resumable: bool = True  # False: only the ETag of an answer tells whether the next attempt gets the same file
     uri: str = ""  # of its record; "": path
     revision: str = ""  # of the data set
@@ -186,6 +187,10 @@ def is_complete(path, remote):
 
 def read_range(downloads, remote, start, n):
     """n bytes from `start`, fewer at the end of the file."""
+    if remote.offset is not None:
+        start, n = remote.offset + start, max(0, min(n, remote.size - start))
+        if not n:
+            return b""
 
     def attempt():
         with _open(downloads, remote, {"Range": f"bytes={start}-{start + n - 1}"}) as answer:
@@ -235,6 +240,9 @@ def _stream(downloads, remote, file, have, etag, etag_file):
     import httpx2
 
     headers = {"Range": f"bytes={have}-"} | ({"If-Range": etag} if etag else {}) if have else {}
+    first = remote.offset or 0
+    if remote.offset is not None:
+        headers = {"Range": f"bytes={first + have}-{first + remote.size - 1}"}
     with _open(downloads, remote, headers) as answer:
         new_etag = answer.headers.get("etag", "")
         if answer.status_code == 416 and etag and answer.headers.get("content-range") == f"bytes */{have}":
@@ -245,13 +253,15 @@ def _stream(downloads, remote, file, have, etag, etag_file):
         encoded = answer.headers.get("content-encoding", "identity")
         if encoded != "identity" and not (remote.sha256 or remote.git or remote.path.lower().endswith((".gz", ".tgz"))):
             raise remote.error(f"the server sends it in the encoding {encoded!r}, which it was not asked for")
+        if remote.offset is not None and answer.status_code != 206:
+            raise RetryableError("the server sends the file as a whole in place of a part")
         start, total = 0, answer.headers.get("content-length")
         total = int(total) if total and total.isdigit() else None
         if answer.status_code == 206:
             sent = re.match(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("content-range", ""))
-            if not sent or int(sent[1]) != have:
+            if not sent or int(sent[1]) != first + have:
                 raise RetryableError("the server sends another part than it was asked for")
-            start, total = have, int(sent[3]) if sent[3].isdigit() else None
+            start, total = have, int(sent[3]) if sent[3].isdigit() and remote.offset is None else remote.size
             if etag and new_etag and new_etag != etag:  # not every server knows If-Range
                 file.truncate(0)
                 raise RetryableError("another file has taken its place")
@@ -281,7 +291,7 @@ def _stream(downloads, remote, file, have, etag, etag_file):
         wanted = remote.size if remote.size is not None else total
         if wanted is not None and size < wanted:
             raise RetryableError(f"the body ends after {size:,} of {wanted:,} bytes")
-        return _md5(answer.headers, answer.status_code)
+        return _md5(answer.headers, answer.status_code) if remote.offset is None else None
 
 
 def _md5(headers, status):

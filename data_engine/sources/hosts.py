@@ -58,21 +58,34 @@ def lock_slot(downloads, host):
 
 @contextmanager
 def pace(downloads, host):
-    """A host's {"next": time of the next request, "every": seconds between two, "until": when to forget both}, to change."""
+    """
+    A host's {"next": time of the next request, "every": seconds between two, "until": when to forget both}, to change.
+
+    "at" is the time of the last change: a clock that is behind it was set back, and all times move back with it.
+    """
     if not downloads.write:
-        yield PLAN_PACES.setdefault(host, {})
+        yield _on_this_clock(PLAN_PACES.setdefault(host, {}))
         return
     with open(_state_file(downloads, f"{host}.pace"), "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         try:
-            state = json.loads(file.read() or "{}")
-        except ValueError:
+            state = _on_this_clock(json.loads(file.read() or "{}"))
+        except (ValueError, TypeError, AttributeError):  # cut short, or written by another program
             state = {}
         yield state
         file.seek(0)
         file.truncate()
         file.write(json.dumps(state))
+
+
+def _on_this_clock(state):
+    """A host's pace, its times moved back as far as the clock was set back."""
+    now = time.time()
+    back = max(0.0, state.get("at", now) - now)
+    for name in state.keys() & {"next", "until", "at"}:
+        state[name] -= back
+    return state
 
 
 def _state_file(downloads, name):
@@ -85,11 +98,11 @@ def wait_turn(downloads, host):
     """Sleeps until the host's pace allows another request."""
     now = time.time()
     with pace(downloads, host) as state:
-        if state.get("until", 0) < now:
+        if not now <= state.get("until", 0) <= now + MAX_RETRY_AFTER_SECS + PACE_SECS:
             state.clear()
             return
-        start = max(now, state["next"])
-        state["next"] = start + state["every"]
+        start = min(max(now, state["next"]), now + MAX_RETRY_AFTER_SECS)
+        state["next"], state["at"] = start + state["every"], now
     time.sleep(max(0.0, start - now))
 
 
@@ -110,7 +123,7 @@ def slow_down(downloads, host, headers, status):
             every = int(quota[2]) / int(quota[1])
         pause = min(wait or 0.0, MAX_RETRY_AFTER_SECS)
         state["every"], state["until"] = min(every, MAX_INTERVAL_SECS), now + pause + PACE_SECS
-        state["next"] = max(state.get("next", 0.0), now + pause)
+        state["next"], state["at"] = max(state.get("next", 0.0), now + pause), now
     return wait
 
 

@@ -7,17 +7,23 @@ No loading script runs and no split is guessed: `files` names the files, readers
 HF_TOKEN (or `hf auth login`) opens gated sets, HF_ENDPOINT leads to another Hub. A file in huggingface_hub's own cache is taken
 from there.
 
+`files="a.tar!/*.jsonl.zst"` takes members of a tar that is not compressed, each as a file of its own: the survey reads the headers,
+and a run fetches the members that its budget needs. The Hub lists no hash of them, so their size alone is checked.
+
 drops  unknown_type   files that `files` matches and no reader reads; and what the readers drop
 """
 
 import fnmatch
 import os
 import re
+import sys
+import tarfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_engine.sources import fetch, hosts
+from data_engine.sources.budget import RangeFile
 from data_engine.sources.fetch import RemoteFile, RetryableError
 from data_engine.sources.hosts import describe, redact_urls
 from data_engine.sources.listing import RemoteFiles
@@ -26,14 +32,15 @@ from data_engine.sources.source import Job, check_source, digest, job_name
 from phoenix.config import UserError
 
 HUB = "https://huggingface.co"
+MAX_MEMBERS = 10_000  # of a tar whose headers are read one by one
 
 
 @dataclass(frozen=True)
 class HuggingFace(RemoteFiles):
     name: str  # names the source in every table and file
     repo: str  # owner/name of the data set
-    revision: str  # a commit, seven hex digits or more: a branch moves
-    files: str = "*"  # pattern of the files' paths; * also matches /
+    revision: str  # a commit, seven hex digits or more; "main": the commit that it has at the survey, kept from then on
+    files: str = "*"  # pattern of the files' paths; * also matches /; behind "!/" of the members of a tar
     share: float = 1.0  # fraction of the corpus' tokens
     text: str = "text"  # the field of a record that holds its text
     id: str | None = None  # the field that becomes the document's uri; None: path#row
@@ -49,17 +56,18 @@ class HuggingFace(RemoteFiles):
         hosts.check_server(self.name, "HF_ENDPOINT")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo) or re.search(r"--|\.\.", self.repo):
             raise UserError(f"source {self.name}: {self.repo!r} is no owner/name of a data set")
-        if not re.fullmatch(r"[0-9a-f]{7,40}", self.revision):
+        if not re.fullmatch(r"[0-9a-f]{7,40}|main", self.revision):
             raise UserError(
-                f"source {self.name}: revision {self.revision!r} must be a commit (7 to 40 hex digits): a branch or a tag moves"
+                f"source {self.name}: revision {self.revision!r} must be a commit (7 to 40 hex digits), or 'main', "
+                "of which the first run writes down the commit: a branch or a tag moves"
             )
 
     def jobs(self, partition_bytes: int) -> list[Job]:
         """One job a file, as many as the budget needs; and one for the files that no reader reads."""
         listing, jobs = self.list_files(), []
-        for path, size, sha256, git in self.select(listing):
-            settings = (VERSION, self.name, self.text, self.id, self.licence, path, sha256 or git)
-            spec = ("file", path, size, sha256, git, listing["commit"])
+        for path, size, sha256, git, *offset in self.select(listing):
+            settings = (VERSION, self.name, self.text, self.id, self.licence, path, sha256 or git, *offset)
+            spec = ("file", path, size, sha256, git, *offset, listing["commit"])
             jobs.append(Job(job_name(path), spec, digest(settings), size))
         others = [path for path, *_ in listing["files"] if kind_of(path)[0] is None]
         if others:
@@ -73,16 +81,17 @@ class HuggingFace(RemoteFiles):
         return [self._remote(file, {"commit": commit})]
 
     def _remote(self, file, listing):
-        path, size, sha256, git = file
+        path, size, sha256, git, *offset = file  # a member of a tar has the hash of the tar, and where it begins
         return RemoteFile(
             source=self.name,
             path=path,
             key=f"{job_name(path)}-{(sha256 or git)[:12]}",
             size=size,
-            sha256=sha256,
-            git=None if sha256 else git,
+            sha256=None if offset else sha256,
+            git=None if offset or sha256 else git,
+            offset=offset[0] if offset else None,
             revision=listing["commit"],
-            address=lambda: self._address(path, listing["commit"]),
+            address=lambda: self._address(path.partition("!/")[0] if offset else path, listing["commit"]),
             refusal=self._file_refused,
         )
 
@@ -95,28 +104,58 @@ class HuggingFace(RemoteFiles):
         return self.repo
 
     def _ask_listing(self):
-        """{"commit", "files": [[path, bytes, sha256 or None, git's sha1]]}; a commit never changes, so it is asked once."""
+        """
+        {"commit", "files": [[path, bytes, sha256 or None, git's sha1]]}; a commit never changes, so it is asked once.
+
+        A member of a tar is [tar!/path, bytes, the tar's sha256 or None, the tar's sha1, offset of its first byte].
+        """
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
         api = HfApi(os.environ.get("HF_ENDPOINT"), library_name="phoenix-data-engine")
         commit = self._ask(lambda: api.dataset_info(self.repo, revision=self.revision, timeout=fetch.TIMEOUT_SECS).sha)
-        if not str(commit or "").startswith(self.revision):
+        pattern, _, members = self.files.partition("!/")
+        if self.revision == "main" and re.fullmatch("[0-9a-f]{40}", commit or ""):
+            print(f"{self.name}: main of {self.repo} is {commit}; this folder keeps to it", file=sys.stderr, flush=True)
+        elif not str(commit or "").startswith(self.revision):
             answer = f"with the commit {commit[:12]}" if commit else "without a commit"
             raise UserError(f"source {self.name}: {self.repo} was asked for at {self.revision[:12]}, the server answers {answer}")
-        folder = re.match(r"(?:[^*?\[]*/)?", self.files)[0].rstrip("/") or None  # only the part of the tree that can match
+        folder = re.match(r"(?:[^*?\[]*/)?", pattern)[0].rstrip("/") or None  # only the part of the tree that can match
         where = {"repo_type": "dataset", "revision": commit, "recursive": True}
         tree = self._ask(lambda: list(api.list_repo_tree(self.repo, folder, **where)))
         files = []
         for entry in tree:
-            if isinstance(entry, RepoFile) and fnmatch.fnmatchcase(entry.path, self.files):
+            is_card = entry.path == "README.md" != self.files  # of the data set, which is no part of it
+            if isinstance(entry, RepoFile) and fnmatch.fnmatchcase(entry.path, pattern) and not is_card:
                 files.append([entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id])
+        if members:
+            found = [member for file in files for member in self._members(file, {"commit": commit})]
+            files = [file for file in found if fnmatch.fnmatchcase(file[0].partition("!/")[2], members)]
         readable = [(path, size) for path, size, *_ in files if kind_of(path)[0]]
         if not readable:
             raise UserError(f"source {self.name}: {self.repo} at {commit[:12]} has no file {self.files!r} that can be read")
         if not any(size for _, size in readable):
             raise UserError(f"source {self.name}: {readable[0][0]} in {self.repo} has 0 bytes, as all of {self.files!r}")
         return {"commit": commit, "files": sorted(files)}
+
+    def _members(self, file, listing):
+        """The members of a tar as entries of the listing, from its headers alone."""
+        path, size, *hashes = file
+        stream = HeaderFile(size, lambda start, n: self._read_range(file, listing, start, n))
+        found = []
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                while (header := archive.next()) is not None:
+                    archive.members = []  # tarfile would keep every name
+                    if header.isreg() and not header.issparse():
+                        found.append([f"{path}!/{header.name}", header.size, *hashes, header.offset_data])
+                    if len(found) > MAX_MEMBERS:
+                        raise UserError(
+                            f"source {self.name}: {path} has over {MAX_MEMBERS:,} members; files={path!r} takes it whole"
+                        )
+        except (tarfile.TarError, OSError) as error:
+            raise UserError(f"source {self.name}: {path} is no tar without compression: {error}") from None
+        return found
 
     def _ask(self, question):
         """A question to the Hub's API, repeated while it may help; UserError for a refusal."""
@@ -189,6 +228,25 @@ class HuggingFace(RemoteFiles):
 
         path = try_to_load_from_cache(self.repo, remote.path, repo_type="dataset", revision=remote.revision)
         return Path(path) if isinstance(path, str) and os.path.getsize(path) == remote.size else None
+
+
+class HeaderFile(RangeFile):
+    """A remote tar for tarfile, which reads its headers: each request fetches a little more than one."""
+
+    NEAR = 4096  # bytes
+    start, block = 0, b""
+
+    def readinto(self, buffer):
+        end = min(self.position + len(buffer), self.size)
+        if end <= self.position:
+            return 0
+        if not self.start <= self.position < end <= self.start + len(self.block):
+            self.start = self.position
+            self.block = self.read_range(self.start, min(max(len(buffer), self.NEAR), self.size - self.start))
+        data = self.block[self.position - self.start :][: len(buffer)]
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)
 
 
 def _token_state():

@@ -31,7 +31,7 @@ MARKS = (
 KEYS = re.compile(r"//(?:[^/@:]*:[^@]*|[^/@]*)@")  # in an address; a secret key may hold slashes
 SAMPLED = 5  # files of each kind that a plan probes
 REFUSED = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}  # not retried
-KINDS = ".jsonl .json .parquet .csv .txt .html .htm .tex .xml .pdf .warc .zip .tar"
+KINDS = ".jsonl .json .parquet .csv .txt .md .html .tex .xml .pdf .docx .epub .ipynb .warc .zip .tar"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Local:
         groups = large + group([file for file in files if file[1] * 3 <= partition_bytes], partition_bytes * 2 // 3)
         settings, jobs = (VERSION, self.name, self.text, self.id, self.licence), []
         for g in groups:
-            spec = (root, tuple((path, size) for path, size, _ in g))
+            spec = (root, tuple(g))
             jobs.append(Job(job_name(g[0][0]), spec, digest(settings, g), sum(size for _, size, _ in g)))
         return sorted(jobs, key=lambda job: job.name)
 
@@ -78,14 +78,14 @@ class Local:
         root, files = job.spec
         chunk = Chunk(self.name)
         system = self._store()[0] if self._is_remote() else None
-        for path, size in files:
+        for path, size, mark in files:
             uri = utf8(os.fsencode(path))
             if system:
                 full = f"{root}/{path}"
                 with retrying_file(self.name, uri, lambda full=full: system.open(full, "rb")) as file:
                     yield from read_file(self, file, size, full, uri, chunk)
             else:
-                yield from _read_from_disk(self, os.path.join(root, path), uri, chunk)
+                yield from _read_from_disk(self, os.path.join(root, path), uri, (size, mark), chunk)
         yield chunk.take()
 
     def sampled(self):
@@ -169,21 +169,37 @@ def filesystem(path):
     return system, inner
 
 
-def _read_from_disk(source, full, uri, chunk):
+def _read_from_disk(source, full, uri, listed, chunk):
+    """
+    The records of a file that is as it was listed; FetchError for any other.
+
+    A disk that is away, or a right that is missing for a while, must not become a ledger row under the key of the whole file.
+
+    listed: (size, mtime) of _walk
+    """
+
+    def refused(cause):
+        return RemoteFile(source.name, uri).error(f"{cause}; when it can be read, the same command goes on")
+
     try:
         info = os.stat(full)
-        if stat.S_ISREG(info.st_mode):
-            open(full, "rb").close()
+        is_folder = stat.S_ISDIR(info.st_mode)
+        if is_folder and listed == (0, 0):
+            os.listdir(full)
     except OSError as error:
-        if error.errno not in REFUSED:
-            raise RemoteFile(source.name, uri).error(describe(error)) from None
+        if listed != (0, 0) or error.errno not in REFUSED:
+            raise refused(describe(error)) from None
         chunk.drop(uri, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
         return
-    if stat.S_ISREG(info.st_mode):
+    if is_folder or _size_and_time(full) != listed:
+        raise refused("has changed since the files were listed")
+    if not stat.S_ISREG(info.st_mode):
+        chunk.drop(uri, "unreadable", "not a regular file")
+    elif not listed[1]:
+        chunk.drop(uri, "unreadable", "PermissionError: Permission denied")
+    else:
         with retrying_file(source.name, uri, lambda: open(full, "rb")) as file:
             yield from read_file(source, file, info.st_size, full, uri, chunk)
-    else:
-        chunk.drop(uri, "unreadable", "a folder that cannot be listed" if stat.S_ISDIR(info.st_mode) else "not a regular file")
 
 
 def _walk(root):

@@ -1,34 +1,41 @@
 """
 Readers: an open file -> records, as a stream with bounded memory.
 
-    .txt .html .htm .tex .pdf      one file, one record
-    .jsonl .json .csv .tsv         one line or row, one record; .json: JSON lines, or one array or object
+    .txt .md .rst .html .htm .tex .pdf .ipynb      one file, one record
+    .docx .odt .epub               one file, one record of its text (documents.py)
+    .jsonl .ndjson .json .csv .tsv one line or row, one record; .json: JSON lines, or arrays or objects
     .parquet                       one row, one record
     wiki_NN                        WikiExtractor's files, one <doc> a record
     .xml                           MediaWiki's export and StackExchange's Posts.xml (xml_dumps.py)
     .warc .wet .wat                one answer of a web server a record (warc.py)
     .zip .tar                      the files in it, each by its own kind (archives.py)
-    .gz .zst .bz2 .xz .lz4         any of these except .parquet and .zip, compressed; .tgz .tbz2 .txz .tzst
+    2001.00001, hep-th9901001      a submission of arXiv: a tar, TeX or PDF, whatever it is
+    .gz .zst .bz2 .xz .lz4         any of these but .parquet and the zips, compressed; .tgz .tbz2 .txz .tzst
+
+Text comes in UTF-8 (encodings.py); HTML, TeX and PDF say their encoding themselves, so they stay as they are.
 
 drops  empty          a file without a byte or without a record, a record whose text is ""
-       no_text        a record without the text field, or with no text in it
-       bad_json       a line that is no JSON, such as one cut in half
-       invalid_utf8   a line of JSON or a row that is not UTF-8 (extract decodes the bytes of plain text)
-       broken_parquet, broken (any other damaged file), unreadable (the disk says no), unknown_type, encrypted
+       no_text        a record without the text field, or with no text in it; a document without text
+       bad_json       a line that is no JSON, such as one cut in half; an item of an array
+       broken_parquet, broken (any other damaged file, or a row of CSV), unreadable (the disk says no), unknown_type, encrypted
        too_large      over MAX_RECORD
        quarantined    an archive bomb; records before its limits are kept
        redirect, not_article, not_question, orphan     parts of an XML dump that are no article or question
        not_document, http_error                        records of a WARC that are no document
+
+One bad spot costs one record. Where the records behind it cannot be told apart, the ledger's row says how many are not read, or
+that it is unknown.
 """
 
-import csv
 import html
 import itertools
 import json
 import math
 import os
 import re
+import tarfile
 import tempfile
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -36,25 +43,51 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_engine.records import RAW, nothing_dropped, record_id
-from data_engine.sources.archives import DAMAGE, Bomb, Limits, decompressed, is_ours, members, tar_members, zip_members
+from data_engine.sources import csv_rows, json_items
+from data_engine.sources import documents as office
+from data_engine.sources.archives import (
+    DAMAGE,
+    Bomb,
+    Limits,
+    NeedsMemory,
+    Rejoined,
+    decompressed,
+    is_ours,
+    members,
+    tar_members,
+    zip_members,
+)
+from data_engine.sources.encodings import Utf8Stream, beginning, to_utf8
+from data_engine.sources.fetch import RemoteFile
 from data_engine.sources.source import CHUNK, Chunks, utf8
-from data_engine.sources.warc import documents
+from data_engine.sources.warc import documents, sniff
 from data_engine.sources.xml_dumps import Lost, read_dump
 
-VERSION = 4  # raise when the records of the same file change
+VERSION = 5  # raise when the records of the same file change; 5: all encodings, one bad spot costs one record, more kinds
 MAX_RECORD = 64 << 20  # bytes; a longer line, cell or file is too_large; the longest books have 10 MB
 SMALL = 1 << 18  # bytes asked for first: most files have fewer, and a read allocates all that it asks for
+MAX_BATCH = 1 << 30  # bytes of a batch of Parquet in the worst case that its footer allows
 MAX_META = 4096  # characters of JSON that a record's other fields may take
 MAX_DEPTH = 3  # archives in archives
 COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
 SHORT = {".tgz": ".tar.gz", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
+ALIASES = {  # other names of a kind
+    **{".ndjson": ".jsonl", ".jsonlines": ".jsonl", ".jl": ".jsonl", ".tab": ".tsv", ".text": ".txt", ".markdown": ".md"},
+    **{".xhtml": ".html", ".latex": ".tex", ".ltx": ".tex"},
+}
 MEDIA_TYPE = {
-    **{".txt": "text/plain", ".html": "text/html", ".htm": "text/html"},
-    **{".pdf": "application/pdf", ".tex": "application/x-tex"},
+    **{".txt": "text/plain", ".html": "text/html", ".htm": "text/html", ".md": "text/plain", ".rst": "text/plain"},
+    **{".pdf": "application/pdf", ".tex": "application/x-tex", ".ipynb": "text/plain"},
 }
 WIKI_FILE = re.compile(r"(?:^|/)wiki_\d{2,}$")
-KINDS = (*MEDIA_TYPE, ".jsonl", ".json", ".csv", ".tsv", ".xml", ".warc", ".wet", ".wat", ".tar", "wiki")  # may be compressed
-SEEKABLE = (".parquet", ".zip")  # read from their end, and never compressed
+ARXIV_FILE = re.compile(
+    r"(?:^|/)(?:\d{4}\.\d{4,5}|(?:[a-z]{1,6}-[a-z]{2,4}|math|cs|physics|nlin|stat)(?:\.[a-z]{2})?/?\d{7})(?:v\d{1,2})?$"
+)
+KINDS = (  # may be compressed
+    *(*MEDIA_TYPE, ".jsonl", ".json", ".csv", ".tsv", ".xml", ".warc", ".wet", ".wat", ".tar", "wiki", "arxiv"),
+)
+PACKED = (".zip", *office.READERS)  # zip files
+SEEKABLE = (".parquet", *PACKED)  # read from their end, and never compressed
 
 
 def kind_of(path):
@@ -66,7 +99,8 @@ def kind_of(path):
     compression = COMPRESSION.get(kind)
     if not compression:
         stem = path
-    kind = "wiki" if WIKI_FILE.search(stem) else os.path.splitext(stem)[1]
+    kind = os.path.splitext(stem)[1]
+    kind = "wiki" if WIKI_FILE.search(stem) else "arxiv" if ARXIV_FILE.search(stem) else ALIASES.get(kind, kind)
     if kind.startswith(".xml-p"):  # a part of a dump: pages-articles1.xml-p1p41242.bz2
         kind = ".xml"
     if kind in KINDS or (kind in SEEKABLE and not compression):
@@ -97,6 +131,8 @@ def read_file(source, file, size, path, uri, chunk, limits=None, depth=0) -> Chu
             yield from _read_kind(source, file, kind, compression, path, uri, chunk, Limits(size), depth)
         except Bomb as error:
             chunk.drop(uri, "quarantined", str(error))
+        except NeedsMemory as error:  # another machine reads it, so it is no loss
+            raise RemoteFile(source.name, uri).error(str(error)) from None
 
 
 def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth):
@@ -117,18 +153,77 @@ def _read_kind(source, file, kind, compression, path, uri, chunk, limits, depth)
         yield from _read_seekable(source, file, kind, uri, chunk, limits, depth)
         return
     stream = decompressed(file, compression, limits) if compression else file
-    if kind == ".tar":
+    if kind == "arxiv":
+        kind, stream = _arxiv_kind(stream, uri, chunk, limits)
+    if kind == ".tar" and depth >= MAX_DEPTH:
+        chunk.drop(uri, "quarantined", f"an archive in {depth} others")
+    elif kind == ".tar":
         yield from _read_members(source, tar_members(stream), uri, chunk, limits, depth)
     elif kind == ".xml":
         yield from _read_xml(source, stream, uri, os.path.basename(os.path.dirname(path)), chunk)
+    elif kind in (".warc", ".wet", ".wat"):
+        yield from _read_warc(source, stream, uri, chunk, limits)
+    elif kind in READERS:
+        try:
+            stream = Utf8Stream(stream, carriage=kind != "wiki")
+            yield from READERS[kind](source, stream, uri, kind, chunk)
+        except DAMAGE as error:
+            if is_ours(error):
+                raise
+            chunk.drop(uri, "broken", str(error))
+    elif kind:
+        yield from _read_whole(source, stream, uri, kind, chunk)
+
+
+def _arxiv_kind(stream, uri, chunk, limits):
+    """(kind, stream) of a submission of arXiv, which its first bytes tell; (None, stream) with a ledger row for another file."""
+    try:
+        head = beginning(stream)
+        stream = Rejoined(head, stream)
+        if head[:2] == b"\x1f\x8b":
+            stream = decompressed(stream, "gzip", limits)
+            head = beginning(stream)
+            stream = Rejoined(head, stream)
+    except DAMAGE as error:
+        if is_ours(error):
+            raise
+        chunk.drop(uri, "broken", str(error))
+        return None, stream
+    with suppress(tarfile.TarError):
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+        return ".tar", stream
+    if head.startswith(b"%PDF-"):
+        return ".pdf", stream
+    if TEX.search(head):
+        return ".tex", stream
+    if not head.strip():
+        chunk.drop(uri, "empty", "0 bytes inside")
+    elif sniff(head) == "text/html":
+        return ".html", stream
     else:
-        yield from READERS.get(kind, _read_whole)(source, stream, uri, kind, chunk)
+        chunk.drop(uri, "unknown_type", f"neither TeX nor tar nor PDF: {head[:20]!r}")
+    return None, stream
+
+
+TEX = re.compile(rb"\\(?:documentclass|documentstyle|begin|input|magnification|section|title|def|font|hsize|bye|newcommand)\b")
 
 
 def _read_seekable(source, file, kind, uri, chunk, limits, depth):
     if kind == ".parquet":
         yield chunk.take()  # its rows follow as Arrow tables, after the earlier records
         yield from _read_parquet(source, file, uri, chunk, limits)
+    elif kind in office.READERS:
+        try:
+            text, title = office.READERS[kind](file, limits, MAX_RECORD)
+        except office.Problem as problem:
+            chunk.drop(uri, *problem.args)
+        except DAMAGE as error:
+            if is_ours(error):
+                raise
+            chunk.drop(uri, "broken", f"{type(error).__name__}: {error}")
+        else:
+            chunk.add(uri, "text/plain", text.encode("utf-8", "replace"), source.licence, _meta({"title": title}, ()))
+            yield from chunk.full()
     else:
         yield from _read_members(source, zip_members(file, limits), uri, chunk, limits, depth)
 
@@ -153,7 +248,7 @@ def _read_members(source, found, uri, chunk, limits, depth):
     except DAMAGE as error:
         if is_ours(error):
             raise
-        chunk.drop(uri, "broken", f"after {number} members: {type(error).__name__}: {error}")
+        chunk.drop(uri, "broken", f"after {number} members, the number of those behind is unknown: {type(error).__name__}: {error}")
         return
     if not number:
         chunk.drop(uri, "empty", "no file in it")
@@ -175,7 +270,17 @@ def _read_whole(source, stream, uri, kind, chunk):
     elif not content:
         chunk.drop(uri, "empty", "0 bytes inside")
     else:
-        chunk.add(uri, MEDIA_TYPE[kind], content, source.licence)
+        meta = {}
+        if kind == ".ipynb":
+            try:
+                text, title = office.notebook(content)
+            except office.Problem as problem:
+                chunk.drop(uri, *problem.args)
+                return
+            content, meta = text.encode("utf-8", "replace"), {"title": title}
+        elif MEDIA_TYPE[kind] == "text/plain":
+            content = to_utf8(content)
+        chunk.add(uri, MEDIA_TYPE[kind], content, source.licence, _meta(meta, ()))
         yield from chunk.full()
 
 
@@ -189,10 +294,10 @@ def _read_jsonl(source, stream, uri, kind, chunk, head=b""):
             if line is None:
                 chunk.drop(f"{uri}#{number}", "too_large", f"{where}: over {MAX_RECORD} bytes")
             elif line and not line.isspace():
-                _read_line(source, line.removeprefix(b"\xef\xbb\xbf"), f"{uri}#{number}", where, chunk)
+                _read_line(source, line, f"{uri}#{number}", where, chunk)
                 yield from chunk.full()
     except DAMAGE as error:
-        chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
+        chunk.drop(uri, "broken", f"after line {number + 1}, the number of records behind is unknown: {error}")
         return
     if not records:
         chunk.drop(uri, "empty", "no line but blank ones")
@@ -245,7 +350,7 @@ def _read_wiki(source, stream, uri, kind, chunk):
             pages += line is None or bool(line.strip())
             yield from chunk.full()
     except DAMAGE as error:
-        chunk.drop(uri, "broken", f"after line {number + 1}: {error}")
+        chunk.drop(uri, "broken", f"after line {number + 1}, the number of records behind is unknown: {error}")
         return
     if head:
         chunk.drop(_wiki_uri(head, uri), "broken", f"line {number + 1}: no </doc>", b"\n".join(body))
@@ -272,13 +377,14 @@ def _add_wiki_page(source, head, body, size, uri, chunk):
 
 
 def _read_line(source, line, uri, where, chunk):
-    try:
-        record = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        return chunk.drop(uri, "invalid_utf8", f"{where}: {error}", line)
-    except (ValueError, RecursionError) as error:
-        return chunk.drop(uri, "bad_json", f"{where}: {error}", line)
-    _add_record(source, record, uri, where, chunk, line)
+    """One record, or some behind each other: the second and further get uri.1, uri.2, ..."""
+    text = line.decode()
+    for number, (record, problem) in enumerate(json_items.values(text)):
+        name = f"{uri}.{number}" if number else uri
+        if problem:
+            chunk.drop(name, "bad_json", f"{where}: {problem}", line)
+        else:
+            _add_record(source, record, name, where, chunk, line if not number else f"{number} {text}".encode())
 
 
 def _add_record(source, record, uri, where, chunk, line):
@@ -290,15 +396,11 @@ def _add_record(source, record, uri, where, chunk, line):
         return chunk.drop(uri, "no_text", f"{where}: {found} in field {source.text!r}", line)
     if not text:
         return chunk.drop(uri, "empty", f"{where}: {source.text!r} is empty", line)
-    try:
-        content = text.encode()
-    except UnicodeEncodeError as error:  # a lone surrogate, as in "\ud800"
-        return chunk.drop(uri, "invalid_utf8", f"{where}: {error}", line)
     name = record.get(source.id) if source.id else None
     if isinstance(name, (str, int)) and name != "":
         uri = utf8(str(name).encode("utf-8", "surrogatepass"))
     licence = _licence(record) or source.licence
-    chunk.add(uri, "text/plain", content, licence, _meta(record, (source.text, source.id)))
+    chunk.add(uri, "text/plain", text.encode(), licence, _meta(record, (source.text, source.id)))
 
 
 def _lines(stream, head=b""):
@@ -321,34 +423,59 @@ def _lines(stream, head=b""):
 
 
 def _read_json(source, stream, uri, kind, chunk):
-    """JSON lines, as most .json.gz files of the Hub are; or else one array or object of at most MAX_RECORD bytes."""
-    try:
-        head = stream.read(1 << 20).removeprefix(b"\xef\xbb\xbf")
-        first = head.lstrip().partition(b"\n")[0]
-        whole = first[:1] == b"[" or (b"\n" in head and not _is_json(first))
-        if whole:
-            head += stream.read(MAX_RECORD + 1 - len(head)) if len(head) <= MAX_RECORD else b""
-    except DAMAGE as error:
-        chunk.drop(uri, "broken", str(error))
+    """JSON lines, as most .json.gz files of the Hub are; or arrays; or objects over several lines, MAX_RECORD bytes in all."""
+    head = stream.read()
+    first, ended, rest = head.lstrip().partition(b"\n")
+    if first[:1] == b"[":
+        yield from _read_array(source, stream, uri, head, chunk)
         return
-    if whole and len(head) <= MAX_RECORD and _is_json(head):
-        records = json.loads(head)
-        if isinstance(records, dict):
-            _add_record(source, records, uri, "object", chunk, head)
-        for number, record in enumerate(records if isinstance(records, list) else ()):
-            _add_record(source, record, f"{uri}#{number}", f"item {number}", chunk, json.dumps(record).encode())
-            yield from chunk.full()
-        if not records:
-            chunk.drop(uri, "empty", "an empty array or object")
-    elif whole and first[:1] == b"[" and len(head) > MAX_RECORD:
-        chunk.drop(uri, "too_large", f"an array of over {MAX_RECORD} bytes")
-    else:
-        yield from _read_jsonl(source, stream, uri, kind, chunk, head)
+    if ended and rest.strip() and not _is_json(first):
+        while len(head) <= MAX_RECORD and (block := stream.read()):
+            head += block
+        found = [] if len(head) > MAX_RECORD else list(json_items.values(head.decode()))
+        if len(found) == 1 and found[0][1] is None and found[0][0] == {}:
+            chunk.drop(uri, "empty", "an empty object")
+            return
+        if found and all(problem is None for _, problem in found):
+            for number, (record, _) in enumerate(found):
+                name = f"{uri}#{number}" if len(found) > 1 else uri
+                _add_record(source, record, name, f"object {number}", chunk, json.dumps(record).encode())
+                yield from chunk.full()
+            return
+    yield from _read_jsonl(source, stream, uri, kind, chunk, head)
+
+
+def _read_array(source, stream, uri, head, chunk):
+    """One item, one record."""
+    number, damage = -1, []
+
+    def read():
+        try:
+            return stream.read().decode()
+        except DAMAGE as error:
+            if is_ours(error):
+                raise
+            damage.append(error)
+            return ""
+
+    for number, (record, problem, text) in enumerate(json_items.items(read, head.decode())):
+        where, name = f"item {number}", f"{uri}#{number}"
+        if damage and problem:
+            problem = f"{damage[0]}; the number of records behind is unknown"
+        if problem:
+            chunk.drop(name, "broken" if damage else "bad_json", f"{where}: {problem}", text.encode())
+        elif len(text) > MAX_RECORD:
+            chunk.drop(name, "too_large", f"{where}: over {MAX_RECORD} bytes")
+        else:
+            _add_record(source, record, name, where, chunk, text.encode())
+        yield from chunk.full()
+    if number < 0:
+        chunk.drop(uri, "empty", "an empty array")
 
 
 def _is_json(data):
     try:
-        json.loads(data.decode())
+        json.loads(data)
     except (ValueError, RecursionError):
         return False
     return True
@@ -356,57 +483,41 @@ def _is_json(data):
 
 def _read_csv(source, stream, uri, kind, chunk):
     """One row, one record; the first row names the fields."""
-    csv.field_size_limit(MAX_RECORD)
-    lines, number = TextLines(stream), -1
-    rows = csv.reader(lines, delimiter="\t" if kind == ".tsv" else ",")
+    head, number = stream.read(), -1
+    delimiter, backslash, skipped = csv_rows.dialect(head.decode(), kind, source.text)
+    lines = (line and line.decode() for line_number, line in _lines(stream, head) if line_number >= skipped)
+    lines = (line if line is None or line else " " for line in lines)
+    rows = csv_rows.rows(lines, delimiter, backslash, MAX_RECORD)
     try:
-        names = [name.strip() for name in next(rows, [])]
-        if lines.ended and names:
-            chunk.drop(uri, "broken", "a quote among the names is never closed")
+        names, problem = next(rows, ([], None))
+        if problem:
+            chunk.drop(uri, "broken", f"the names: {problem}; the number of rows is unknown")
             return
-        for number, row in enumerate(row for row in rows if row):
+        names = [name.strip() for name in names]
+        for number, (row, problem) in enumerate(rows):
             where, name = f"row {number + 1}", f"{uri}#{number}"
-            record = dict(itertools.zip_longest(names, row[: len(names)]))
-            if lines.ended:  # only an open quote makes the csv module ask for a further line
-                swallowed = ",".join(row).rstrip("\n").count("\n") + 1
-                chunk.drop(name, "broken", f"{where}: a quote that is never closed takes in the last {swallowed} lines")
+            line = ",".join(row or ()).encode()
+            if problem:
+                chunk.drop(name, "broken", f"{where}: {problem}")
             elif len(row) > len(names):
-                line = ",".join(row).encode("utf-8", "surrogateescape")
                 chunk.drop(name, "broken", f"{where}: {len(row)} fields under {len(names)} names", line)
             else:
-                _add_record(source, record, name, where, chunk, ",".join(row).encode("utf-8", "surrogateescape"))
+                _add_record(source, dict(itertools.zip_longest(names, row)), name, where, chunk, line)
             yield from chunk.full()
-    except (*DAMAGE, csv.Error) as error:
-        chunk.drop(uri, "broken", f"after row {number + 1}: {error}")
+    except DAMAGE as error:
+        if is_ours(error):
+            raise
+        chunk.drop(uri, "broken", f"after row {number + 1}, the number of those behind is unknown: {error}")
         return
     if number < 0:
         chunk.drop(uri, "empty", "no row under the names")
 
 
-class TextLines:
-    """Lines for the csv module. Bytes that are no UTF-8 become lone surrogates, which _add_record drops row by row."""
-
-    def __init__(self, stream):
-        self.lines, self.ended = _lines(stream), False  # ended: a line after the last was asked for
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        number, line = next(self.lines, (None, None))
-        if number is None:
-            self.ended = True
-            raise StopIteration
-        if line is None:
-            raise csv.Error(f"line {number + 1} has over {MAX_RECORD} bytes")
-        return line.removeprefix(b"\xef\xbb\xbf" if not number else b"").decode("utf-8", "surrogateescape") + "\n"
-
-
-def _read_warc(source, stream, uri, kind, chunk):
+def _read_warc(source, stream, uri, chunk, limits):
     """One answer of a web server, one record."""
     number = -1
     try:
-        for number, found in enumerate(documents(stream, MAX_RECORD)):
+        for number, found in enumerate(documents(stream, MAX_RECORD, limits)):
             where = found.uri if found.uri and source.id else f"{uri}#{number}"
             where = utf8(where.encode("utf-8", "surrogateescape"))
             if found.reason:
@@ -415,7 +526,7 @@ def _read_warc(source, stream, uri, kind, chunk):
                 chunk.add(where, found.media_type, found.content, source.licence, _meta(found.meta, ()))
             yield from chunk.full()
     except DAMAGE as error:
-        chunk.drop(uri, "broken", f"after {number + 1} records: {error}")
+        chunk.drop(uri, "broken", f"after {number + 1} records, the number of those behind is unknown: {error}")
         return
     if number < 0:
         chunk.drop(uri, "empty", "no WARC record")
@@ -423,7 +534,7 @@ def _read_warc(source, stream, uri, kind, chunk):
 
 READERS = {
     **{".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv},
-    **{"wiki": _read_wiki, ".warc": _read_warc, ".wet": _read_warc, ".wat": _read_warc},
+    "wiki": _read_wiki,
 }
 
 
@@ -431,36 +542,62 @@ def _read_parquet(source, file, uri, chunk, limits):
     """
     One row, one record; the text stays in Arrow.
 
-    Strings are read as dictionaries, as most files keep them, and decoded about CHUNK bytes at a time: a text that the file holds
-    once and names in a million rows does not fill the memory.
+    Strings are read as dictionaries where all pages of a column have them, and decoded about CHUNK bytes at a time: a text that the
+    file holds once and names in a million rows does not fill the memory. A row group that is damaged costs its rows.
     """
     row = 0
     try:
         parquet = pq.ParquetFile(file)
-        leaves = (parquet.schema.column(i) for i in range(len(parquet.schema)))
-        parquet = pq.ParquetFile(file, read_dictionary=[c.path for c in leaves if c.physical_type == "BYTE_ARRAY"])
-        schema, groups = parquet.schema_arrow, parquet.metadata.num_row_groups
+        groups, schema = parquet.metadata.num_row_groups, parquet.schema_arrow
         columns = [f.name for f in schema if f.name == "metadata" or f.name == source.text or not pa.types.is_nested(f.type)]
-        for index in range(groups):
-            meta = parquet.metadata.row_group(index)
-            # about CHUNK bytes, if all rows were of one size
-            rows = max(1, min(4096, meta.num_rows * CHUNK // max(1, meta.total_byte_size)))
-            if meta.total_byte_size > limits.bytes - limits.unpacked:
-                limits.unpack(meta.total_byte_size)
-            for batch in parquet.iter_batches(rows, row_groups=[index], columns=columns):
-                ends = np.cumsum(sum((_row_bytes(column) for column in batch.columns), np.zeros(batch.num_rows)))
-                cuts = [0, *(np.flatnonzero(np.diff(ends // CHUNK)) + 1).tolist(), batch.num_rows]
-                for start, end in itertools.pairwise(cuts):
-                    limits.unpack(int(ends[end - 1] - (ends[start - 1] if start else 0)))
-                    yield from _parquet_rows(source, batch.slice(start, end - start), uri, row, chunk)
-                    row += end - start
-    except Bomb:
-        raise
     except Exception as error:  # Arrow may raise anything on a damaged file; it costs this file alone
-        chunk.drop(uri, "broken_parquet", f"after row {row}: {type(error).__name__}: {error}")
+        chunk.drop(uri, "broken_parquet", f"the number of its rows is unknown: {type(error).__name__}: {error}")
         return
+    for index in range(groups):
+        end = row + parquet.metadata.row_group(index).num_rows
+        for as_dictionary in (True, False):
+            try:
+                for batch in _batches(file, parquet.metadata, index, columns, as_dictionary, limits):
+                    yield from _parquet_rows(source, batch, uri, row, chunk)
+                    row += batch.num_rows
+            except Bomb:
+                raise
+            except pa.ArrowNotImplementedError as error:  # a dictionary of a column whose footer says that it has one
+                if as_dictionary and end - row == parquet.metadata.row_group(index).num_rows:
+                    continue
+                problem = error
+            except Exception as error:
+                problem = error
+            else:
+                break
+            detail = f"rows {row} to {end - 1} are not read: {type(problem).__name__}: {problem}"
+            chunk.drop(f"{uri}#{row}", "broken_parquet", detail)
+            break
+        row = end
     if row == 0:
         chunk.drop(uri, "empty", "no row")
+
+
+def _batches(file, metadata, index, columns, as_dictionary, limits):
+    """The rows of a row group in batches of about CHUNK bytes, each counted before it is decoded as a whole."""
+    group = metadata.row_group(index)
+    texts = [c for c in map(group.column, range(group.num_columns)) if c.physical_type == "BYTE_ARRAY"]
+    texts = {c.path_in_schema: c for c in texts}
+    encodings = {name: " ".join(column.encodings) for name, column in texts.items()}
+    named = [name for name, used in encodings.items() if as_dictionary and "DICTIONARY" in used and "DELTA" not in used]
+    parquet = pq.ParquetFile(file, metadata=metadata, read_dictionary=named)
+    rows = max(1, min(4096, group.num_rows * CHUNK // max(1, group.total_byte_size)))  # if all rows were of one size
+    for name, column in texts.items():
+        if name not in named:  # DELTA_BYTE_ARRAY: each row may repeat the longest text before it
+            rows = max(1, min(rows, MAX_BATCH // max(1, column.total_uncompressed_size)))
+    if group.total_byte_size > limits.bytes - limits.unpacked:
+        limits.unpack(group.total_byte_size)
+    for batch in parquet.iter_batches(rows, row_groups=[index], columns=columns):
+        ends = np.cumsum(sum((_row_bytes(column) for column in batch.columns), np.zeros(batch.num_rows)))
+        cuts = [0, *(np.flatnonzero(np.diff(ends // CHUNK)) + 1).tolist(), batch.num_rows]
+        for start, end in itertools.pairwise(cuts):
+            limits.unpack(int(ends[end - 1] - (ends[start - 1] if start else 0)))
+            yield batch.slice(start, end - start)
 
 
 def _row_bytes(column):

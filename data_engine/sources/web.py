@@ -26,6 +26,8 @@ SUFFIX = {  # of a media type, for addresses without one
     **{"text/html": ".html", "application/xhtml+xml": ".html", "text/plain": ".txt", "application/pdf": ".pdf"},
     **{"text/csv": ".csv", "application/json": ".json", "application/x-ndjson": ".jsonl", "application/zip": ".zip"},
     **{"application/x-tar": ".tar", "application/warc": ".warc", "application/vnd.apache.parquet": ".parquet"},
+    **{"text/markdown": ".md", "application/epub+zip": ".epub", "application/vnd.oasis.opendocument.text": ".odt"},
+    **{"application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx", "application/x-ipynb+json": ".ipynb"},
 }
 
 

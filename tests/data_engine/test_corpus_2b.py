@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from data_engine.run import Settings
 from data_engine.sources import budget
 from data_engine.sources.python_docs import typeset
 from phoenix.config import load
+from tests.data_engine.sources.test_archives import make_tar
 from tests.fixtures import ROOT, SHARED
 from tests.servers import hub as hub_server
 from tests.servers.aikosh import KEY, AIKoshServer
@@ -80,6 +82,12 @@ def dolma(texts, licence):
     return [{"id": uri, "text": text, "source": "x", "metadata": {"license": licence}} for uri, text in texts]
 
 
+def months(texts):
+    """{member: bytes} of OpenWebText2's tar."""
+    rows = [["\n".join(json.dumps({"text": t}) for _, t in part)] for part in dealt(texts, 9)]
+    return {f"2005-{i:02d}.jsonl.zst": pa.Codec("zstd").compress(part[0].encode(), asbytes=True) for i, part in enumerate(rows, 1)}
+
+
 @pytest.fixture(scope="module")
 def repos():
     wiki, web = pieces("wikipedia", 700_000), pieces("webtext", 1_500_000, "bbc_news")
@@ -95,10 +103,7 @@ def repos():
             f"en/c4-train.{i:05d}-of-01024.json.gz": json_gz([{"text": t, "timestamp": "2019", "url": u} for u, t in part])
             for i, part in enumerate(dealt(c4, 12))
         },
-        "Skylion007/openwebtext": {
-            f"plain_text/train-{i:05d}-of-00080.parquet": parquet([{"text": t} for _, t in part])
-            for i, part in enumerate(dealt(owt, 9))
-        },
+        "segyges/OpenWebText2": {"openwebtext2.jsonl.zst.tar": make_tar(months(owt))},
         "common-pile/project_gutenberg_filtered": {
             f"project_gutenberg-dolma-{i:04d}.json.gz": json_gz(dolma(part, "Public Domain"))
             for i, part in enumerate(dealt(books, 6))
@@ -243,7 +248,12 @@ def test_the_raw_records_are_those_of_the_same_files_on_disk(made, tmp_path):
         folder = tmp_path / source.name
         for path, *_ in order[:count]:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(made.repos[source.repo][path])
+            archive, _, member = path.partition("!/")
+            data = made.repos[source.repo][archive]
+            if member:
+                with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                    data = tar.extractfile(member).read()
+            (folder / path).write_bytes(data)
         local = Local(source.name, str(folder), text=source.text, id=source.id, licence=source.licence)
         kept = [records.select(columns) for job in local.jobs(1 << 20) for records, _ in local.read(job)]
         assert found.equals(pa.concat_tables(kept).sort_by("id")), source.name

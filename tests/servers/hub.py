@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
         hub = self.server_hub
         if repo not in hub.repos:
             return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"}) or True
-        if not commit(repo).startswith(revision):
+        if revision != "main" and not commit(repo).startswith(revision):
             return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"}) or True
         if gate and repo in hub.gated and self.headers.get("Authorization") != "Bearer hf_good":
             code = 403 if self.headers.get("Authorization") else 401

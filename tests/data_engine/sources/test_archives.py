@@ -8,6 +8,7 @@ import json
 import lzma
 import random
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ import pytest
 from data_engine.download import Local
 from data_engine.sources import archives, readers
 from data_engine.sources.archives import Bomb, Limits, decompressed
+from data_engine.sources.fetch import FetchError
 from data_engine.sources.readers import read_file
 from data_engine.sources.source import Chunk
 from tests.data_engine.sources.test_download import lines, read
@@ -337,6 +339,27 @@ def test_xz_takes_bounded_memory():
         decompressed(io.BytesIO(data), "xz", Limits(len(data))).read(10)
 
 
+@pytest.mark.parametrize("log", [28, 31])
+def test_a_zstd_window_is_as_large_as_memory_allows(tmp_path, monkeypatch, log):
+    zstd = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    options = {zstd.CompressionParameter.window_log: log, zstd.CompressionParameter.enable_long_distance_matching: 1}
+    packer = zstd.ZstdCompressor(options=options)
+    data = packer.compress(lines({"text": "a text"})) + packer.flush()
+    (tmp_path / "a.jsonl.zst").write_bytes(data)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"a text"] and not lost
+    monkeypatch.setattr(archives, "memory", lambda: 1 << log)
+    with pytest.raises(FetchError, match=f"a.jsonl.zst: its zstd window takes {1 << log:,} bytes of memory, more than half"):
+        read(Local("s", str(tmp_path)))
+
+
+def test_a_zstd_frame_that_is_skipped_is_no_damage(tmp_path):
+    skipped = b"\x50\x2a\x4d\x18" + struct.pack("<L", 5) + b"abcde"
+    (tmp_path / "a.jsonl.zst").write_bytes(skipped + zst(lines({"text": "one"})) + skipped + zst(lines({"text": "two"})) + skipped)
+    kept, lost = read(Local("s", str(tmp_path)))
+    assert [r["content"] for r in kept] == [b"one", b"two"] and not lost
+
+
 def test_what_is_unpacked_counts_whatever_lies_in_what():
     limits = Limits(1)
     limits.unpack(archives.FREE_BYTES)
@@ -375,6 +398,7 @@ def test_json_is_lines_or_one_array_or_one_object(tmp_path):
     }
     reasons = sorted((r["uri"].partition("#")[0], r["reason"]) for r in lost)
     wanted = [("array.json", "no_text")] * 2 + [("cut.json", "bad_json"), ("garbage.json", "bad_json"), ("none.json", "empty")]
+    wanted += [("garbage.json", "no_text")] * 2
     assert reasons == sorted(wanted)
 
 
@@ -397,16 +421,17 @@ def test_a_csv_quote_that_is_never_closed_is_a_row_in_the_ledger(tmp_path):
     (tmp_path / "b.csv").write_bytes(b'text\n"the last row\nhas no end of line"')
     (tmp_path / "c.csv").write_bytes(b'"text,n\none,1\n')
     kept, lost = read(Local("s", str(tmp_path)))
-    assert [r["content"] for r in kept] == [b"one", b'says "so"', b"the last row\nhas no end of line"]
+    assert [r["content"] for r in kept] == [b"one", b'says "so"', b"three", b"four", b"the last row\nhas no end of line"]
     assert [(r["uri"], r["reason"]) for r in lost] == [("a.csv#2", "broken"), ("c.csv", "broken")]
-    assert lost[0]["detail"] == "row 3: a quote that is never closed takes in the last 3 lines"
+    assert lost[0]["detail"] == "row 3: a quote that is never closed (unexpected end of data)"
 
 
-def test_an_endless_csv_cell_costs_what_follows_it(tmp_path, monkeypatch):
+def test_an_endless_csv_cell_costs_its_first_line(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_RECORD", 1000)
     (tmp_path / "a.csv").write_bytes(b'text\nfirst\n"' + b"long\n" * 1000)
     kept, lost = read(Local("s", str(tmp_path)))
-    assert [r["content"] for r in kept] == [b"first"] and [(r["uri"], r["reason"]) for r in lost] == [("a.csv", "broken")]
+    assert [r["content"] for r in kept] == [b"first"] + [b"long"] * 999
+    assert [(r["uri"], r["reason"]) for r in lost] == [("a.csv#1", "broken")]
 
 
 # ---------------------------------------------------------------------------------------------------------------------------

@@ -26,11 +26,13 @@ from data_engine.engine import Engine
 from data_engine.mix import MixConfig
 from data_engine.sources import budget, fetch, hosts
 from data_engine.sources.fetch import DownloadSettings, FetchError
-from data_engine.sources.listing import is_available
+from data_engine.sources.listing import is_available, load_listing
 from data_engine.worker import read_source
 from phoenix.config import UserError
 from tests.corpus import texts
+from tests.data_engine.sources.test_archives import make_tar
 from tests.fixtures import ROOT
+from tests.servers import hub as hub_server
 from tests.servers.hub import COMMIT, Handler, Hub, wait_until
 
 
@@ -48,6 +50,7 @@ def files():
         "en/deep/c.parquet": table.getvalue(),
         "en/plain.txt": some[5].encode(),
         "README.md": b"# a card",
+        "picture.png": b"a picture",
         "other/x.jsonl": rows[0].encode(),
     }
 
@@ -284,6 +287,23 @@ def test_the_pace_that_an_answer_asks_for(tmp_path, monkeypatch, status, after, 
         assert state["every"] == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("write", [True, False])
+@pytest.mark.parametrize("back", [60, 3000, 86_400])
+def test_a_clock_that_is_set_back_makes_no_wait_longer(tmp_path, monkeypatch, back, write):
+    clock, slept = SimpleNamespace(now=2_000_000_000.0), []
+    monkeypatch.setattr(hosts.time, "time", lambda: clock.now)
+    monkeypatch.setattr(hosts.time, "sleep", slept.append)
+    monkeypatch.setattr(hosts, "PLAN_PACES", {})
+    downloads = DownloadSettings(str(tmp_path), write=write)
+    hosts.slow_down(downloads, "host", {"retry-after": "20"}, 429)
+    clock.now -= back
+    hosts.wait_turn(downloads, "host")
+    assert slept == [20]
+    clock.now += back  # set right again: what it cost is at most the pace itself
+    hosts.wait_turn(downloads, "host")
+    assert len(slept) == 2 - (back > hosts.PACE_SECS) and max(slept) <= 41
+
+
 @pytest.mark.parametrize("after", ["0", "0.5"])
 def test_a_server_that_asks_for_no_wait_for_ever_gets_those_of_a_failure(hub, tmp_path, monkeypatch, after):
     mine = source(tmp_path)
@@ -406,11 +426,85 @@ def test_every_source_that_moved_has_its_sentence(hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("revision", "word"), [("main", "a branch or a tag moves"), ("v1.0", "hex digits"), (COMMIT.upper(), "hex digits")]
+    ("revision", "word"), [("dev", "a branch or a tag moves"), ("v1.0", "hex digits"), (COMMIT.upper(), "hex digits")]
 )
 def test_a_revision_is_a_commit(tmp_path, revision, word):
     with pytest.raises(UserError, match=word):
         dataclasses.replace(source(tmp_path), revision=revision).check()
+
+
+MONTHS = {
+    f"{year}-{month:02d}.jsonl.zst": pa.Codec("zstd").compress(
+        "\n".join(json.dumps({"text": f"{year} {month} {text}"}) for text in texts()[month : month + 12]).encode(), asbytes=True
+    )
+    for year in (2005, 2006)
+    for month in range(1, 13)
+}
+TAR = make_tar(MONTHS | {"sha256sums.txt": b"none"})
+
+
+@pytest.fixture
+def months(monkeypatch):
+    with Hub({"owner/months": {"months.jsonl.zst.tar": TAR, "plain.jsonl": b"{}" * 999}}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def of_months(tmp_path, tokens=None, **more):
+    settings = DownloadSettings(str(tmp_path / "downloads"), tokens=tokens)
+    more = {"files": "months.jsonl.zst.tar!/*.jsonl.zst", "downloads": settings} | more
+    return HuggingFace("s", "owner/months", "main", **more)
+
+
+def test_the_members_of_a_tar_are_files_of_their_own(months, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "months.jsonl.zst.tar").write_bytes(TAR)
+    whole = [r for r in rows(Local("s", str(tmp_path / "disk"), id=None))[0] if "sha256sums" not in r["uri"]]
+    survey([of_months(tmp_path)])
+    assert months.served["months.jsonl.zst.tar"] < 26 * 5000 + 2 * budget.HEAD, "the headers, and the beginning of two months"
+    months.served.clear()
+    kept, lost = rows(of_months(tmp_path))
+    assert kept == whole and len(kept) == 24 * 12 and not lost
+    assert months.served["months.jsonl.zst.tar"] == sum(map(len, MONTHS.values())), "each month once, and nothing else"
+    few = of_months(tmp_path / "few", tokens=3000)
+    survey([few])
+    months.served.clear()
+    taken = {r["uri"].partition("#")[0] for r in rows(few)[0]}
+    assert 1 <= len(taken) < 6 and months.served["months.jsonl.zst.tar"] == sum(
+        len(MONTHS[name.partition("!/")[2]]) for name in taken
+    )
+
+
+@pytest.mark.parametrize("fault", ["reset:1000", "short:700", "429:0.01", "no_range", "html", "other:20000"])
+def test_a_member_is_resumed_and_its_size_checked(months, tmp_path, fault):
+    survey([of_months(tmp_path)])
+    wanted = sum(map(len, MONTHS.values()))
+    months.served.clear()
+    months.faults["months.jsonl.zst.tar"] = [fault, fault]
+    kept, _ = rows(of_months(tmp_path))
+    assert len(kept) == 24 * 12 and not months.faults["months.jsonl.zst.tar"]
+    if fault.startswith(("reset", "short")):
+        assert months.served["months.jsonl.zst.tar"] <= wanted + 100, "what had come was kept"
+
+
+def test_main_is_the_commit_of_the_first_survey(months, tmp_path, monkeypatch, capsys):
+    survey([of_months(tmp_path)])
+    assert f"main of owner/months is {COMMIT}" in capsys.readouterr().err
+    assert load_listing(of_months(tmp_path).downloads, "s", of_months(tmp_path)._identity())["commit"] == COMMIT
+    monkeypatch.setitem(hub_server.COMMITS, "owner/months", "f" * 40)  # it has moved
+    with pytest.raises(FetchError, match="is not in owner/months at"):
+        rows(of_months(tmp_path))
+    hub_server.COMMITS.clear()
+    assert len(rows(of_months(tmp_path))[0]) == 24 * 12 and not capsys.readouterr().err
+    (job, *_) = of_months(tmp_path).jobs(1 << 20)
+    assert {r for records, _ in of_months(tmp_path).read(job) for r in records["revision"].to_pylist()} == {COMMIT}
+
+
+def test_what_is_no_tar_or_has_no_such_member_is_one_sentence(months, tmp_path):
+    with pytest.raises(UserError, match="is no tar without compression"):
+        survey([of_months(tmp_path, files="plain.jsonl!/*")])
+    with pytest.raises(UserError, match=r"has no file 'months.jsonl.zst.tar!/\*.csv' that can be read"):
+        survey([of_months(tmp_path, files="months.jsonl.zst.tar!/*.csv")])
 
 
 def test_a_gated_set_says_which_token_is_missing_and_opens_with_it(hub, tmp_path, monkeypatch, on_disk):
@@ -534,7 +628,8 @@ def test_the_cache_of_huggingface_hub_is_used(hub, tmp_path, monkeypatch):
 
 def test_a_file_that_no_reader_reads_is_in_the_ledger(hub, tmp_path):
     kept, lost = rows(source(tmp_path, files="*"))
-    assert [(r["uri"], r["reason"]) for r in lost] == [("README.md", "unknown_type")] and len(kept) == 55
+    assert [(r["uri"], r["reason"]) for r in lost] == [("picture.png", "unknown_type")]
+    assert len(kept) == 55, "the card of the data set is no part of it"
 
 
 def test_a_job_changes_with_the_content_of_its_file_and_not_with_the_commit(hub, tmp_path):
