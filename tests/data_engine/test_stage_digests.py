@@ -30,7 +30,7 @@ from phoenix.tasks import Item
 from tests.fixtures import ROOT
 
 DIGESTS = {
-    "sources.readers": (4, "e7fe7a26987fffc1"),
+    "sources.readers": (5, "e7fe7a26987fffc1"),
     "extract.extract": (3, "43385591b1318aaf"),
     "language.identify_language": (4, "21e2809411e356ad"),
     "xlm_roberta.second_opinion": (1, "394514336d3be9fc"),
