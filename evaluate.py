@@ -25,6 +25,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from phoenix.signals import exit_on_ctrl_c
+
+if __name__ == "__main__":
+    exit_on_ctrl_c()  # the imports below take seconds
 import numpy as np
 
 from model import from_checkpoint

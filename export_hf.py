@@ -23,6 +23,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from phoenix.signals import exit_on_ctrl_c
+
+if __name__ == "__main__":
+    exit_on_ctrl_c()  # the imports below take seconds
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file

@@ -22,6 +22,10 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
+from phoenix.signals import exit_on_ctrl_c
+
+if __name__ == "__main__":
+    exit_on_ctrl_c()  # the imports below take seconds
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # busy cores: see train.py
 import torch
 

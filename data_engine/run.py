@@ -14,6 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from phoenix.signals import exit_on_ctrl_c, stoppable
+
+if __name__ == "__main__":
+    exit_on_ctrl_c()  # the imports below take seconds
 from data_engine import download, plan, report
 from data_engine.decontaminate import DecontaminateConfig, decontaminate, evaluation_grams, tasks_at_hand
 from data_engine.dedup import DedupConfig, choose_bands, find_duplicates, sign, survivors
@@ -29,7 +33,6 @@ from data_engine.tokenizer import TokenizerConfig, encode, make_tokenizer, token
 from data_engine.xlm_roberta import find_weights, second_opinion
 from phoenix.config import UserError, load, main_guard
 from phoenix.files import disk_is_full
-from phoenix.signals import stoppable
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
 

@@ -118,10 +118,12 @@ def load(path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
+    from phoenix.device import default_device
+
     logging.disable_progress_bar()
     torch.set_num_threads(1)  # the engine starts a process for every few cores
     network = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, local_files_only=True, dtype="float32")
-    network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.eval().to(default_device())
     labels = [network.config.id2label[i] for i in range(network.config.num_labels)]
     return Model(labels, AutoTokenizer.from_pretrained(path, local_files_only=True), network)
 

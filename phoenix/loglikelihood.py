@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 
 from phoenix.config import UserError
+from phoenix.device import default_device
 from phoenix.progress import Progress
 from phoenix.tasks import TASKS, Answer, Unavailable, wikitext
 from phoenix.transformers_model import context_of
@@ -71,9 +72,8 @@ class LanguageModel:
 
 def prepare(model, tokenizer, device=None, batch_tokens=None):
     """model of transformers -> LanguageModel, on the device. UserError where the device or the model cannot score."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.zeros(1, device=device).item()  # "meta" has no values
+        torch.zeros(1, device=(device := device or default_device())).item()  # "meta" has no values
         model = model.eval().to(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
