@@ -170,7 +170,9 @@ def main():
             write_sample(args.texts, args.mb * 1_000_000, folder)
         results = measure(sorted(map(str, folder.glob("*.parquet"))), args)
     if args.json:
-        args.json.write_text(json.dumps({"date": str(date.today()), "commit": commit, "results": results}, indent=1) + "\n", encoding="utf-8")
+        args.json.write_text(
+            json.dumps({"date": str(date.today()), "commit": commit, "results": results}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def measure(files, args):
