@@ -51,6 +51,7 @@ from phoenix.results import (
 )
 from phoenix.tasks import DEFAULT_TASKS, TASKS, Answer, Unavailable, items_of
 from phoenix.transformers_model import as_transformers, load_folder
+from phoenix.validation import token_bytes
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,20 @@ def load_model(cfg):
     path = Path(cfg.model)
     if path.is_dir():
         model, tokenizer, unused = load_folder(path)
-        weights, tokens = sorted([*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]), path / "tokenizer.json"
+        weights, tokenizer_json = sorted([*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]), path / "tokenizer.json"
         about = {"model": str(path), "checkpoint": None, "unused_weights": unused}
     else:
         phoenix, checkpoint = from_checkpoint(path)
-        model, weights, tokens = as_transformers(phoenix), [path], path.parent / "tokenizer" / "tokenizer.json"
-        if not tokens.is_file() or sha256_file(tokens) != checkpoint["tokenizer_sha256"]:
-            raise UserError(f"{tokens} is not the tokenizer that {path} was trained with: copy it from the run's data")
-        tokenizer = AutoTokenizer.from_pretrained(tokens.parent)
+        model, weights, tokenizer_json = as_transformers(phoenix), [path], path.parent / "tokenizer" / "tokenizer.json"
+        if not tokenizer_json.is_file() or sha256_file(tokenizer_json) != checkpoint["tokenizer_sha256"]:
+            raise UserError(f"{tokenizer_json} is not the tokenizer that {path} was trained with: copy it from the run's data")
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_json.parent)
         about = {"model": str(path), "checkpoint": {k: checkpoint[k] for k in ("step", "tokens", "settings", "model_config")}}
     about |= {
         "parameters": model.num_parameters(),
         "weights_sha256": {file.name: sha256_file(file) for file in weights},
-        "tokenizer_sha256": sha256_file(tokens) if tokens.is_file() else None,
-        "files_sha256": {file.name: sha256_file(file) for file in files_of(tokens.parent)},
+        "tokenizer_sha256": sha256_file(tokenizer_json) if tokenizer_json.is_file() else None,
+        "files_sha256": {file.name: sha256_file(file) for file in files_of(tokenizer_json.parent)},
     }
     return prepare(model, tokenizer, cfg.device, cfg.batch_tokens), about
 
@@ -126,70 +127,61 @@ def validation_windows(cfg, lm, about):
     return windows, {"source": str(folder), "shards": split.meta["shards"]["val"]}
 
 
-def token_bytes(tokenizer):
-    """Bytes of text of each token (V,); 0 for special tokens. A ByteLevel vocabulary writes a byte as one character."""
-    sizes = np.array([len(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
-    for i, added in tokenizer.added_tokens_decoder.items():
-        sizes[i] = 0 if added.special else len(added.content.encode())
-    return sizes
-
-
 def bits_per_byte(lm, windows, most):
     """
     ({metric: (value, None)}, counts of what was scored) of up to `most` windows, spread evenly as train.py spreads them.
 
     bits_per_byte leaves out special tokens, which stand for no text; loss (nats) and perplexity are per token, all counted.
     """
-    count = windows.count if most is None else min(most, windows.count)
-    chosen = [windows.read(i * windows.count // count).tolist() for i in range(count)]
+    chosen = [windows.read(i).tolist() for i in windows.spread(windows.count if most is None else most)]
     items = [[Sequence(tuple(tokens), windows.seq_len)] for tokens in chosen]
     nats = -np.concatenate([item[0].logps_N for item in score(lm, items, "bits_per_byte")]).astype(np.float64)
-    sizes = token_bytes(lm.tokenizer)[np.concatenate([tokens[1:] for tokens in chosen])]
+    sizes = token_bytes(lm.tokenizer.backend_tokenizer).numpy()[np.concatenate([tokens[1:] for tokens in chosen])]
     values = {"bits_per_byte": nats[sizes > 0].sum() / math.log(2) / sizes.sum(), "loss": nats.mean()}
     values["perplexity"] = exponential(values["loss"])
-    counts = {"items": count, "of": windows.count, "tokens": len(nats), "bytes": int(sizes.sum())}
+    counts = {"items": len(chosen), "of": windows.count, "tokens": len(nats), "bytes": int(sizes.sum())}
     return {metric: (float(value), None) for metric, value in values.items()}, counts
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
-def score_task(lm, name, items, count, source, answers=None):
+def score_task(lm, name, dataset, count, source, answers=None):
     """
-    A task's entry in the JSON: of its first `count` items, or of so many windows of bits_per_byte.
+    A task's entry in the JSON, for the first `count` items of its dataset. The answers are the model's unless given.
 
-    The answers are the model's unless given.
+    The dataset of bits_per_byte is Windows, of which it reads `count`.
     """
     if name == "bits_per_byte":
-        values, counts = bits_per_byte(lm, items, count)
+        values, counts = bits_per_byte(lm, dataset, count)
         return {"metrics": values, **counts, "chance": None, **source}
-    first = items[:count]
-    answers = answers or answer(lm, name, first)
-    choices = np.array([len(item.requests) for item in first])
+    items = dataset[:count]
+    answers = answers or answer(lm, name, items)
+    choices = np.array([len(item.requests) for item in items])
     return {
-        "metrics": metrics_of(name, first, answers),
-        "items": len(first),
-        "of": len(items),
+        "metrics": metrics_of(name, items, answers),
+        "items": len(items),
+        "of": len(dataset),
         "chance": float((1 / choices).mean()) if choices.max() > 1 else 0.0,
         "source": source,
         "requests_sha256": TASKS[name].requests_sha256,
         "gold_sha256": TASKS[name].gold_sha256,
-        "gold": [item.gold for item in first],
+        "gold": [item.gold for item in items],
         "loglikelihoods": [[ll for ll, _ in item] for item in answers],
         "likeliest": [[likeliest for _, likeliest in item] for item in answers],
     }
 
 
-def reuse_result(name, before, items, count, source):
+def reuse_result(name, before, dataset, count, source):
     """
-    The entry of the first `count` items from an earlier run's entry, its metrics made anew from its log-likelihoods.
+    score_task's entry from an earlier run's, its metrics made anew from its log-likelihoods.
 
     None where that entry has fewer items or other ones, or is damaged.
     """
     if not isinstance(before, dict):
         return None
     if name == "bits_per_byte":
-        same = {"items": count, "of": items.count, "shards": source["shards"]}
+        same = {"items": count, "of": dataset.count, "shards": source["shards"]}
         return before if all(before.get(key) == value for key, value in same.items()) else None
     if any(before.get(key) != getattr(TASKS[name], key) for key in ("requests_sha256", "gold_sha256")):
         return None
@@ -199,8 +191,8 @@ def reuse_result(name, before, items, count, source):
     except (KeyError, TypeError, ValueError):
         return None
     typed = all(type(ll) is float and type(likeliest) is bool for item in answers for ll, likeliest in item)
-    whole = [len(item) for item in answers] == [len(item.requests) for item in items[:count]]
-    return score_task(None, name, items, count, source, answers) if typed and whole else None
+    whole = [len(item) for item in answers] == [len(item.requests) for item in dataset[:count]]
+    return score_task(None, name, dataset, count, source, answers) if typed and whole else None
 
 
 def check(cfg):
@@ -245,21 +237,21 @@ def main(argv):
     before, results = earlier_results(path, about), {}
     report = {"format": FORMAT, "version": FORMAT_VERSION, **about, "settings": asdict(cfg), "versions": versions()}
     report |= {"device": str(lm.model.device), "dtype": "float32"}
-    report |= {"shortcuts": {"context": lm.shares, "head": lm.shares}, "results": results, "missing": missing}
+    report |= {"shortcuts": {"context": lm.shortcuts, "head": lm.shortcuts}, "results": results, "missing": missing}
     print(f"{cfg.model}: {about['parameters'] / 1e6:.1f} M parameters, context {lm.context}, on {lm.model.device}, fp32")
     done = {}  # task: what the table shows of it
     try:
         for name in [name for name in names if name in data]:
-            start, (items, source) = time.monotonic(), data[name]
-            count, most = (items.count, cfg.windows) if name == "bits_per_byte" else (len(items), cfg.limit)
+            start, (dataset, source) = time.monotonic(), data[name]
+            count, most = (dataset.count, cfg.windows) if name == "bits_per_byte" else (len(dataset), cfg.limit)
             count = count if most is None else min(most, count)
             try:
-                known = reuse_result(name, before.get(name), items, count, source)
-                done[name] = known or score_task(lm, name, items, count, source)
+                known = reuse_result(name, before.get(name), dataset, count, source)
+                done[name] = known or score_task(lm, name, dataset, count, source)
             except Unavailable as error:
                 missing[name] = str(error)
                 continue
-            if known:  # where it has more items, the longer result stays in the JSON
+            if known:  # the JSON keeps the earlier result, which may cover more items
                 print(f"{name}: {count:,} items, scored before")
                 continue
             secs = time.monotonic() - start

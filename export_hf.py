@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from model import from_checkpoint
-from phoenix.config import UserError, load, main_guard
+from phoenix.config import UserError, load, main_guard, one_line
 from phoenix.files import sha256_file
 from phoenix.model_card import model_card
 from phoenix.transformers_model import hf_config
@@ -245,7 +245,7 @@ def push(folder, repo):
         api.create_repo(repo, repo_type="model", exist_ok=True)
         done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Export of Phoenix")
     except (OSError, ValueError, httpx2.HTTPError) as error:  # no token, not allowed, not a name; no network or an answer cut off
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error, 300) or type(error).__name__
         raise UserError(f"the export is in {folder}, and could not be uploaded to {repo}: {reason}") from error
     print(f"uploaded: {done.commit_url}")
     return True

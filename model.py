@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from phoenix.checkpoint import load_checkpoint
-from phoenix.config import UserError
+from phoenix.config import UserError, one_line
 from phoenix.ops import IGNORED, ChunkedCrossEntropy, Normalize, Rotate, cross_entropy_of_each
 from phoenix.sampling import stream
 
@@ -246,6 +246,6 @@ def from_checkpoint(path, map_location="cpu", sha256=None):
             model = Phoenix(ModelConfig(**saved["model_config"]))
         model.load_state_dict(saved["model"])
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError lists the weights over several lines
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
         raise UserError(f"checkpoint {path} does not hold a whole model: {reason}") from error
     return model.eval(), saved

@@ -33,7 +33,7 @@ from export_hf import read_tokenizer
 from model import from_checkpoint
 from phoenix import page
 from phoenix.checkpoint import read_manifest
-from phoenix.config import UserError, build, load, main_guard
+from phoenix.config import UserError, build, load, main_guard, one_line
 from phoenix.device import prepare_device
 from phoenix.sampling import Text, reader, stream
 
@@ -136,7 +136,7 @@ def load_model(cfg):
         model.to(device.torch_device)
         next(stream(read_on_device, context, torch.tensor([[start or 0]])))
     except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:  # of transformers' many models
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
         raise UserError(f"{path} gives no next token on {device.torch_device}: {reason}") from error
     return LanguageModel(read_on_device, context, encode, decode, start, frozenset(ends), about)
 

@@ -230,7 +230,7 @@ def run(cfg, argv):
     resumed_at = state.step
 
     # ---- the log
-    log = RunLog(out, until=resumed_at or -1, left_out=state.left_out)
+    log = RunLog(out, until=resumed_at or -1, left_out=state.left_out)  # -1: step 0 is validated and logged again
     mirror = nas.Mirror(cfg.nas, out, cfg.keep_last, cfg.keep_every, cfg.nas_password_file, say) if cfg.nas else None
     about = describe(cfg, argv, device, data, model, compiled)
     title = f"{out.name}: {model.parameter_count() / 1e6:.1f} M parameters"
@@ -250,7 +250,7 @@ def run(cfg, argv):
         if state.step == 0:
             validate_and_log(model, data, cfg, bytes_V, device, state, log)
             state.first_val_loss, state.first_val_bpb = state.val_loss, state.val_bpb
-            if not checkpoint.checkpoint_files(out):  # for a rollback to step 0; and a disk that cannot be written shows now
+            if not checkpoint.checkpoint_files(out):  # this one serves rollbacks, and finds an unwritable disk before training
                 save(out, cfg, header, state, model, optimizer, device)
         if mirror:
             mirror.changed()

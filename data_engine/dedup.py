@@ -49,9 +49,9 @@ SHINGLES = pa.schema(
 DUPLICATES = pa.schema({"id": pa.string(), "kept_id": pa.string(), "cluster": pa.string(), "similarity": pa.float32()})
 FOUND = 0.99  # fraction of the pairs at the threshold that the default bands find, in theory
 ALL_COMPARED = 64  # the largest cluster in which every document is compared with every other, to keep the fewest survivors
-ALL_PAIRS = 4096  # documents that share a key up to which all pairs are candidates
-NEIGHBOURS = 512  # others that each document of a larger key is paired with
-MOST_PAIRS = 10_000_000  # of a bucket of keys: ALL_PAIRS is halved until there are no more
+ALL_PAIRS = 4096  # the most documents of one key whose pairs are all candidates
+NEIGHBOURS = 512  # documents that each document of a larger key is paired with
+MOST_PAIRS = 10_000_000  # the most pairs that a bucket makes: where there are more, ALL_PAIRS is halved
 FEW = 64  # documents of a key whose pairs may repeat those of another key; distinct() removes them
 BAND_ROWS = 5_000_000  # (key, id) rows that one bucket of the candidate search holds in memory: about 0.4 GB with their order
 BUCKET_TEXT = 256 << 20  # bytes of documents whose 5-grams one bucket of verification holds, if all are candidates: 0.5 GB
@@ -381,7 +381,7 @@ def _survivors(best_first, root, rank, hashes, starts, ends, threshold):
         members = best_first[first:i]
         first = i
         n = len(members)
-        if n > ALL_COMPARED:  # a survivor is compared with undecided documents only: mutual copies take one pass
+        if n > ALL_COMPARED:  # the best undecided document stays and removes its copies, again and again
             rest = members.copy()
             while len(rest):
                 stays, rest = rest[0], rest[1:]

@@ -48,8 +48,8 @@ from data_engine.sources.fetch import show_downloads
 from data_engine.sources.listing import is_available
 from data_engine.step import EngineError, digest
 from data_engine.storage import storage
-from data_engine.worker import Apply, commit, commit_buckets, one_line, read_bucket, read_input, read_source
-from phoenix.config import UserError
+from data_engine.worker import Apply, commit, commit_buckets, read_bucket, read_input, read_source
+from phoenix.config import UserError, one_line
 from phoenix.files import sha256
 from phoenix.progress import Progress
 
@@ -78,7 +78,7 @@ class Partition:
 
     @property
     def content(self):
-        """Stands for the partition's rows in the keys of everything made from it."""
+        """The hash that every partition made from this one puts into its own key."""
         return self.receipt["content"]
 
 
@@ -92,7 +92,7 @@ class Engine:
         self.ray_address = ray_address or os.environ.get("RAY_ADDRESS")
         self.partition_bytes = partition_bytes
         self.verify = verify  # every byte of finished files is read and compared with its checksum, not only the receipts
-        self.stages = {}  # name -> {"secs", "made" in this run, "partitions"}; secs of all runs that made its partitions
+        self.stages = {}  # stage -> seconds over all runs, partitions made in this run, partitions in all
         self.run = uuid.uuid4().hex  # tells the attempts of this run from those of one that was stopped
         self.ray = None
         self.started_ray = False
@@ -146,7 +146,7 @@ class Engine:
         Every partition through the steps; the results, of the same names and order, lie in out/<folder or name>.
 
         side_inputs  lists of partitions, each with one of the same name for every one of `parts`; or one partition for all
-        no_ledger    a read-only branch: its dropped rows are not losses of the corpus
+        no_ledger    dropped rows are not recorded, because the corpus does not lose them
         """
         jobs = []
         for part, others in zip(parts, self._side_inputs(parts, side_inputs), strict=True):
@@ -389,7 +389,7 @@ class Engine:
             self.stages[name] = {"secs": secs.get(name, 0.0), "made": todo, "partitions": partitions}
 
     def _run(self, name, rows, functions, progress):
-        """Streams one row a partition through the functions on Ray; its counts come back when it is committed."""
+        """Runs the functions on one row per partition with Ray, and shows the committed counts."""
         if not rows:
             return
         data = self._session().data
@@ -480,7 +480,7 @@ def _starting(address):
     except SystemExit:  # Ray's own handler of SIGTERM
         raise KeyboardInterrupt from None
     except Exception as error:
-        text = one_line(error)
+        text = f"{type(error).__name__}: {one_line(error)}"
         if ".ray" in text or "home directory" in text:
             text += "; it keeps its key in HOME, which must be a folder that can be written"
         raise UserError(f"{what}: {text[:500]}") from error
@@ -498,7 +498,7 @@ def _cause(name, error):
     messages = re.findall(r"(?:EngineError|FetchError): (.+)", text)
     if not messages and re.match("WorkerCrashed|OutOfMemory|ActorDied|ActorUnavailable", type(error).__name__):
         return f"{name}: a worker died {RETRIES + 1} times at the same partition; memory may be short (num_cpus sets how many work)"
-    return f"{name}: {messages[-1] if messages else ' '.join(text.split())[:500]}"
+    return f"{name}: {messages[-1] if messages else one_line(text, 500)}"
 
 
 def available_cpus():

@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 
 from data_engine.storage import CHECKED, storage
 from phoenix import shards
-from phoenix.config import UserError, load, main_guard
+from phoenix.config import UserError, load, main_guard, one_line
 
 LISTED = 20  # records that --why describes; more are counted
 AROUND = 40  # tokens printed on either side of the one asked for
@@ -40,7 +40,7 @@ def main(argv):
     try:
         return answer(out, cfg)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{out.root} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{out.root} cannot be read: {one_line(error)}") from error
 
 
 def answer(out, cfg):

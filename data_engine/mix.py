@@ -29,7 +29,7 @@ VERSION = 2
 FULL = 1 << 64  # hashes are below this
 VALIDATION = -1  # "epoch" of the hash that chooses validation documents
 SAMPLE = -2  # "epoch" of the hash that chooses the tokenizer's sample
-ORDER = 1 << 32  # added to the epoch: the hash that orders the documents of the corpus
+ORDER = 1 << 32  # added to the epoch, so that a document's place does not depend on its selection
 MARGIN = 1.1  # documents encoded beyond the estimate of what the budget takes; the exact choice needs their tokens
 
 
@@ -90,23 +90,25 @@ def choose(counts, targets, available, seed, val_fraction):
     available  {source: tokens of all its train documents, encoded or not}
     """
     validation = is_validation(counts["id"], seed, val_fraction)
-    selection = {}
+    selection, repeats = {}, {}
     for source, target in targets.items():
         rows = counts.filter(pa.array(~validation & pc.equal(counts["source"], source).to_numpy()))
         tokens = rows["tokens"].to_numpy()
         epochs, rest = divmod(target, max(1, int(tokens.sum())))
-        chance = np.sort(hashes := uniform(rows["id"], seed, epochs))
+        sorted_hashes = np.sort(hashes := uniform(rows["id"], seed, epochs))
         so_far = np.cumsum(tokens[np.argsort(hashes)])
-        taken = int(np.searchsorted(so_far, rest, "left")) + 1 if rest and len(tokens) else 0
-        # the selection ends at that of the two documents around the target that comes nearer to it
-        if taken and taken <= len(so_far):
-            before = so_far[taken - 2] if taken > 1 else 0
-            taken -= bool(rest - before < so_far[taken - 1] - rest)
-        threshold = int(chance[taken - 1]) + 1 if 0 < taken <= len(chance) else 0
-        selection[source] = {"epochs": int(epochs), "threshold": threshold, "taken": target / max(1, available[source])}
-    most = max([1.0, *(chosen["taken"] for chosen in selection.values())])
-    for chosen in selection.values():  # validation repeats nothing: the source repeated most limits the others to its mix
-        chosen["validation"] = min(int(chosen.pop("taken") / most * FULL), FULL - 1)
+        count = int(np.searchsorted(so_far, rest, "left")) + 1 if rest and len(tokens) else 0
+        # the last document is left out if stopping before it comes nearer to the target
+        if count and count <= len(so_far):
+            before = so_far[count - 2] if count > 1 else 0
+            count -= bool(rest - before < so_far[count - 1] - rest)
+        threshold = int(sorted_hashes[count - 1]) + 1 if 0 < count <= len(sorted_hashes) else 0
+        selection[source] = {"epochs": int(epochs), "threshold": threshold}
+        repeats[source] = target / max(1, available[source])
+    most = max([1.0, *repeats.values()])
+    # validation takes no document twice, so the most repeated source scales down every source's share
+    for source, chosen in selection.items():
+        chosen["validation"] = min(int(repeats[source] / most * FULL), FULL - 1)
     return selection
 
 
@@ -120,7 +122,7 @@ def take_fraction(docs, settings):
     hashes = uniform(docs["id"], settings["seed"], 0)
     limits = np.array([min(int(settings["fractions"].get(s, 0) * FULL), FULL - 1) for s in docs["source"].to_pylist()], np.uint64)
     chosen = pa.array(hashes <= limits if len(docs) else np.empty(0, bool))
-    return docs.filter(chosen), drop(docs.filter(pc.invert(chosen)), "mix", "not_selected", "beyond the share of its source")
+    return docs.filter(chosen), _not_selected(docs.filter(pc.invert(chosen)))
 
 
 def place(docs, settings):
@@ -138,12 +140,12 @@ def place(docs, settings):
     known = [selection.get(str(name), {"epochs": 0, "threshold": 0, "validation": 0}) for name in names]
     epochs = np.array([k["epochs"] for k in known], np.int64)[codes] if len(docs) else np.empty(0, np.int64)
     limits = np.array([k["threshold"] for k in known], np.uint64)[codes] if len(docs) else np.empty(0, np.uint64)
-    shares = np.array([k["validation"] for k in known], np.uint64)[codes] if len(docs) else np.empty(0, np.uint64)
+    val_limits = np.array([k["validation"] for k in known], np.uint64)[codes] if len(docs) else np.empty(0, np.uint64)
     rows, buckets, keys, numbers = [], [], [], []
     for epoch in range(int(epochs.max(initial=0)) + 1):
         partial = uniform(docs["id"], seed, epoch) < limits
         taken = np.where(epochs == epoch, partial, epochs > epoch)
-        held_out = (epoch == 0) & (uniform(docs["id"], seed, 0) < shares)  # the corpus' mix, but nothing twice
+        held_out = (epoch == 0) & (uniform(docs["id"], seed, 0) < val_limits)  # the corpus' mix, but nothing twice
         taken = np.where(validation, held_out, taken)
         key = uniform(docs["id"], seed, ORDER + epoch)
         bucket = _scale(key, settings["train_shards"])
@@ -157,7 +159,11 @@ def place(docs, settings):
     table = table.append_column("bucket", pa.array(np.concatenate(buckets).astype(np.int32)))
     table = table.append_column("key", pa.array(np.concatenate(keys)))
     table = table.append_column("epoch", pa.array(np.concatenate(numbers).astype(np.int32)))
-    return table, drop(docs.take(pa.array(unused)), "mix", "not_selected", "beyond the share of its source")
+    return table, _not_selected(docs.take(pa.array(unused)))
+
+
+def _not_selected(docs):
+    return drop(docs, "mix", "not_selected", "beyond the share of its source")
 
 
 def _scale(keys, n):
@@ -184,7 +190,8 @@ def encode_documents(cfg, engine, docs, dupes, sizes, tokens_per_byte, encode):
     encode           the Step that encodes
     Returns the encoded partitions, {source: tokens to take}, {source: train tokens that it has, encoded or not}.
     """
-    margin, mix = MARGIN, dataclasses.replace(cfg.mix, short="renormalise")  # run.py asks at the end if a source may run short
+    # with mix.short="fail", run.py raises the error after encoding, from the exact tokens
+    margin, mix = MARGIN, dataclasses.replace(cfg.mix, short="renormalise")
     while True:
         fractions = {source.name: 1.0 for source in cfg.sources}
         if cfg.tokens is not None:

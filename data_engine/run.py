@@ -31,7 +31,7 @@ from data_engine.shards import make_shards
 from data_engine.step import EngineError, Step
 from data_engine.tokenizer import TokenizerConfig, encode, make_tokenizer, tokens_per_byte
 from data_engine.xlm_roberta import find_weights, second_opinion
-from phoenix.config import UserError, load, main_guard
+from phoenix.config import UserError, load, main_guard, one_line
 from phoenix.files import disk_is_full
 
 STAGES = ("raw", "documents", "duplicates", "tokenizer", "shards")
@@ -180,7 +180,7 @@ def main(argv):
         return 1
     except OSError as error:  # in the driver; in a worker it is an EngineError
         full = disk_is_full(out, error)
-        print(f"error: {FULL_DISK if full else f'{out}: ' + ' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {FULL_DISK if full else f'{out}: {one_line(error)}'}", file=sys.stderr)
         return 1
     return 0
 

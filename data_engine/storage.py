@@ -23,7 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from phoenix.config import UserError
+from phoenix.config import UserError, one_line
 from phoenix.files import atomic, remove_leftovers, sha256
 
 RECEIPT = b"phoenix"  # key of the receipt in a Parquet footer
@@ -52,7 +52,7 @@ class Storage:
             try:
                 self.fs, self.base = pafs.FileSystem.from_uri(root)
             except (pa.ArrowInvalid, OSError, ImportError, ValueError) as error:
-                raise UserError(f"{root} is no address that pyarrow can use: {' '.join(str(error).split())}") from error
+                raise UserError(f"{root} is no address that pyarrow can use: {one_line(error)}") from error
             self.root = root.rstrip("/")
             if not self.base.strip("/"):
                 raise UserError(f"{root} names no bucket or folder")
@@ -146,7 +146,7 @@ class Storage:
                 table = parquet.read(columns) if groups is None else parquet.read_row_groups(groups, columns)
             except (OSError, pa.ArrowException) as error:
                 cure = "if it is damaged, delete it, and the same command makes it anew"
-                raise OSError(f"{self.path(name)} cannot be read ({' '.join(str(error).split())}); {cure}") from error
+                raise OSError(f"{self.path(name)} cannot be read ({one_line(error)}); {cure}") from error
         return table.replace_schema_metadata(None)
 
     def read_receipt(self, name):
@@ -196,7 +196,7 @@ class Storage:
             self.write("work/writable", b"\0" * (1 << 20))
             self.remove("work/writable")
         except (OSError, pa.ArrowInvalid) as error:
-            cause = getattr(error, "strerror", None) or " ".join(str(error).split())
+            cause = getattr(error, "strerror", None) or one_line(error)
             raise UserError(f"out={self.root} cannot be written: {cause}") from error
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,7 @@
 The workers' half of the engine: functions that Ray runs on partitions. engine.py chains them; none of them knows Ray.
 
     read_input, read_bucket, read_source    job -> table
-    Apply(step)                             table -> table, every row accounted for
+    Apply(step)                             table -> table; a step that loses rows ends the run
     commit, commit_buckets                  table -> files
 
 Between them a partition travels as a table of one row, so that nothing can cut it or lose it:
@@ -30,6 +30,7 @@ from data_engine.isolated import Child, end_with_parent, time_limit
 from data_engine.records import LEDGER, RAW, drop, one_array
 from data_engine.step import EngineError
 from data_engine.storage import storage
+from phoenix.config import one_line
 from phoenix.files import sha256
 
 MAX_QUARANTINED = 0.1  # a step that fails on more of a partition's rows has a bug; the data are not to blame
@@ -50,7 +51,7 @@ def names_its_partition(function):
         except EngineError:
             raise
         except Exception as error:
-            raise EngineError(f"{_job(block)['name']}: {function.__name__}: {one_line(error)}") from error
+            raise EngineError(f"{_job(block)['name']}: {function.__name__}: {type(error).__name__}: {one_line(error)}") from error
 
     return named
 
@@ -141,7 +142,7 @@ def lengths(records, names):
 
 
 def rows_digest(table):
-    """digest([columns that steps read]), some rows at a time; of the content the id has a hash."""
+    """digest([columns that steps read]), some rows at a time. `content` is left out: the id already hashes it."""
 
     def pieces():
         yield "[["
@@ -160,7 +161,7 @@ def rows_digest(table):
 
 
 class Apply:
-    """One step on a packed partition; rows in = rows kept + rows dropped, or the run ends."""
+    """Applies one step; a step that is not one_to_many ends the run if it loses rows."""
 
     def __init__(self, step):
         self.step = step
@@ -185,7 +186,7 @@ class Apply:
                 else:
                     kept, lost, new_files, notes = self._in_time(table, side_inputs)
         except Exception as error:
-            raise EngineError(f"{job['name']}: {self.step.name}: {one_line(error)}") from error
+            raise EngineError(f"{job['name']}: {self.step.name}: {type(error).__name__}: {one_line(error)}") from error
         reasons = Counter(lost["reason"].to_pylist())
         if not self.step.one_to_many and len(table) != len(kept) + len(lost):
             raise EngineError(f"{job['name']}: {self.step.name}: {len(table)} rows in, {len(kept)} kept + {len(lost)} dropped")
@@ -248,7 +249,7 @@ def _quarantining(step, table, side_inputs):
         halves = [_quarantining(step, half, side_inputs) for half in (table.slice(0, middle), table.slice(middle))]
         kept, lost = (pa.concat_tables([half[i] for half in halves]) for i in (0, 1))
         return kept, lost, {}, {}
-    return kept, lost, *more, *({},) * (2 - len(more))
+    return kept, lost, *more, *({},) * (2 - len(more))  # a step may return no files and no notes: they become {}
 
 
 @names_its_partition
@@ -269,7 +270,11 @@ def commit_buckets(block):
 
 
 def _commit(job, kept, dropped, files, cuts=None):
-    """Ledger first, then the files, and the partition last: it vouches for the others. cuts: ends of its row groups."""
+    """
+    Writes the ledger first, then the files, and last the partition, whose receipt names the others.
+
+    cuts: row numbers at which its row groups begin and end.
+    """
     receipt = {key: job[key] for key in ("stage", "name", "key", "source", "buckets", "last", "steps") if key in job}
     receipt |= {"content": job.get("content", job["key"]), "rows": len(kept), "secs": round(time.time() - job["began"], 3)}
     store, ledger = storage(job["out"]), f"{job['stage']}.{job['name']}.parquet"
@@ -358,7 +363,3 @@ def _job(block):
 def _begun(block):
     end_with_parent()
     return _job(block) | {"began": time.time(), "steps": []}
-
-
-def one_line(error):
-    return " ".join(f"{type(error).__name__}: {error}".split())

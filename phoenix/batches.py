@@ -52,6 +52,11 @@ class Windows:
             )
         return tokens
 
+    def spread(self, n):
+        """The numbers of `n` windows that are spread evenly, or of all where there are fewer."""
+        n = min(n, self.count)
+        return np.arange(n) * self.count // n
+
     def batch(self, windows, pin=False):
         """windows (B,) -> inputs (B, T) and targets (B, T), int64; `pin` allows an asynchronous copy to the GPU."""
         both_BT = torch.from_numpy(np.stack([self.read(w) for w in windows]).astype(np.int64))
@@ -132,8 +137,7 @@ def open_data(cfg):
     for name, split, windows in zip(("train", "val"), splits, (train, val), strict=True):
         if not windows.count:
             raise UserError(f"{cfg.data} has {split.tokens} tokens in its {name} split, a window is seq_len={cfg.seq_len} + 1")
-    count = min(val.count, max(1, cfg.eval_tokens // cfg.seq_len))
-    val_windows = np.arange(count) * val.count // count
+    val_windows = val.spread(max(1, cfg.eval_tokens // cfg.seq_len))
     hashes = tokenizer_sha256, sha256_file(folder / "shards.json")
     return Data(train, val, val_windows, splits[0].tokens, meta["vocab_size"], meta["eot"], tokenizer_json, *hashes)
 

@@ -35,6 +35,11 @@ class UserError(Exception):
     """A user's mistake; its text is one sentence that says what would be right."""
 
 
+def one_line(error, most=None):
+    """The text of an error, or another text, on one line and cut to `most` characters."""
+    return " ".join(str(error).split())[:most]
+
+
 CONFIGS_OF = {  # by a setting that no other program has
     "sources": "the data engine: python -m data_engine.run",
     "n_layer": "the trainer: python train.py",

@@ -21,7 +21,7 @@ import torch
 import torch._functorch.config
 
 from phoenix import ops
-from phoenix.config import UserError
+from phoenix.config import UserError, one_line
 from phoenix.plan import card_named
 from phoenix.progress import say
 
@@ -254,7 +254,7 @@ def compile_checked(model, tokens_BT, targets_BT, device, z_loss=0.0, optimizer=
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler may raise anything, and the plain model trains without it
-        text = " ".join(str(error).split())
+        text = one_line(error)
         reason = f"{phase} failed: {type(error).__name__}: {text if len(text) <= 300 else '... ' + text[-300:]}"  # causes come last
     finally:
         del moments

@@ -26,7 +26,7 @@ from phoenix.tasks import TASKS, Answer, Unavailable, wikitext
 from phoenix.transformers_model import context_of
 
 BATCH_TOKENS = {"cuda": 32768, "cpu": 512}  # inputs of a forward pass at first, as many as a CPU's cache takes; halved at need
-HEAD_LOGITS = {"cuda": 2**26, "cpu": 2**23}  # at a time, in the same memory again and again: fresh pages cost a CPU a quarter more
+HEAD_LOGITS = {"cuda": 2**26, "cpu": 2**23}  # logits at a time, in one reused buffer: new memory costs a CPU a quarter more
 TOLERANCE = 1e-4  # nats by which shortcuts may change a token's log-probability in the trial
 
 # Types whose attention follows the given mask and positions alone, and whose logits are the head's product alone. Others
@@ -64,7 +64,7 @@ class LanguageModel:
     tokenizer: object
     context: int  # tokens that the model reads at most
     batch_tokens: int  # inputs of a forward pass
-    shares: bool  # sequences share a row, and the head sees scored positions alone
+    shortcuts: bool  # whether sequences share rows and the head sees scored positions alone
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def prepare(model, tokenizer, device=None, batch_tokens=None):
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
     batch_tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
-    lm = LanguageModel(model, tokenizer, context_of(model.config.get_text_config(), tokenizer), batch_tokens, shares=True)
+    lm = LanguageModel(model, tokenizer, context_of(model.config.get_text_config(), tokenizer), batch_tokens, shortcuts=True)
     choose_shortcuts(lm)
     return lm
 
@@ -100,7 +100,7 @@ def full_precision():
 @torch.inference_mode()
 def choose_shortcuts(lm):
     """
-    Sets lm.shares and lm.batch_tokens: one sequence at a time, unless shortcuts give random tokens the same scores.
+    Sets lm.shortcuts and lm.batch_tokens: one sequence at a time, unless shortcuts give random tokens the same scores.
 
     UserError where a token's logits depend on later ones, which no causal model's do, or where they are no numbers.
     """
@@ -115,16 +115,16 @@ def choose_shortcuts(lm):
     rope = getattr(cfg, "rope_parameters", None) or {}
     kinds = {value.get("rope_type") for value in (rope, *rope.values()) if isinstance(value, dict)}
     fast, slow = (shares_exactly(cfg), lm.batch_tokens), (False, 1)
-    lm.shares, lm.batch_tokens = slow
+    lm.shortcuts, lm.batch_tokens = slow
     (want,) = score(lm, [item])
     if not kinds & set(BY_LENGTH):
         try:
-            lm.shares, lm.batch_tokens = fast
+            lm.shortcuts, lm.batch_tokens = fast
             (found,) = score(lm, [item])
             same = all((a.logps_N - b.logps_N).abs().max() <= TOLERANCE for a, b in zip(found, want, strict=True))
         except (TypeError, ValueError, AttributeError, RuntimeError, UserError):  # the model refuses a mask or positions
             same = False
-        lm.shares, lm.batch_tokens = fast if same else slow
+        lm.shortcuts, lm.batch_tokens = fast if same else slow
 
 
 def shares_exactly(cfg):
@@ -151,7 +151,7 @@ def prefix_token(lm):
 
 def encode_requests(lm, requests):
     """
-    (context, continuation) texts -> Sequences, cut from the left to the model's context and the one token it need not read.
+    (context, continuation) texts -> Sequences, at most the last context + 1 tokens: the model does not read the final one.
 
     Both are encoded as one text, and the continuation's tokens are those behind as many as the context has alone: encoded
     alone it would get other tokens, and a space at the context's end belongs to the next word. Where a tokenizer merges
@@ -219,7 +219,7 @@ def score(lm, items, label=None):
     The longest rows go first, so that little is padded and a batch too large for memory fails at once. Such a batch is
     halved, with all that follow. UserError where the model fails or gives no numbers.
     """
-    rows = [(i, row) for i, item in enumerate(items) for row in rows_of(item, lm.shares)]
+    rows = [(i, row) for i, item in enumerate(items) for row in rows_of(item, lm.shortcuts)]
     order = sorted(range(len(rows)), key=lambda r: -rows[r][1].inputs())
     scores = [None] * len(rows)
     inputs = sum(row.inputs() for _, row in rows)
@@ -253,16 +253,16 @@ def score(lm, items, label=None):
     return by_item
 
 
-def rows_of(item, shares):
+def rows_of(item, shortcuts):
     """
-    The Sequences of an item as Rows: one for all, or one each where nothing is common or rows may not be shared.
+    The Sequences of an item as Rows: one for all, or one each where nothing is common or no row may be shared.
 
     A sequence's last token is no input, so it is never in the beginning.
     [([5, 6, 7, 8], 1), ([5, 6, 9], 1)] -> [(2, both)], which is 2 + 1 + 0 inputs in place of 3 + 2
     """
     inputs = [tokens[:-1] for tokens, _ in item]
     common = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*inputs, strict=False)))
-    if len(item) == 1 or not common or not shares:
+    if len(item) == 1 or not common or not shortcuts:
         return [Row(len(sequence.tokens) - 1, [sequence]) for sequence in item]
     return [Row(common, item)]
 
@@ -291,8 +291,8 @@ def score_batch(lm, rows):
         sees_BTT = (branch_BT[:, None, :] == branch_BT[:, :, None]) | (branch_BT[:, None, :] == 0)
         mask_BTT = torch.zeros(sees_BTT.shape, device=device).masked_fill(~sees_BTT.tril(), torch.finfo(torch.float32).min)
         inputs |= {"attention_mask": mask_BTT[:, None], "position_ids": positions_BT}
-    head = lm.model.get_output_embeddings().weight if lm.shares else None  # without a bias, as the trial shows
-    states_BTX = lm.model.base_model(**inputs).last_hidden_state if lm.shares else lm.model(**inputs).logits
+    head = lm.model.get_output_embeddings().weight if lm.shortcuts else None  # without a bias, as the trial shows
+    states_BTX = lm.model.base_model(**inputs).last_hidden_state if lm.shortcuts else lm.model(**inputs).logits
     row_P, column_P = torch.tensor(predicting, device=device).T
     logps_P, likeliest_P = log_probabilities(states_BTX[row_P, column_P], torch.tensor(targets, device=device), head)
     lengths = [scored for _, sequences in rows for _, scored in sequences]

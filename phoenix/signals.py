@@ -1,7 +1,7 @@
 """
 Ctrl-C and SIGTERM: train.py finishes its step and saves; the data engine stops at once and keeps its finished partitions.
 
-Elsewhere Ctrl-C is a KeyboardInterrupt, which `main_guard` (config.py) turns into one line and exit code 130.
+Where a script does not catch KeyboardInterrupt itself, `main_guard` (config.py) ends it with one line and code 130.
 """
 
 import os

@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from phoenix.config import UserError
+from phoenix.config import UserError, one_line
 
 
 def hf_classes(qk_norm, format):
@@ -83,7 +83,7 @@ def load_folder(path):
         model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **closed)
         tokenizer = AutoTokenizer.from_pretrained(path, **closed)
     except Exception as error:  # damaged files make transformers and tokenizers raise what they like
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {one_line(error, 300)}"
         raise UserError(f"{path} cannot be loaded by transformers: {reason}") from error
     if report["missing_keys"]:  # transformers only warns, and draws them at random
         raise UserError(f"{path} lacks weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}")

@@ -12,13 +12,16 @@ from phoenix.files import write_atomic
 from phoenix.progress import say
 
 
-def token_bytes(tokenizer_json):
+def token_bytes(tokenizer):
     """
-    Bytes of text of each token (V,), int64, read from the vocabulary of a byte-level BPE, which writes a byte as a character.
+    Bytes of text of each token (V,), int64, from the vocabulary of a byte-level BPE, which writes a byte as a character.
 
     Special tokens have 0: they stand for no text, and bits per byte leaves out their nats too.
+
+    tokenizer: of the library tokenizers, or the path of its tokenizer.json.
     """
-    tokenizer = json.loads(Path(tokenizer_json).read_text(encoding="utf-8"))
+    is_path = isinstance(tokenizer, (str, Path))
+    tokenizer = json.loads(Path(tokenizer).read_text(encoding="utf-8") if is_path else tokenizer.to_str())
     sizes = {i: len(text) for text, i in tokenizer["model"]["vocab"].items()}
     sizes |= {t["id"]: 0 if t["special"] else len(t["content"].encode()) for t in tokenizer["added_tokens"]}
     return torch.tensor([sizes.get(i, 0) for i in range(max(sizes) + 1)])

@@ -10,6 +10,7 @@ from model import ModelConfig, Phoenix, from_checkpoint, load_checkpoint, rotary
 from phoenix import checkpoint
 from phoenix.config import UserError
 from phoenix.ops import CHUNK_LOGITS, IGNORED, Normalize, Rotate
+from phoenix.transformers_model import as_transformers
 
 torch.set_num_threads(1)  # tiny matrices: a second thread costs more than it brings, ten times more on a busy machine
 TINY = ModelConfig(vocab_size=97, n_layer=3, n_head=4, d_model=32, d_ff=48, context=24)
@@ -29,30 +30,6 @@ def tokens(B, T, seed=0):
     return torch.randint(TINY.vocab_size, (B, T), generator=torch.Generator().manual_seed(seed))
 
 
-def transformers_twin(model):
-    transformers = pytest.importorskip("transformers")
-    cfg = model.cfg
-    sizes = dict(
-        vocab_size=cfg.vocab_size,
-        hidden_size=cfg.d_model,
-        intermediate_size=cfg.d_ff,
-        num_hidden_layers=cfg.n_layer,
-        num_attention_heads=cfg.n_head,
-        num_key_value_heads=cfg.n_head,
-        head_dim=cfg.d_model // cfg.n_head,
-        max_position_embeddings=cfg.context,
-        rms_norm_eps=cfg.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": cfg.rope_theta},
-        tie_word_embeddings=True,
-    )
-    kind = "Qwen3" if cfg.qk_norm else "Llama"
-    twin = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**sizes)).eval()
-    found = twin.load_state_dict(model.state_dict(), strict=False)
-    assert found.missing_keys in ([], ["lm_head.weight"]) and not found.unexpected_keys
-    twin.tie_weights()
-    return twin
-
-
 def test_the_reference_model_has_124_3_million_parameters():
     with torch.device("meta"):
         model = Phoenix(ModelConfig())
@@ -63,7 +40,8 @@ def test_the_reference_model_has_124_3_million_parameters():
 @pytest.mark.parametrize("qk_norm", [False, True], ids=["llama", "qwen3"])
 def test_names_and_logits_are_those_of_transformers(qk_norm):
     model = tiny(qk_norm)
-    twin = transformers_twin(model)
+    pytest.importorskip("transformers")
+    twin = as_transformers(model)
     assert set(model.state_dict()) == set(twin.state_dict()) - {"lm_head.weight"}
     x_BT = tokens(3, TINY.context)
     with torch.no_grad():

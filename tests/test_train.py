@@ -129,7 +129,7 @@ def test_many_small_micro_batches_give_the_gradient_of_one_large():
 def test_bytes_of_tokens_add_up_to_the_bytes_of_the_text(data):
     sizes = train.token_bytes(data / "tokenizer" / "tokenizer.json")
     tokenizer = Tokenizer.from_file(str(data / "tokenizer" / "tokenizer.json"))
-    text = TEXT + "naïve Ω ∑ 🙂 \t\x00 end"
+    text = TEXT + "naïve Ω ∑ 東京 🙂 \t\x00\u200b end"
     ids = tokenizer.encode(text + "<|endoftext|>").ids
     assert ids[-1] == 0 and sizes[0] == sizes[1] == 0  # special tokens are no text
     assert sizes[ids].sum() == len(text.encode()) and len(sizes) == tokenizer.get_vocab_size()

@@ -18,6 +18,7 @@ from data_engine.sources import csv_rows
 from data_engine.sources.encodings import Utf8Stream
 from data_engine.sources.readers import MEDIA_TYPE, PACKED, SEEKABLE, kind_of, read_file
 from data_engine.sources.source import Chunk
+from phoenix.config import one_line
 
 PROBED = 2  # files with text that a probe reads the beginning of
 MOST_PROBED = 10  # if the first show no text or are damaged
@@ -108,7 +109,7 @@ def probe(source, files, read_range, most=PROBED):
             try:
                 figures, fields = _of_parquet(source, RangeFile(size, read), size)
             except (pa.ArrowException, OSError) as error:
-                damage = damage or f"{path} is no Parquet file that can be read: {' '.join(str(error).split())[:100]}"
+                damage = damage or f"{path} is no Parquet file that can be read: {one_line(error, 100)}"
                 continue  # reading it will write its ledger row
         elif kind in PACKED:  # its directory is at the end: probing would cost as much as reading
             documents = 1 + size // 10_000 if kind == ".zip" else 1

@@ -19,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from phoenix.config import UserError
+from phoenix.config import UserError, one_line
 
 PER_HOST = 4  # connections
 SHORT_RETRY_AFTER_SECS = 5.0  # up to this a Retry-After is the time between two requests, above it the end of a quota's window
@@ -171,7 +171,7 @@ def check_key(source, variable, key):
 
 def redact_urls(text):
     """The text on one line, each address cut to its host: the rest may hold a signature or a password."""
-    return re.sub(r"(\w+://)(?:[^/\s?'\"]*@)?([^/\s?'\"]+)[^\s'\"]*", r"\1\2/...", " ".join(str(text).split()))
+    return re.sub(r"(\w+://)(?:[^/\s?'\"]*@)?([^/\s?'\"]+)[^\s'\"]*", r"\1\2/...", one_line(text))
 
 
 def describe(error):

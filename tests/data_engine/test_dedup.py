@@ -5,7 +5,6 @@ import random
 import re
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 
 import numpy as np
@@ -36,7 +35,7 @@ from data_engine.dedup import (
 from data_engine.kernels.shingles import fold_table, jaccard, shingle_sets
 from data_engine.records import record_id, text_buffers
 from phoenix.config import UserError
-from tests.fixtures import SHARED
+from tests.fixtures import SHARED, labelled_cases
 
 CFG = choose_bands(DedupConfig())
 
@@ -331,12 +330,7 @@ def test_ids_that_came_before_are_marked_whatever_the_order():
 @pytest.mark.slow
 def test_every_pair_is_found_and_nothing_else_removed(tmp_path):
     """16,101 documents with all their pairs: recall at least 0.995, kept within 0.5 % of the ideal, no false removal."""
-    if not (SHARED / "cases.tar.xz").is_file():
-        pytest.skip(f"labelled cases are not at {SHARED}: set PHOENIX_SHARED")
-    with tarfile.open(SHARED / "cases.tar.xz") as tar:
-        some = [member for member in tar if "/neardup/" in f"/{member.name}" and member.isfile()]
-        tar.extractall(tmp_path, some, filter="data")
-    folder = next(tmp_path.rglob("docs.jsonl")).parent
+    folder = labelled_cases("neardup", tmp_path)
     rows = [json.loads(line) for line in (folder / "docs.jsonl").open()]
     found = find([row["text"] for row in rows])
     assert min(similarity for _, similarity in found.values()) >= CFG.threshold

@@ -26,7 +26,7 @@ from data_engine.language import (
     identify_language,
 )
 from data_engine.records import LEDGER, text_buffers
-from tests.fixtures import SHARED
+from tests.fixtures import labelled_cases
 
 ENGLISH = "The harbour was quiet that morning, and nobody had seen the ship leave before the lights went out."
 FRENCH = "Le port était calme ce matin-là, et personne n'avait vu le navire partir avant que les lumières ne s'éteignent."
@@ -301,17 +301,9 @@ def test_other_languages_are_unsure_only_where_they_are_wanted():
 
 
 @pytest.mark.slow
-def test_quality_on_labelled_sentences():
+def test_quality_on_labelled_sentences(tmp_path):
     """English against 247 other labels. Floor a little under what is measured: F1 0.957, recall 0.984."""
-    import io
-    import tarfile
-
-    archive = SHARED / "cases.tar.xz"
-    if not archive.exists():
-        pytest.skip(f"labelled cases are not at {archive}: set PHOENIX_SHARED")
-    with tarfile.open(archive) as tar:
-        member = next(m for m in tar if m.name.endswith("langid.jsonl"))
-        cases = [json.loads(line) for line in io.TextIOWrapper(tar.extractfile(member), encoding="utf-8")]
+    cases = [json.loads(line) for line in labelled_cases("langid.jsonl", tmp_path).open(encoding="utf-8")]
     labelled, *_ = fasttext_labels(pa.array([case["text"] for case in cases], pa.large_string()), load(None))
     found = np.array(labelled.to_pylist()) == "en"
     true = np.array([case["language"] in ("en", "eng") for case in cases])

@@ -114,7 +114,7 @@ def check_scores(lm, items, want):
 def test_every_loglikelihood_is_that_of_one_sequence_alone(tmp_path, qk_norm):
     path = make_run(tmp_path, qk_norm=qk_norm)
     (lm, _), (phoenix, _) = evaluate.load_model(evaluate.Evaluate(str(path), device="cpu")), from_checkpoint(path)
-    assert lm.shares
+    assert lm.shortcuts
     items = [*ITEMS, Item([likeliest_request(phoenix, lm.tokenizer)])]
     want = oracle(lambda tokens: SimpleNamespace(logits=phoenix(tokens)), lm, items)
     assert want[-1][1] and want[-1][1] != want[0][1]
@@ -268,7 +268,7 @@ UNUSUAL = {  # attention that counts columns in a way that 32 of them do not sho
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_an_unusual_model_is_scored_as_one_sequence_alone(lm, kind):
     other = replace(prepare(random_model(kind, UNUSUAL[kind]), lm.tokenizer), context=192)
-    assert other.shares == (kind in ("Qwen2", "GPT2"))
+    assert other.shortcuts == (kind in ("Qwen2", "GPT2"))
     assert (other.batch_tokens == 1) == (kind == "Llama"), "frequencies that depend on the longest row of a batch"
     long = [(TEXT[:60], TEXT[60 : 60 + n]) for n in (30, 32, 34)]  # beginnings and branches on both sides of 40 columns
     items = [Item(long), *ITEMS[:2], Item([("x", " y")]), Item([(TEXT[:20], TEXT[20:60]), (TEXT[:20], TEXT[20:90])])]
@@ -286,7 +286,7 @@ def test_a_model_that_makes_much_of_a_last_bit_is_asked_one_sequence_at_a_time(l
                 weights.mul_(30)  # attention to hardly more than one place, and which is a matter of rounding
         model.lm_head.weight.mul_(30)
     other = prepare(model, lm.tokenizer)
-    assert (other.shares, other.batch_tokens) == (False, 1)
+    assert (other.shortcuts, other.batch_tokens) == (False, 1)
     check_scores(other, ITEMS, oracle(model, other, ITEMS))
 
 
@@ -301,7 +301,7 @@ def test_a_model_that_refuses_masks_is_scored_all_the_same(lm):
 
     model.model.forward = narrow
     other = prepare(model, lm.tokenizer)
-    assert not other.shares
+    assert not other.shortcuts
     check_scores(other, ITEMS, oracle(model, other, ITEMS))
 
 

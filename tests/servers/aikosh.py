@@ -14,13 +14,13 @@ import threading
 from collections import Counter, defaultdict
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from tests.servers.hub import Handler, Server
+from tests.servers.hub import Handler, TwoHosts
 
 KEY = "aik-secret-key"
 VERSION = "11111111-2222-3333-4444-555555555555"
 
 
-class AIKoshServer:
+class AIKoshServer(TwoHosts):
     def __init__(self, sets, licence="Government Open Data License - India", external=(), sizes=True, version=VERSION, tags=False):
         self.sets, self.licence, self.external, self.sizes = sets, licence, dict(external), sizes
         self.version, self.tags = version, tags  # version: of the metadata; tags: answers as S3 does
@@ -31,24 +31,7 @@ class AIKoshServer:
         return self.version if isinstance(self.version, dict) else {"versionId": self.version}
 
     def __enter__(self):
-        platform = self
-
-        class Api(Questions):
-            server_hub = platform
-
-        class Store(Questions):
-            server_hub, cdn = platform, True
-
-        self.servers = [Server(("127.0.0.1", 0), kind) for kind in (Api, Store)]
-        self.url, self.store_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers)
-        for server in self.servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *exc):
-        for server in self.servers:
-            server.shutdown()
-            server.server_close()
+        return self.serve(Questions)
 
 
 class Questions(Handler):
@@ -114,7 +97,7 @@ class Questions(Handler):
         with server.lock:
             signature = f"s{len(server.signed)}-{len(server.requests)}"
             server.signed.add(signature)
-        self.data(f"{server.store_url}/{dataset}/{quote(path)}?signature={signature}")
+        self.data(f"{server.cdn_url}/{dataset}/{quote(path)}?signature={signature}")
 
     def json(self, value, headers=None):
         return self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

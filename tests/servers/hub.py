@@ -35,7 +35,26 @@ class Server(ThreadingHTTPServer):
         """A client may disconnect."""
 
 
-class Hub:
+class TwoHosts:
+    """Answers on loopback while its block runs, by a Handler: the questions at `url`, the files at `cdn_url`."""
+
+    def serve(self, handler):
+        self.servers = []
+        for cdn in (False, True):
+            bound = type(handler.__name__, (handler,), {"server_hub": self, "cdn": cdn})
+            self.servers.append(Server(("127.0.0.1", 0), bound))
+        self.url, self.cdn_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers)
+        for server in self.servers:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc):
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
+
+
+class Hub(TwoHosts):
     def __init__(self, repos, gated=(), rate=0.0):
         self.repos = {name: dict(files) for name, files in repos.items()}
         self.gated = set(gated)
@@ -46,24 +65,7 @@ class Hub:
         self.lock, self.last = threading.Lock(), {False: 0.0, True: 0.0}
 
     def __enter__(self):
-        hub = self
-
-        class Api(Handler):
-            server_hub, cdn = hub, False
-
-        class Cdn(Handler):
-            server_hub, cdn = hub, True
-
-        self.servers = [Server(("127.0.0.1", 0), kind) for kind in (Api, Cdn)]
-        self.url, self.cdn_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers)
-        for server in self.servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *exc):
-        for server in self.servers:
-            server.shutdown()
-            server.server_close()
+        return self.serve(Handler)
 
     def find(self, sha256):
         return next(

@@ -4,7 +4,6 @@ import dataclasses
 import gzip
 import hashlib
 import json
-import threading
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +13,7 @@ from data_engine.sources import fetch, hosts
 from data_engine.sources.fetch import DownloadSettings, FetchError
 from phoenix.config import UserError
 from tests.corpus import texts
-from tests.servers.hub import Handler, Hub, Server
+from tests.servers.hub import Handler, Hub
 
 FILES = {
     "/a.txt": texts()[0].encode(),
@@ -35,20 +34,16 @@ class Pages(Handler):
         return self.send_file(path, FILES[path], {"Content-Type": TYPES.get(path, "application/octet-stream"), "ETag": '"one"'})
 
 
+class Site(Hub):
+    def __enter__(self):
+        return self.serve(Pages)
+
+
 @pytest.fixture
 def site(monkeypatch):
     monkeypatch.setattr(fetch, "BACKOFF_SECS", 0.005)
-    state = Hub({})
-
-    class Here(Pages):
-        server_hub = state
-
-    server = Server(("127.0.0.1", 0), Here)
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield state
-    server.shutdown()
-    server.server_close()
+    with Site({}) as site:
+        yield site
 
 
 def source(tmp_path, site, *paths, **more):
