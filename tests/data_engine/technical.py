@@ -5,6 +5,7 @@ Each kind draws one fragment from a seeded generator; `passages` puts it into th
 Real names of people and real numbers are nowhere: what stands here is drawn, or is a constant of nature or of software.
 """
 
+# ruff: noqa: E501  (one fragment a line)
 import random
 
 
@@ -81,10 +82,16 @@ KINDS = {
         lambda r: f"{signed(r)}+{signed(r)[1:]}j and {signed(r)}-{signed(r)[1:]}j",
     ],
     "angles": [
-        lambda r: f"ISO 6709 gives +{num(r, 6)}-0{num(r, 6)}/ and +{r.randrange(10, 90)}.{num(r, 4)}-{r.randrange(180):03d}.{num(r, 4)}/",
-        lambda r: f"{r.randrange(90)}°{r.randrange(60)}'{r.randrange(60):02d}\"N {r.randrange(180)}°{r.randrange(60)}'{r.randrange(60):02d}.{num(r, 3)}\"E",
-        lambda r: f"RA {r.randrange(24):02d} {r.randrange(60):02d} {r.uniform(0, 60):05.2f}, Dec {r.choice('+-')}{r.randrange(90):02d} "
-        f"{r.randrange(60):02d} {r.uniform(0, 60):0{r.choice([4, 5, 6])}.{r.choice([1, 2, 3])}f} (J2000)",
+        lambda r: (
+            f"ISO 6709 gives +{num(r, 6)}-0{num(r, 6)}/ and +{r.randrange(10, 90)}.{num(r, 4)}-{r.randrange(180):03d}.{num(r, 4)}/"
+        ),
+        lambda r: (
+            f"{r.randrange(90)}°{r.randrange(60)}'{r.randrange(60):02d}\"N {r.randrange(180)}°{r.randrange(60)}'{r.randrange(60):02d}.{num(r, 3)}\"E"
+        ),
+        lambda r: (
+            f"RA {r.randrange(24):02d} {r.randrange(60):02d} {r.uniform(0, 60):05.2f}, Dec {r.choice('+-')}{r.randrange(90):02d} "
+            f"{r.randrange(60):02d} {r.uniform(0, 60):0{r.choice([4, 5, 6])}.{r.choice([1, 2, 3])}f} (J2000)"
+        ),
         lambda r: f"GPS N {r.randrange(90)} {r.uniform(0, 60):06.3f} W {r.randrange(180):03d} {r.uniform(0, 60):06.3f}",
         lambda r: f"Lat/long: {decimal(r, 1)}, {decimal(r, 2)}; {decimal(r, 1)},{decimal(r, 2)}",
         lambda r: f"the star HD {num(r, 6)} at +{r.randrange(10, 90)} {r.randrange(60):02d} {r.randrange(60):02d}.{num(r, 2)}",
@@ -95,9 +102,15 @@ KINDS = {
         lambda r: f"{pick(r, JOURNALS)} {r.randint(2, 400)}({r.randint(1, 12):02d}), {pages(r)} ({r.randint(1950, 2020)})",
         lambda r: f"{pick(r, JOURNALS)} ({r.randint(1, 99):02d}) {pages(r)}",
         lambda r: f"{pick(r, JOURNALS)} {r.randint(2, 400)} ({r.randint(100, 400)}) {r.randint(200, 400)}-{r.randint(4000, 9000)}",
-        lambda r: f"DOI: 10.{num(r, 4)}/{pick(r, 'PhysRevLett|j.cell|s')}.{num(r, 3)}.{num(r, 6)} and arXiv:{r.randrange(10, 23)}{r.randint(1, 12):02d}.{num(r, 5)}",
-        lambda r: f"{num(r, 3)} U.S. {num(r, 3)}, {num(r, 2)} S. Ct. {num(r, 4)}, {num(r, 2)} L. Ed. 2d {num(r, 3)} ({r.randint(1950, 2000)})",
-        lambda r: f"case no. {num(r, 2)}-{num(r, 2)}-{num(r, 4)}-{num(r, 4)}; file {r.randrange(20):02d}-CV-{num(r, 2)}-{num(r, 3)}-{num(r, 3)}",
+        lambda r: (
+            f"DOI: 10.{num(r, 4)}/{pick(r, 'PhysRevLett|j.cell|s')}.{num(r, 3)}.{num(r, 6)} and arXiv:{r.randrange(10, 23)}{r.randint(1, 12):02d}.{num(r, 5)}"
+        ),
+        lambda r: (
+            f"{num(r, 3)} U.S. {num(r, 3)}, {num(r, 2)} S. Ct. {num(r, 4)}, {num(r, 2)} L. Ed. 2d {num(r, 3)} ({r.randint(1950, 2000)})"
+        ),
+        lambda r: (
+            f"case no. {num(r, 2)}-{num(r, 2)}-{num(r, 4)}-{num(r, 4)}; file {r.randrange(20):02d}-CV-{num(r, 2)}-{num(r, 3)}-{num(r, 3)}"
+        ),
         lambda r: f"PMID {num(r, 8)}, PMC{num(r, 7)}, OCLC {num(r, 9)}, LCCN {num(r, 10)}",
         lambda r: f"US Patent {num(r, 1)},{num(r, 3)},{num(r, 3)} and EP {num(r, 7)} B1, WO 20{r.randrange(10, 20)}/{num(r, 6)}",
     ],
@@ -127,16 +140,24 @@ KINDS = {
         lambda r: f"{num(r, 8)}-{num(r, 4)}-{num(r, 4)}-{num(r, 4)}-{num(r, 12)} is the GUID",
     ],
     "times": [
-        lambda r: f"timestamp 20{r.randrange(10, 20)}{r.randint(1, 12):02d}{r.randint(1, 28):02d}{r.randrange(24):02d}{r.randrange(60):02d}",
+        lambda r: (
+            f"timestamp 20{r.randrange(10, 20)}{r.randint(1, 12):02d}{r.randint(1, 28):02d}{r.randrange(24):02d}{r.randrange(60):02d}"
+        ),
         lambda r: f"t={r.randint(10**9, 2 * 10**9)} ms={r.randint(10**12, 2 * 10**12)} us={r.randint(10**15, 2 * 10**15)}",
         lambda r: f"dates 0{num(r, 1)}.0{num(r, 1)}.2003-0{num(r, 1)}.0{num(r, 1)}.2006 and 01/0{num(r, 1)}/1999 - 04/05/2006",
-        lambda r: f"20{r.randrange(10, 20)}-0{num(r, 1)}-1{num(r, 1)}T12:{r.randrange(10, 60)}:{r.randrange(10, 60)}.{num(r, 6)}+05:30",
+        lambda r: (
+            f"20{r.randrange(10, 20)}-0{num(r, 1)}-1{num(r, 1)}T12:{r.randrange(10, 60)}:{r.randrange(10, 60)}.{num(r, 6)}+05:30"
+        ),
         lambda r: f"the years {r.randint(1990, 2020)} {r.randint(1990, 2020)} {r.randint(1990, 2020)} and {r.randint(1990, 2020)}",
         lambda r: f"Office {r.randint(1997, 2003)}/{r.randint(2004, 2010)}/{r.randint(2010, 2016)} formats",
-        lambda r: f"{r.randrange(10):02d}-{r.randrange(10):02d}-{r.randrange(10):02d}-{r.randrange(10):02d}-{r.randrange(10):02d} seasons",
+        lambda r: (
+            f"{r.randrange(10):02d}-{r.randrange(10):02d}-{r.randrange(10):02d}-{r.randrange(10):02d}-{r.randrange(10):02d} seasons"
+        ),
         lambda r: f"[{num(r, 5)}.{num(r, 6)}] usb {num(r, 1)}-{num(r, 1)}: new device {num(r, 10)} at 0x{num(r, 8)}",
-        lambda r: f"127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] \"GET /a HTTP/1.0\" 200 {num(r, 9)} {num(r, 12)}",
-        lambda r: f"{r.randint(1950, 1999)} - {r.randint(2000, 2020)}, {r.randint(1950, 1999)}/{r.randint(10, 99)}-{r.randint(2000, 2020)}",
+        lambda r: f'127.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.0" 200 {num(r, 9)} {num(r, 12)}',
+        lambda r: (
+            f"{r.randint(1950, 1999)} - {r.randint(2000, 2020)}, {r.randint(1950, 1999)}/{r.randint(10, 99)}-{r.randint(2000, 2020)}"
+        ),
         lambda r: f"author <root> {r.randint(10**9, 2 * 10**9)} +0{num(r, 1)}30",
     ],
     "lists": [
@@ -167,11 +188,15 @@ KINDS = {
         lambda r: f"The population could reach {num(r, 1)} 000 000 000 by {r.randint(2011, 2050)}",
         lambda r: f"to reach {num(r, 3)} 000 000 users",
         lambda r: f"a total of {num(r, 2)} {num(r, 3)} {num(r, 3)} {num(r, 3)} and {num(r, 1)},{num(r, 3)},{num(r, 3)},{num(r, 3)}",
-        lambda r: f"Rs {num(r, 5)}-{num(r, 5)}, $ {num(r, 3)}.{num(r, 3)}.{num(r, 3)} or EUR {num(r, 3)} {num(r, 3)} {num(r, 3)},{num(r, 2)}",
+        lambda r: (
+            f"Rs {num(r, 5)}-{num(r, 5)}, $ {num(r, 3)}.{num(r, 3)}.{num(r, 3)} or EUR {num(r, 3)} {num(r, 3)} {num(r, 3)},{num(r, 2)}"
+        ),
         lambda r: f"mobile users: {num(r, 3)} {num(r, 3)} {num(r, 3)} in all",
         lambda r: f"{num(r, 3)} {num(r, 3)} {num(r, 3)} mobile phone users and {num(r, 9)} work units",
         lambda r: f"dimensions {num(r, 3)}x{num(r, 3)}x{num(r, 4)}, {num(r, 3)} x {num(r, 4)} x {num(r, 4)} mm",
-        lambda r: f"a network {r.choice([784, 512, 256])}-{r.choice([128, 256, 512])}-{r.choice([1024, 1000, 2048])}, then 784-64-1024",
+        lambda r: (
+            f"a network {r.choice([784, 512, 256])}-{r.choice([128, 256, 512])}-{r.choice([1024, 1000, 2048])}, then 784-64-1024"
+        ),
         lambda r: f"{num(r, 1)}.{num(r, 3)}e+{num(r, 2)}, {num(r, 1)}.{num(r, 8)}E+0{num(r, 1)} and 10^+{num(r, 2)}",
         lambda r: f"phone subscribers rose from {num(r, 9)} to {num(r, 10)}",
         lambda r: f"a system call {num(r, 10)} times; each call {num(r, 3)} {num(r, 3)} {num(r, 3)} cycles",
@@ -181,23 +206,37 @@ KINDS = {
         lambda r: f"{num(r, 12)}*x**{num(r, 1)} + {num(r, 10)}*y - {num(r, 12)}^2",
     ],
     "versions and hosts": [
-        lambda r: f"Rule {r.randint(33, 99)}.{num(r, 1)}.{num(r, 1)}.{num(r, 2)}, § {num(r, 1)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)}",
+        lambda r: (
+            f"Rule {r.randint(33, 99)}.{num(r, 1)}.{num(r, 1)}.{num(r, 2)}, § {num(r, 1)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)}"
+        ),
         lambda r: f"Mozilla/5.0 (X11) AppleWebKit/{num(r, 3)}.{num(r, 2)} Opera/{num(r, 2)}.{num(r, 2)}.{num(r, 3)}.{num(r, 1)}",
-        lambda r: f"libx {num(r, 1)}.{num(r, 2)}.{num(r, 1)}.{num(r, 2)}, pip install x=={r.randint(10, 19)}.{num(r, 1)}.{num(r, 1)}.{num(r, 2)}",
+        lambda r: (
+            f"libx {num(r, 1)}.{num(r, 2)}.{num(r, 1)}.{num(r, 2)}, pip install x=={r.randint(10, 19)}.{num(r, 1)}.{num(r, 1)}.{num(r, 2)}"
+        ),
         lambda r: f"Chrome/{r.randint(40, 120)}.0.{num(r, r.choice([2, 3]))}.{num(r, 2)} Safari/537.{num(r, 2)}",
-        lambda r: f"{pick(r, 'version|release|build|kernel|firmware|Section|Chrome|Firefox|driver')} {r.randint(40, 120)}.{r.randrange(10)}.{num(r, 2)}.{num(r, 2)}",
+        lambda r: (
+            f"{pick(r, 'version|release|build|kernel|firmware|Section|Chrome|Firefox|driver')} {r.randint(40, 120)}.{r.randrange(10)}.{num(r, 2)}.{num(r, 2)}"
+        ),
         lambda r: f'"version": "{r.randint(33, 99)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)}"',
         lambda r: f"WWN {row(r, lambda: f'{r.randrange(256):02x}', 8, 8, ':')}",
-        lambda r: f"EUI-64 {row(r, lambda: f'{r.randrange(256):02X}', 8, 8, ':')}, MAC {row(r, lambda: f'{r.randrange(256):02x}', 6, 6, ':')}",
+        lambda r: (
+            f"EUI-64 {row(r, lambda: f'{r.randrange(256):02X}', 8, 8, ':')}, MAC {row(r, lambda: f'{r.randrange(256):02x}', 6, 6, ':')}"
+        ),
         lambda r: f"fingerprint {row(r, lambda: f'{r.randrange(256):02x}', 16, 64, ':')}",
         lambda r: f"ratio {row(r, lambda: num(r, r.randint(1, 3)), 8, 8, ':')}",
         lambda r: f"namespace {pick(r, 'dead|cafe|face|fab')}::{pick(r, 'beef|add|bed|dad')}:{num(r, 2)}:{num(r, 1)}",
-        lambda r: f"OID 1.3.6.1.4.{num(r, 4)}.{num(r, 2)}, 2.{num(r, 1)}.{num(r, 2)}.{num(r, 2)}; {num(r, 1)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)}",
-        lambda r: f"libfoo.so.{num(r, 2)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)} and foo-{num(r, 2)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)}-1",
+        lambda r: (
+            f"OID 1.3.6.1.4.{num(r, 4)}.{num(r, 2)}, 2.{num(r, 1)}.{num(r, 2)}.{num(r, 2)}; {num(r, 1)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)}"
+        ),
+        lambda r: (
+            f"libfoo.so.{num(r, 2)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)} and foo-{num(r, 2)}.{num(r, 1)}.{num(r, 2)}.{num(r, 1)}-1"
+        ),
         lambda r: f"timecode {row(r, lambda: f'{r.randrange(60):02d}', 4, 4, ':')}, 10:20:30:40:50:60:70:80",
     ],
     "at signs": [
-        lambda r: f"this@{pick(r, 'Main|Frame')}.{pick(r, 'name|id|to')}; malloc@libc.so.6; emp@sales.world; weights@inputs.is_cuda",
+        lambda r: (
+            f"this@{pick(r, 'Main|Frame')}.{pick(r, 'name|id|to')}; malloc@libc.so.6; emp@sales.world; weights@inputs.is_cuda"
+        ),
         lambda r: f"assert (q@k.{pick(r, SLOTS)}) == v; model@layer.in_features * 2; 5@6.TeV",
         lambda r: f"y = {r.choice('WXAQ')}@{r.choice('xyKV')}.{pick(r, SLOTS)}",
         lambda r: f"{r.choice('WXAQ')}@{r.choice('BKV')}.{pick(r, SLOTS)}(c)",
@@ -206,7 +245,9 @@ KINDS = {
         lambda r: f"obj@{pick(r, 'data.frame|x.slot|Dim.names|i.no|p.id')} <- 3",
         lambda r: f"out = torch.relu(hidden@proj.{pick(r, SLOTS)}(0, 1))[{num(r, 1)}]",
         lambda r: f"\\pgf@x.{pick(r, 'to|in|is')} \\c@page.{num(r, 1)} \\@ifnextchar.in",
-        lambda r: f"lodash@{num(r, 1)}.{num(r, 2)}.{num(r, 2)} and logo@{num(r, 1)}x.{pick(r, 'png|webp|pdf|md')}, getty@tty1.service",
+        lambda r: (
+            f"lodash@{num(r, 1)}.{num(r, 2)}.{num(r, 2)} and logo@{num(r, 1)}x.{pick(r, 'png|webp|pdf|md')}, getty@tty1.service"
+        ),
         lambda r: f"git@github.com:a/b.git, memcpy@@GLIBC_2.{num(r, 2)}, foo@plt.got",
         lambda r: f"we met at noon@{pick(r, 'home|work')}.{pick(r, 'It|In|To|At|No|So|My')} was late",
         lambda r: f"look at {pick(r, 'the|each|a|every|that|this')} dot {pick(r, 'in|is|at|on|so')} the middle",
@@ -216,12 +257,16 @@ KINDS = {
     ],
     "games and genes": [
         lambda r: f"1-0 0-1 1/2-1/2 {num(r, 1)}-{num(r, 1)} {num(r, 2)}-{num(r, 2)} {num(r, 3)}-{num(r, 3)}",
-        lambda r: f"sets 6-4 3-6 7-6 6-{num(r, 1)} 6-{num(r, 1)}; innings {row(r, lambda: f'{r.randrange(10):03d}', 3, 3)} - 7 10 1",
+        lambda r: (
+            f"sets 6-4 3-6 7-6 6-{num(r, 1)} 6-{num(r, 1)}; innings {row(r, lambda: f'{r.randrange(10):03d}', 3, 3)} - 7 10 1"
+        ),
         lambda r: f"{row(r, lambda: ''.join(r.choice('ACGT') for _ in range(10)), 3, 6)} {num(r, 3)} bp {num(r, 9)}..{num(r, 9)}",
         lambda r: f"chr{num(r, 1)}:{num(r, 8)}-{num(r, 9)} (hg19), rs{num(r, 9)}, NM_{r.randrange(10**9):09d}.2",
         lambda r: f"1 {row(r, lambda: ''.join(r.choice('acgt') for _ in range(10)), 6, 6)} {num(r, 2)}1",
         lambda r: f"ATOM {num(r, 5)} CA {row(r, lambda: f'{r.uniform(-99, 99):.3f}', 3, 3, '  ')}  1.00 {num(r, 2)}.{num(r, 2)}",
-        lambda r: f"1. e4 e5 2. Nf3 {num(r, 4)} {num(r, 4)}, Elo {row(r, lambda: num(r, 4, '12'), 3, 5, r.choice([' ', '/', '-']))}",
+        lambda r: (
+            f"1. e4 e5 2. Nf3 {num(r, 4)} {num(r, 4)}, Elo {row(r, lambda: num(r, 4, '12'), 3, 5, r.choice([' ', '/', '-']))}"
+        ),
         lambda r: f"sudoku {row(r, lambda: f'{r.randrange(1000):03d}', 9, 9, r.choice([' ', '-']))}",
         lambda r: f"a score of {num(r, 3)}-{num(r, 3)}-{num(r, 2)}, {num(r, 2)}-{num(r, 3)}-{num(r, 5)}",
     ],

@@ -220,7 +220,8 @@ IN_CONTEXT = """
 Contact no. [080-1706-6907]|Mobile No. [98765 01234]|Ph no. [03144559248]|PH: [04542- 241675]|Ph.[9876501234]|(M) [98765-01234]
 Mob-[9876501234]|Tel.[+91 98765 01234]|Tel: [0731 / 153 87-0]|Telefon: [017656998944]|My number is [0750704999]
 Tel [(351) 969141777]|Fax:-[01691 662197]|call [+43 6248906828]|Examples: [(015394) 52749]|registered [8 066 907 43 91]
-Tel: [0674 - 2391234], Fax [011-2338 6162], STD [0172-2740001]|[0800 1234 567] helpline|contact the office at [011 788 4837]|Phone: **[98765 01234]**
+Tel: [0674 - 2391234], Fax [011-2338 6162], STD [0172-2740001]|[0800 1234 567] helpline
+Contact the office at [011 788 4837]|Phone: **[98765 01234]**
 Phones: [0674-2391234]/[0674-2391235]|F: [0117 928 8276]|Fax Phone: [+1.4806242599]|call\\   [0870 836 0875]
 """
 
@@ -251,7 +252,7 @@ def test_a_list_is_redacted_in_one_pass(by, monkeypatch):
     monkeypatch.setattr(module, "find_spans", lambda *args: passes.append(1) or find(*args))
     for number in ("555-123-4567", "+91 98765 01234"):
         assert redacted(by.join([number] * 500)) == by.join(["<PHONE>"] * 500)
-    assert redacted("Phones: " + by.join(["98765 01234"] * 50)).count("<PHONE>") in (1, 50)  # ":" ends a list of bare digits
+    assert redacted("Phones: " + by.join(["98765 01234"] * 50)).count("<PHONE>") in (0, 50)  # ":" and " or " may end a list
     assert len(passes) <= 6
 
 
@@ -291,7 +292,7 @@ def test_user_and_password_in_a_url():
 @pytest.mark.parametrize(
     "text",
     [
-        "Write to [secy[at]meity[dot]gov[dot]in] or [x at gov dot in].",
+        "Write to [secy[at]meity[dot]gov[dot]in] or [x at gov dot in], [ram(dot)k(at)gov(dot)in].",
         "[name[at]dept[dot]gov[dot]in], [a.b (at) nic.in]; [foo {at} bar.org]",
         "[name@dept[dot]gov[dot]in] and [JOINT.SECY-DOP[AT]NIC[DOT]IN]",
         "E-mail: [director at iitb dot ac dot in]\n[ram.kumar at example dot com]",
