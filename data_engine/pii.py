@@ -551,7 +551,7 @@ NOT_PHONE = re.compile(
 NUMBER = re.compile(rb"\bnos?\.[^a-z]{0,14}$", re.I)  # of a house, an opus; but after "Mobile" of a phone
 QUANTITIES = one_of("""
     offsets? values? deltas? gains? loss(?:es)? sums? residuals? coefficients? max(?:imum)? min(?:imum)? errors? differences?
-    changes? balance net range increments? limits?
+    changes? balance net range increments? limits? row column table index
 """)
 SUM = re.compile(  # x^4 +16045700, -2.5, +3.25, a gain of +12
     rb"(?:\^\{?\d+\}?|[+-]\d[\d.]*[,;]?) ?$|\b" + QUANTITIES + rb"(?: (?:of|is|by|to|was|at))?[ =]*$", re.I
@@ -577,9 +577,7 @@ def phones(window, start, end):
     found = []
     for match in sure:
         if match["plus"]:
-            good = strong or (
-                is_international(match["plus"]) and not any(ends(rule, window, match.start()) for rule in (SUM, TABLE_WORDS))
-            )
+            good = strong or (is_international(match["plus"]) and not ends(SUM, window, match.start()))
         else:
             other = round_groups(match[0][-8:]) == 2 or any(ends(rule, window, match.start()) for rule in NUMBERED)
             good = worded or after or not other
