@@ -23,8 +23,8 @@ libphonenumber 9.0 (US) finds 56 % of the labelled phones when it asks for valid
 clean passages when it asks for possible ones.
 
 Score. Labelled cases, which the rules were written against: recall 1.000, precision 0.9996, one false alarm in 500 clean
-passages. Technical passages (tests/data_engine/technical.py): 0.0 false tags in 1,000, 379 before the rules asked for
-words.
+passages. Technical passages (tests/data_engine/technical.py), in view as well: none of 60,000 has a false tag; version 3 had 466
+in 1,000. Phones that Faker 40.63 writes in 108 locales: 0.999 behind "Phone:", 0.986 behind "You can call", 0.66 without a word.
 """
 
 import functools
