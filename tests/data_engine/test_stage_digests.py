@@ -35,7 +35,7 @@ DIGESTS = {
     "language.identify_language": (4, "21e2809411e356ad"),
     "xlm_roberta.second_opinion": (1, "394514336d3be9fc"),
     "quality.filter_quality": (1, "a9ccb9e4eb70ee9f"),
-    "pii.redact": (3, "ebcab0c6106febaf"),
+    "pii.redact": (4, "607ae50301b95d79"),
     "decontaminate.decontaminate": (2, "d08cf09196530880"),
     "dedup.sign": (5, "9c5b07caf7d10a8c"),
     "dedup.split_bands": (5, "d2b1fe415033c0be"),
@@ -212,6 +212,7 @@ Pay to DE89 3704 0044 0532 0130 00, GB29NWBK60161331926819, not to DE89 3704 004
 Card 4111 1111 1111 1111, Visa 4111-1111-1111-1112, 378282246310005; SSN 078-05-1120; Aadhaar 2341 2341 2346.
 Addresses 8.8.8.8, 10.0.0.1, version 4.0.130.19, 2001:4860:4860::8888, fe80::1; PAN ABCPE1234F, GSTIN 27AAPFU0939F1ZV.
 ftp://user:secret@example.org/ name@okhdfcbank git@github.com logo@2x.png tel 0477 11 28 98 ISBN 978-3-16-148410-0 2024-01-02
+secy[at]meity[dot]gov[dot]in, 555-123-4567,555-123-4568; Dec +41 16 07.50, 114 (12) 5149-5155, W@x.shape, 0101 1100 0011
 """
 
 
