@@ -91,7 +91,7 @@ def test_reasons_in_the_code_are_in_the_table():
 
 def requirements(file):
     """Names of the packages that a requirements file lists itself."""
-    return {name.lower() for name in re.findall(r"^([\w-]+)", (ROOT / file).read_text(), re.M)} - {"-r"}
+    return {name.lower() for name in re.findall(r"^([\w.-]+)", (ROOT / file).read_text(), re.M)} - {"-r"}
 
 
 def test_every_requirement_has_its_purpose():
