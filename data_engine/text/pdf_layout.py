@@ -3,7 +3,8 @@ Lines of text with their positions on the pages of a PDF -> running text in read
 
 in:   Lines, in the order of the file          out:  str, an empty line between paragraphs, a tab between cells of a row
 
-1. Rotated text is turned upright, or left out where it is only a stamp or the label of an axis.
+1. Rotated text is turned upright, or left out where it is only a stamp or the label of an axis. The numbers
+   of lines in a margin go.
 2. Running headers, footers and page numbers are left out. They are lines that other pages have at the same height, and numbers
    that count the pages.
 3. Columns are read one after the other. A page without columns keeps the order of the file, which is the author's; only blocks that
@@ -24,6 +25,8 @@ import numpy as np
 EDGE_ROWS = 4  # rows at the top and at the bottom of a page that may be running headers and footers
 EDGE_LINES = 40  # the same limit in lines: a row of a table has many
 SHARE_OF_TURNED = 0.1  # share of a page's letters; fewer in another direction are a stamp or labels
+LEAST_NUMBERS = 10  # fewer numbers are no numbers of lines
+LINE_STEPS = 1, 2, 5, 10
 COLUMN_LINES = 4  # fewer lines make no column
 COLUMN_LETTERS = 14  # average letters of a line in a column
 COLUMN_GAP = 40  # points from one left edge to the next; indents are smaller
@@ -67,6 +70,12 @@ class Lines:
     def take(self, rows):
         arrays = (self.page, self.block, self.box, self.origin, self.size, self.vertical)
         return Lines(*(array[rows] for array in arrays), [self.text[row] for row in rows.tolist()])
+
+
+def widest_of_groups(width, starts):
+    """For each group of neighbours, which begins at starts, the row of its widest member."""
+    group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(width)))
+    return np.lexsort((width, group))[np.append(starts[1:], len(width)) - 1]
 
 
 # --- Directions --------------------------------------------------------------------------------------------------------------
@@ -115,6 +124,56 @@ def _turn_upright(lines):
     return lines
 
 
+# --- What is no text of its own ----------------------------------------------------------------------------------------------
+
+
+def _line_numbers(lines):
+    """bool [n]: the numbers of lines in a margin: columns of numbers that grow by the same step, beside running text."""
+    rows = np.array([row for row, text in enumerate(lines.text) if text.strip().isdecimal() and len(text) < 7], np.int64)
+    found = np.zeros(len(lines.text), bool)
+    if len(rows) < LEAST_NUMBERS:
+        return found
+    value = np.array([int(lines.text[row]) for row in rows.tolist()])
+    base, page = lines.origin[rows, 1], lines.page[rows]
+    for side in (2, 0):  # numbers are aligned at their right or left edge
+        edge = lines.box[rows, side]
+        by_edge = np.argsort(edge, kind="stable")
+        column = np.empty(len(rows), np.int64)
+        column[by_edge] = np.cumsum(np.diff(edge[by_edge], prepend=edge[by_edge[0]]) > 2)
+        order = np.lexsort((base, page, column))
+        runs = np.split(order, np.flatnonzero(np.diff(column[order]) | np.diff(page[order])) + 1)
+        columns = defaultdict(list)  # (column, step) -> rows
+        for run in runs:
+            steps = Counter(np.diff(value[run]).tolist())
+            step, times = steps.most_common(1)[0] if steps else (0, 0)
+            pitch = np.diff(base[run])
+            even = np.abs(pitch - np.median(pitch)) < 0.1 * np.median(pitch) if steps else pitch
+            grow = step in LINE_STEPS and len(run) > 2 and min(times, 1.4 * even.sum()) >= 0.8 * len(pitch)
+            if grow and _beside_running_text(lines, rows[run]):
+                columns[int(column[run[0]]), step] += rows[run].tolist()
+        for numbers in columns.values():
+            found[numbers] = len(numbers) >= LEAST_NUMBERS
+    return found
+
+
+def _beside_running_text(lines, numbers):
+    """True if the nearest texts on the height of these numbers are long, and do not begin as items or rows of a table do."""
+    texts = []
+    starts = np.searchsorted(lines.page, np.arange(lines.page[-1] + 2))
+    for row in numbers.tolist():
+        page = slice(starts[lines.page[row]], starts[lines.page[row] + 1])
+        box, (left, _, right, _) = lines.box[row], lines.box[page].T
+        distance = np.maximum(left - box[2], box[0] - right)
+        level = np.abs(lines.origin[page, 1] - lines.origin[row, 1]) < 0.6 * np.maximum(lines.size[page], lines.size[row])
+        distance[~level | (distance < -0.5 * lines.size[row])] = np.inf
+        distance[row - page.start] = np.inf
+        if distance.min() < np.inf:
+            texts.append(lines.text[page.start + int(distance.argmin())].strip())
+    long = [text for text in texts if len(text) >= 20]
+    inside = sum(text[0].isalpha() and not text[0].isupper() for text in long)
+    return len(long) > 0.3 * len(numbers) and len(long) > 0.5 * len(texts) and inside > 0.2 * len(long)
+
+
 def _join_pieces(lines, widest_gap=np.inf):
     """
     Joins pieces that follow each other on one baseline with a gap of less than widest_gap font sizes.
@@ -136,7 +195,7 @@ def _join_pieces(lines, widest_gap=np.inf):
             pieces += (("", " ", "\t")[between[piece - 1]], lines.text[piece])
         merged.text[row] = "".join(pieces)
     merged.text = [text.strip() for text in merged.text]
-    merged.size = np.maximum.reduceat(size, starts)
+    merged.size = size[widest_of_groups(right - left, starts)]  # not that of a bullet or an index
     merged.box = np.hstack([np.minimum.reduceat(lines.box[:, :2], starts), np.maximum.reduceat(lines.box[:, 2:], starts)])
     return merged
 
@@ -516,7 +575,9 @@ def reading_text(lines: Lines) -> str:
     """No lines give ""."""
     if not lines.text:
         return ""
-    lines = _join_pieces(_turn_upright(lines), widest_gap=1.0)
+    lines = _turn_upright(lines)
+    lines = lines.take(np.flatnonzero(~_line_numbers(lines)))
+    lines = _join_pieces(lines, widest_gap=1.0)
     lines = lines.take(np.flatnonzero(~_running_headers(lines)))
     if not lines.text:
         return ""

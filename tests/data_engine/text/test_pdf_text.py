@@ -333,6 +333,30 @@ def test_chinese_lines_are_joined_without_spaces():
     assert read_pdf(document.tobytes(), CFG)["text"] == text
 
 
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize(("first", "step"), [(1, 1), (0, 1), (55, 1), (5, 5)])
+def test_numbers_of_lines_go(columns, first, step):
+    width = 480 // columns - 30
+    texts = [prose(900 // columns, seed) for seed in range(columns)]
+    pieces = []
+    for i, text in enumerate(texts):
+        lines = column(wrapped(text, width)[:56], 70 + 250 * i, 80)
+        beside = 40 if i == 0 else 545  # the numbers of the right column are in the right margin
+        numbers = [(beside, y, f"{first + i * 60 + n}") for n, (_, y, _) in enumerate(lines)]
+        if step > 1:
+            numbers = [(x, y, f"{n + 1}") for n, (x, y, _) in enumerate(numbers) if (n + 1) % step == 0]
+        pieces += sorted(lines + numbers, key=lambda piece: (piece[1], piece[0]))
+        texts[i] = " ".join(line for _, _, line in lines)
+    pieces.sort(key=lambda piece: piece[1])
+    assert " ".join(text_of(pieces).split()) == " ".join(texts)
+
+
+def test_numbers_of_rows_stay():
+    rows = [(str(i + 1), f"{WORDS[i].title()} and a long name of a boat", f"{i * 7} euro") for i in range(20)]
+    pieces = [(x, 100 + 14 * i, cell) for i, row in enumerate(rows) for x, cell in zip((50, 100, 400), row, strict=True)]
+    assert text_of(pieces).split() == " ".join(" ".join(row) for row in rows).split()
+
+
 # ---------------------------------------------------------------------------------------------------------------------------
 # directions
 
