@@ -3,8 +3,8 @@ Lines of text with their positions on the pages of a PDF -> running text in read
 
 in:   Lines, in the order of the file          out:  str, an empty line between paragraphs, a tab between cells of a row
 
-1. Rotated text is turned upright, or left out where it is only a stamp or the label of an axis. The numbers
-   of lines in a margin go.
+1. Rotated text is turned upright, or left out where it is only a stamp or the label of an axis. Of text that is drawn twice one
+   copy stays, and the numbers of lines in a margin go.
 2. Running headers, footers and page numbers are left out. They are lines that other pages have at the same height, and numbers
    that count the pages.
 3. Columns are read one after the other. A page without columns keeps the order of the file, which is the author's; only blocks that
@@ -19,12 +19,15 @@ one direction only. Time is n log n in the number of lines.
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import numpy as np
 
 EDGE_ROWS = 4  # rows at the top and at the bottom of a page that may be running headers and footers
 EDGE_LINES = 40  # the same limit in lines: a row of a table has many
 SHARE_OF_TURNED = 0.1  # share of a page's letters; fewer in another direction are a stamp or labels
+SIDE_BY_SIDE = 8  # most lines at one height that are compared with each other
+SAME_TEXT = 0.75  # ratio of difflib; an OCR program mistakes fewer letters
 LEAST_NUMBERS = 10  # fewer numbers are no numbers of lines
 LINE_STEPS = 1, 2, 5, 10
 COLUMN_LINES = 4  # fewer lines make no column
@@ -125,6 +128,33 @@ def _turn_upright(lines):
 
 
 # --- What is no text of its own ----------------------------------------------------------------------------------------------
+
+
+def _drawn_twice(lines):
+    """bool [n]: the lines drawn over an earlier one with the same text: shadows, bold type made of two copies, OCR of text."""
+    base, (left, _, right, _) = lines.origin[:, 1], lines.box.T
+    by_height = np.lexsort((base, lines.page))
+    twice = np.zeros(len(base), bool)
+    for step in range(1, min(SIDE_BY_SIDE, len(base))):
+        upper, lower = by_height[:-step], by_height[step:]
+        size = np.minimum(lines.size[upper], lines.size[lower])
+        near = (lines.page[upper] == lines.page[lower]) & (base[lower] - base[upper] < 0.4 * size)
+        common = np.minimum(right[upper], right[lower]) - np.maximum(left[upper], left[lower])
+        near &= common > 0.6 * np.minimum(right[upper] - left[upper], right[lower] - left[lower])
+        for row in np.flatnonzero(near).tolist():
+            first, second = sorted((int(upper[row]), int(lower[row])))
+            if not (twice[first] or twice[second]) and _is_copy(lines.text[first], lines.text[second]):
+                # the longer text stays: an OCR program joins and parts lines
+                twice[first if len(lines.text[first]) < 0.8 * len(lines.text[second]) else second] = True
+    return twice
+
+
+def _is_copy(text, other):
+    """True if the letters of one are those of the other, or a part of them, but for mistakes of an OCR program."""
+    text, other = ("".join(filter(str.isalnum, text.lower())) for text in (text, other))
+    if not text or not other:
+        return False
+    return text in other or other in text or SequenceMatcher(None, text, other, autojunk=False).ratio() > SAME_TEXT
 
 
 def _line_numbers(lines):
@@ -576,6 +606,7 @@ def reading_text(lines: Lines) -> str:
     if not lines.text:
         return ""
     lines = _turn_upright(lines)
+    lines = lines.take(np.flatnonzero(~_drawn_twice(lines)))
     lines = lines.take(np.flatnonzero(~_line_numbers(lines)))
     lines = _join_pieces(lines, widest_gap=1.0)
     lines = lines.take(np.flatnonzero(~_running_headers(lines)))
