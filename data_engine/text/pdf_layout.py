@@ -51,6 +51,7 @@ ITEM = re.compile(r"[-–—*] |\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)] |\[\w{1,1
 NUMBERED = re.compile(  # the number of a heading, a note or an item, and one text after it
     r"\A((?:[\dA-Z]{1,3}(?:\.\d{1,3})*|[ivxlc]{1,6}|\w)[.):]?|\W{1,2}|\(\w{1,3}\)|\[\w{1,9}\])\t(?=[^\W\d][^\t]*\Z)"
 )
+WORD_OF_ONE_LETTER = "AIO"
 SPACES = re.compile(r"[ \xa0\u2000-\u200a\u202f\u205f]{2,}")
 HYPHENS = "-\xad\u2010"
 FIRST_HALF = re.compile(r"([^\W\d_]+).\Z")
@@ -202,6 +203,29 @@ def _beside_running_text(lines, numbers):
     long = [text for text in texts if len(text) >= 20]
     inside = sum(text[0].isalpha() and not text[0].isupper() for text in long)
     return len(long) > 0.3 * len(numbers) and len(long) > 0.5 * len(texts) and inside > 0.2 * len(long)
+
+
+def _join_drop_caps(lines):
+    """Puts the large first letter of a paragraph before its first line, and the lines beside it at its left edge."""
+    usual = np.median(lines.size)
+    left, top, right, bottom = lines.box.T
+    base, keep = lines.origin[:, 1], np.ones(len(lines.text), bool)
+    for row in np.flatnonzero(lines.size > 1.7 * usual).tolist():
+        cap = lines.text[row]
+        if len(cap) > 2 or not cap[-1].isupper():
+            continue
+        beside = (lines.page == lines.page[row]) & (np.abs(left - right[row]) < usual) & (lines.size < 0.6 * lines.size[row])
+        beside = np.flatnonzero(beside & (base > top[row]) & (base < bottom[row]))
+        if len(beside) < 2:
+            continue
+        first = beside[base[beside].argmin()]
+        if cap in WORD_OF_ONE_LETTER:  # "A river", but "Although"
+            words, word = " ".join(lines.text).lower().split(), lines.text[first].lower().split()[0]
+            cap += " " if words.count(word) - 1 > words.count(cap.lower() + word) else ""
+        lines.text[first] = cap + lines.text[first]
+        lines.box[beside, 0] = left[row]
+        keep[row] = False
+    return lines.take(np.flatnonzero(keep))
 
 
 def _join_pieces(lines, widest_gap=np.inf):
@@ -608,7 +632,7 @@ def reading_text(lines: Lines) -> str:
     lines = _turn_upright(lines)
     lines = lines.take(np.flatnonzero(~_drawn_twice(lines)))
     lines = lines.take(np.flatnonzero(~_line_numbers(lines)))
-    lines = _join_pieces(lines, widest_gap=1.0)
+    lines = _join_drop_caps(_join_pieces(lines, widest_gap=1.0))
     lines = lines.take(np.flatnonzero(~_running_headers(lines)))
     if not lines.text:
         return ""

@@ -366,6 +366,19 @@ def test_text_drawn_twice_is_kept_once(shift, order):
     assert text_of(pieces) == prose(200)
 
 
+@pytest.mark.parametrize(("cap", "rest"), [("T", "he river"), ("A", "lthough it"), ("I", "t was"), ("A", " river")])
+def test_a_drop_cap_is_the_first_letter_of_its_paragraph(cap, rest):
+    document = pymupdf.open()
+    page = document.new_page()
+    text = f"{rest.strip()} {prose(120)}"
+    beside, left = wrapped(text, 400)[:3], 68 + pymupdf.get_text_length(cap, "tiro", 36)
+    lines = column(beside, left, 80) + column(wrapped(" ".join(text.split()[len(" ".join(beside).split()) :]), 425), 65, 80 + 36)
+    page.insert_text((65, 104), cap, fontname="tiro", fontsize=36)
+    for x, y, line in lines:
+        page.insert_text((x, y), line, fontname="tiro", fontsize=SIZE)
+    assert read_pdf(document.tobytes(), CFG)["text"] == cap + " " * (rest[0] == " ") + text
+
+
 # ---------------------------------------------------------------------------------------------------------------------------
 # directions
 
