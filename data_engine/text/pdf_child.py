@@ -25,7 +25,7 @@ import numpy as np
 import pymupdf
 from pymupdf import mupdf
 
-from data_engine.text.pdf_layout import RIGHT_TO_LEFT, Lines, reading_text, widest_of_groups
+from data_engine.text.pdf_layout import RIGHT_TO_LEFT, Lines, overlapping_pairs, reading_text, widest_of_groups
 from data_engine.text.pdf_letters import (
     FONT_KIND,
     LATIN_LETTER,
@@ -41,6 +41,7 @@ from data_engine.text.pdf_letters import (
 # number of a glyph for a character where a letter without a Unicode map should become U+FFFD.
 FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
 SPANS = pymupdf.TEXT_PRESERVE_SPANS  # cuts lines where the font or its size changes
+TEXT_BLOCK = mupdf.FZ_STEXT_BLOCK_TEXT
 SCALE = 10  # MuPDF's JSON holds integers: tenths of a point
 SPAN = itemgetter("text", "bbox", "font", "wmode", "x", "y")
 BOX = itemgetter("x", "y", "w", "h")
@@ -82,7 +83,7 @@ def page_blocks(document, number):
         return blocks
     layout, found = page_layout(page, FLAGS)  # MuPDF orders the letters of a whole line only
     blocks = json.loads(found)["blocks"]
-    texts = [block for block in layout if block.m_internal.type == mupdf.FZ_STEXT_BLOCK_TEXT]
+    texts = [block for block in layout if block.m_internal.type == TEXT_BLOCK]
     for block, letters in zip((block for block in blocks if "lines" in block), texts, strict=False):
         for line, chars in zip(block["lines"], letters, strict=False):
             if RIGHT_TO_LEFT.search(line["text"]):
@@ -211,10 +212,25 @@ def spans(document):
                 ocr.append(kind == "ocr")
                 positions += (page, blocks, *rest, font["size"], *BOX(box))
     positions = np.array(positions).reshape(len(text), HEIGHT + 1)
-    if any(ocr):  # of two copies of a line the first one stays
+    ocr = np.array(ocr, bool) | under_other_text(document, positions)
+    if ocr.any():  # of two copies of a line the first one stays
         order = np.lexsort((ocr, positions[:, PAGE]))
         positions, text = positions[order], [text[row] for row in order.tolist()]
     return positions, text, legacy, failure
+
+
+def under_other_text(document, at):
+    """bool [n]: the spans without a colour on pages where long spans lie over each other: the result of an OCR program."""
+    hidden, left, right = np.zeros(len(at), bool), at[:, LEFT], at[:, LEFT] + at[:, WIDTH]
+    long = np.flatnonzero(at[:, WIDTH] > 5 * at[:, SIZE])
+    pairs = overlapping_pairs(at[long, PAGE], at[long, Y], left[long], right[long], at[long, SIZE])
+    for page in sorted({int(at[long[first], PAGE]) for first, _ in pairs}):
+        layout, _ = page_layout(mupdf.fz_load_page(document, page), FLAGS | SPANS)
+        colours = [span.m_internal.first_char.argb for block in layout if block.m_internal.type == TEXT_BLOCK for span in block]
+        rows = np.flatnonzero(at[:, PAGE] == page)
+        if len(rows) == len(colours):  # no span was left out
+            hidden[rows] = np.array(colours) >> 24 == 0
+    return hidden
 
 
 def read(data):

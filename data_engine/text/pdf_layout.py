@@ -131,22 +131,26 @@ def _turn_upright(lines):
 # --- What is no text of its own ----------------------------------------------------------------------------------------------
 
 
-def _drawn_twice(lines):
-    """bool [n]: the lines drawn over an earlier one with the same text: shadows, bold type made of two copies, OCR of text."""
-    base, (left, _, right, _) = lines.origin[:, 1], lines.box.T
-    by_height = np.lexsort((base, lines.page))
-    twice = np.zeros(len(base), bool)
+def overlapping_pairs(page, base, left, right, size):
+    """Rows of lines or spans that lie over each other, on nearly one baseline: [(row, later row), ...]"""
+    by_height, pairs = np.lexsort((base, page)), []
     for step in range(1, min(SIDE_BY_SIDE, len(base))):
         upper, lower = by_height[:-step], by_height[step:]
-        size = np.minimum(lines.size[upper], lines.size[lower])
-        near = (lines.page[upper] == lines.page[lower]) & (base[lower] - base[upper] < 0.4 * size)
+        near = (page[upper] == page[lower]) & (base[lower] - base[upper] < 0.4 * np.minimum(size[upper], size[lower]))
         common = np.minimum(right[upper], right[lower]) - np.maximum(left[upper], left[lower])
         near &= common > 0.6 * np.minimum(right[upper] - left[upper], right[lower] - left[lower])
-        for row in np.flatnonzero(near).tolist():
-            first, second = sorted((int(upper[row]), int(lower[row])))
-            if not (twice[first] or twice[second]) and _is_copy(lines.text[first], lines.text[second]):
-                # the longer text stays: an OCR program joins and parts lines
-                twice[first if len(lines.text[first]) < 0.8 * len(lines.text[second]) else second] = True
+        pairs += np.sort(np.column_stack([upper[near], lower[near]]), axis=1).tolist()
+    return pairs
+
+
+def _drawn_twice(lines):
+    """bool [n]: the lines drawn over an earlier one with the same text: shadows, bold type made of two copies, OCR of text."""
+    left, _, right, _ = lines.box.T
+    twice = np.zeros(len(left), bool)
+    for first, second in overlapping_pairs(lines.page, lines.origin[:, 1], left, right, lines.size):
+        if not (twice[first] or twice[second]) and _is_copy(lines.text[first], lines.text[second]):
+            # the longer text stays: an OCR program joins and parts lines
+            twice[first if len(lines.text[first]) < 0.8 * len(lines.text[second]) else second] = True
     return twice
 
 

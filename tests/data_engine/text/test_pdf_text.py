@@ -378,8 +378,6 @@ def test_the_result_of_an_ocr_program_under_text_goes(first):
                 page.insert_text((x + 0.8, y + 0.8), line, fontname="helv", fontsize=0.92 * SIZE, render_mode=3)
             else:
                 page.insert_text((x, y), line, fontname="tiro", fontsize=SIZE)
-    font = next(font[0] for font in page.get_fonts() if font[3] == "Helvetica")
-    document.xref_set_key(font, "BaseFont", "/GlyphLessFont")
     assert read_pdf(document.tobytes(), CFG)["text"] == prose(200)
 
 
