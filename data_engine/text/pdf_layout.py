@@ -187,7 +187,7 @@ def _line_numbers(lines):
             if grow and _beside_running_text(lines, rows[run]):
                 columns[int(column[run[0]]), step] += rows[run].tolist()
         for numbers in columns.values():
-            found[numbers] = len(numbers) >= LEAST_NUMBERS
+            found[numbers] |= len(numbers) >= LEAST_NUMBERS
     return found
 
 

@@ -32,7 +32,7 @@ COMMON_OF_LETTERS = 0.36  # least share of common pairs in the pairs of two lett
 COMMON_OF_ALL = 0.26  # least share in all pairs with a letter and without a space or digit
 
 PROOF = 140  # pairs of letters in garbled long lines, of which fewer are common ones
-LONG_LINE, SHORT_LINE = 60, 12  # least Latin letters; the shorter ones are garbled only where there are long ones
+LONG_LINE, SHORT_LINE = 60, 8  # least Latin letters; the shorter ones are garbled only where there are long ones
 SHORT_COMMON = 0.25  # common pairs in the pairs of a line; Hindi in Latin letters has 0.11
 SHORT_ACCENTS = 0.6  # Western letters with accents in the Latin letters of a line; lines of Yoruba have 0.4
 SHARE_OF_GOOD = 0.1  # of the letters; less is not kept

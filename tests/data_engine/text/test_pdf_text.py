@@ -334,8 +334,9 @@ def test_chinese_lines_are_joined_without_spaces():
 
 
 @pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("aligned", ["left", "right"])
 @pytest.mark.parametrize(("first", "step"), [(1, 1), (0, 1), (55, 1), (5, 5)])
-def test_numbers_of_lines_go(columns, first, step):
+def test_numbers_of_lines_go(columns, aligned, first, step):
     width = 480 // columns - 30
     texts = [prose(900 // columns, seed) for seed in range(columns)]
     pieces = []
@@ -345,6 +346,8 @@ def test_numbers_of_lines_go(columns, first, step):
         numbers = [(beside, y, f"{first + i * 60 + n}") for n, (_, y, _) in enumerate(lines)]
         if step > 1:
             numbers = [(x, y, f"{n + 1}") for n, (x, y, _) in enumerate(numbers) if (n + 1) % step == 0]
+        if aligned == "right":
+            numbers = [(x + 20 - width_of(n), y, n) for x, y, n in numbers]
         pieces += sorted(lines + numbers, key=lambda piece: (piece[1], piece[0]))
         texts[i] = " ".join(line for _, _, line in lines)
     pieces.sort(key=lambda piece: piece[1])
