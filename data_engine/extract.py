@@ -17,7 +17,7 @@ drops short           fewer than min_chars characters are left
       low_score       a question with a score under min_score
       unknown_type    any other media type
 
-Plain text that names Project Gutenberg in its first lines is read by gutenberg.py.
+Plain text, HTML and PDF that name Project Gutenberg are read by gutenberg.py.
 """
 
 import codecs
@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_engine.records import drop, one_array
-from data_engine.text.gutenberg import HEAD, decode_book, read_book
+from data_engine.text.gutenberg import HEAD, decode_book, read_book, read_edition
 from data_engine.text.html_text import read_html
 from data_engine.text.latex_text import read_latex
 from data_engine.text.normalise import normalise
@@ -71,6 +71,7 @@ READERS = {  # media type -> f(content, cfg) -> {"text", "title"}, or {"reason",
     "application/x-tex": read_latex,
     "application/x-stackexchange+json": read_question,
 }
+EDITIONS = "text/html", "application/pdf"  # of Project Gutenberg's books, beside plain text
 
 
 def extract(pages: pa.Table, cfg: ExtractConfig) -> tuple[pa.Table, pa.Table, dict, dict]:
@@ -100,9 +101,12 @@ def extract(pages: pa.Table, cfg: ExtractConfig) -> tuple[pa.Table, pa.Table, di
         if "reason" in result:
             drops.append((row, result["reason"], result["detail"][:200]))
         else:
+            title_of_row, text_of_row = result["title"], result["text"]
+            if media_type in EDITIONS:
+                title_of_row, text_of_row = read_edition(text_of_row, title_of_row)
             rows.append(row)
-            texts.append(result["text"])
-            titles.append(result["title"])
+            texts.append(text_of_row)
+            titles.append(title_of_row)
             unknown.update({(media_type, name): count for name, count in result.get("unknown", {}).items()})
 
     rows = np.array(rows, np.int64)

@@ -1,7 +1,7 @@
 """
-Project Gutenberg's plain texts -> the book, without header, licence, credits and transcriber's notes, its hard line ends removed.
+Project Gutenberg's texts -> the book, without header, licence, credits and transcriber's notes, its hard line ends removed.
 
-in:   the text of a file whose first HEAD bytes name Project Gutenberg          out: (title, text)
+in:   the text of a file whose first HEAD bytes name Project Gutenberg, or of its HTML and PDF          out: (title, text)
 
 Header and licence are cut at the Project's own marks: "*** START OF", "*** END OF" (since 2001), "*END*THE SMALL PRINT!" and
 "End of Project Gutenberg's" (before). A text without such a mark is not cut at that end. Additions of the volunteers (credits,
@@ -18,8 +18,22 @@ from itertools import pairwise
 HEAD = 4096  # bytes at the start that name the Project in every file of it
 HEADER = 60_000  # characters; a header ends before. The longest, with two licences, have 20,000
 
-START = re.compile(r"^[^\S\n]*\*{3}[^\S\n]*START OF (?:THE|THIS) PROJECT GUTENBERG[^*]{0,300}\*{3}[^\n]*\n?", re.I | re.M)
+# the last asterisks can lie beyond the edge of a PDF's page
+START = re.compile(r"^[^\S\n]*\*{3}[^\S\n]*START OF (?:THE|THIS) PROJECT GUTENBERG(?:[^*]{0,300}\*)?[^\n]*\n?", re.I | re.M)
 END = re.compile(r"^[^\S\n]*\*{3}[^\S\n]*END OF (?:THE|THIS) PROJECT GUTENBERG", re.I | re.M)
+# The first lines of header and licence, for HTML that has lost the marks
+HEADER_LINES = re.compile(
+    r"\s*(?:(?:the )?project gutenberg(?:['’]s)?(?: e-?(?:book|text))? |this e-?(?:book|text) is for the use of anyone"
+    r"|(?:title|author|editor|translator|illustrator|contributor|release date|posting date|last updated|most recently updated"
+    r"|language|original publication|character set encoding|credits) ?:)",
+    re.I,
+)
+FOR_ANYONE = re.compile("for the use of anyone", re.I)
+LICENCE = re.compile(
+    r"^[^\S\n]*(?:START: FULL LICENSE|THE FULL PROJECT GUTENBERG(?:™|-tm)? LICENSE"
+    r"|Updated editions will replace the previous one|Creating the works from (?:print|public domain))",
+    re.I | re.M,
+)
 SMALL_PRINT = re.compile(r'^\*[^\n]*SMALL PRINT!?[^\n]*\*[^\n]*\n(?:\["Small Print"[^\n]*\n)?', re.I | re.M)
 THE_END = re.compile(
     r"(?:\*{3,}[^\S\n]*)?(?:This is the )?End of (?:the |this )?(?:Project Gutenberg|Etext of The Complete Works|PG )", re.I
@@ -32,7 +46,7 @@ CREDIT = re.compile(
     r"|(?:produced|prepared|scanned|transcribed|proofread|typed|digitized|updated editions)(?: and \w+)? (?:by|from|for)\b"
     r"|(?:note: |\*)?project gutenberg (?:also )?has (?:an|the|other)"
     r"|note: (?:images|the original|project gutenberg)|images of the original pages are available|or$"
-    r"|file was produced from (?:images|scans)|distributed proofread|credits?: "
+    r"|the camera-quality files for this|file was produced from (?:images|scans)|distributed proofread|credits?: "
     r"|this e-?(?:text|book) (?:is for the use of anyone|comes in (?:two|three|several) forms))",
     re.I,
 )
@@ -44,6 +58,7 @@ WORLD_LIBRARY = re.compile(r"<<THIS ELECTRONIC VERSION OF THE COMPLETE WORKS[^<>
 
 TITLE = re.compile(r"^[^\S\n]*Title:[^\S\n]*([^\n]+(?:\n[^\S\n]+[^\s][^\n]*)*)", re.M)
 OLD_TITLE = re.compile(r"^\W*(?:The )?Project Gutenberg(?:['’]s)? E-?(?:book|text)(?: of|,) ([^\n*]+(?:\n[^\n#*]+)?)", re.I | re.M)
+SITE = re.compile(r"\s*[|–-]\s*Project Gutenberg\s*$", re.I)  # in titles of HTML
 CHARSET = re.compile(rb"Character set encoding: *([\w-]+)", re.I)
 
 
@@ -62,6 +77,16 @@ def header_end(text):
     """The start of the book, after the last mark of a header; 0 where there is none."""
     marks = [mark.end() for rule in (START, SMALL_PRINT) for mark in rule.finditer(text, 0, HEADER)]
     return max(marks, default=0)
+
+
+def unmarked_header_end(text):
+    """The end of the paragraphs at the start that are those of a header."""
+    end = 0
+    for paragraph in re.finditer(r"(?:[^\n]*\S[^\n]*(?:\n|\Z))+\s*", text[:HEADER]):
+        if not HEADER_LINES.match(paragraph[0]):
+            break
+        end = paragraph.end()
+    return end
 
 
 def footer_start(text):
@@ -161,3 +186,16 @@ def read_book(text: str) -> tuple[str | None, str]:
     keep = without_additions(paragraphs, gaps, credits=start > 0)
     width = line_width(text)
     return title, "\n\n".join(join_lines(paragraph, width) for paragraph, k in zip(paragraphs, keep, strict=True) if k)
+
+
+def read_edition(text: str, title: str | None) -> tuple[str | None, str]:
+    """Title and text of an HTML or PDF file; only those of the Project change."""
+    if "project gutenberg" not in text[:HEAD].lower() and "PROJECT GUTENBERG" not in text:
+        return title, text
+    end = unmarked_header_end(text)
+    if not header_end(text) and FOR_ANYONE.search(text, 0, end):
+        text = f"{text[:end].rstrip()}\n\n*** START OF THIS PROJECT GUTENBERG EBOOK ***\n\n{text[end:]}"
+    if footer_start(text) == len(text) and (licence := LICENCE.search(text, len(text) // 2)):
+        text = text[: licence.start()] + "*** END OF THIS PROJECT GUTENBERG EBOOK ***"
+    found, text = read_book(text)
+    return found or (title and (find_title(title) or SITE.sub("", title))), text

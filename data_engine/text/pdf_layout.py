@@ -3,7 +3,8 @@ Lines of text with their positions on the pages of a PDF -> running text in read
 
 in:   Lines, in the order of the file          out:  str, an empty line between paragraphs, a tab between cells of a row
 
-1. Rotated text is turned upright, or left out where it is only a stamp or the label of an axis.
+1. Rotated text is turned upright, or left out where it is only a stamp or the label of an axis. Of text that is drawn twice one
+   copy stays, and the numbers of lines in a margin go.
 2. Running headers, footers and page numbers are left out. They are lines that other pages have at the same height, and numbers
    that count the pages.
 3. Columns are read one after the other. A page without columns keeps the order of the file, which is the author's; only blocks that
@@ -18,12 +19,17 @@ one direction only. Time is n log n in the number of lines.
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import numpy as np
 
 EDGE_ROWS = 4  # rows at the top and at the bottom of a page that may be running headers and footers
 EDGE_LINES = 40  # the same limit in lines: a row of a table has many
 SHARE_OF_TURNED = 0.1  # share of a page's letters; fewer in another direction are a stamp or labels
+SIDE_BY_SIDE = 8  # most lines at one height that are compared with each other
+SAME_TEXT = 0.75  # ratio of difflib; an OCR program mistakes fewer letters
+LEAST_NUMBERS = 10  # fewer numbers are no numbers of lines
+LINE_STEPS = 1, 2, 5, 10
 COLUMN_LINES = 4  # fewer lines make no column
 COLUMN_LETTERS = 14  # average letters of a line in a column
 COLUMN_GAP = 40  # points from one left edge to the next; indents are smaller
@@ -45,6 +51,7 @@ ITEM = re.compile(r"[-–—*] |\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)] |\[\w{1,1
 NUMBERED = re.compile(  # the number of a heading, a note or an item, and one text after it
     r"\A((?:[\dA-Z]{1,3}(?:\.\d{1,3})*|[ivxlc]{1,6}|\w)[.):]?|\W{1,2}|\(\w{1,3}\)|\[\w{1,9}\])\t(?=[^\W\d][^\t]*\Z)"
 )
+WORD_OF_ONE_LETTER = "AIO"
 SPACES = re.compile(r"[ \xa0\u2000-\u200a\u202f\u205f]{2,}")
 HYPHENS = "-\xad\u2010"
 FIRST_HALF = re.compile(r"([^\W\d_]+).\Z")
@@ -67,6 +74,12 @@ class Lines:
     def take(self, rows):
         arrays = (self.page, self.block, self.box, self.origin, self.size, self.vertical)
         return Lines(*(array[rows] for array in arrays), [self.text[row] for row in rows.tolist()])
+
+
+def widest_of_groups(width, starts):
+    """For each group of neighbours, which begins at starts, the row of its widest member."""
+    group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(width)))
+    return np.lexsort((width, group))[np.append(starts[1:], len(width)) - 1]
 
 
 # --- Directions --------------------------------------------------------------------------------------------------------------
@@ -115,6 +128,110 @@ def _turn_upright(lines):
     return lines
 
 
+# --- What is no text of its own ----------------------------------------------------------------------------------------------
+
+
+def overlapping_pairs(page, base, left, right, size):
+    """Rows of lines or spans that lie over each other, on nearly one baseline: [(row, later row), ...]"""
+    by_height, pairs = np.lexsort((base, page)), []
+    for step in range(1, min(SIDE_BY_SIDE, len(base))):
+        upper, lower = by_height[:-step], by_height[step:]
+        near = (page[upper] == page[lower]) & (base[lower] - base[upper] < 0.4 * np.minimum(size[upper], size[lower]))
+        common = np.minimum(right[upper], right[lower]) - np.maximum(left[upper], left[lower])
+        near &= common > 0.6 * np.minimum(right[upper] - left[upper], right[lower] - left[lower])
+        pairs += np.sort(np.column_stack([upper[near], lower[near]]), axis=1).tolist()
+    return pairs
+
+
+def _drawn_twice(lines):
+    """bool [n]: the lines drawn over an earlier one with the same text: shadows, bold type made of two copies, OCR of text."""
+    left, _, right, _ = lines.box.T
+    twice = np.zeros(len(left), bool)
+    for first, second in overlapping_pairs(lines.page, lines.origin[:, 1], left, right, lines.size):
+        if not (twice[first] or twice[second]) and _is_copy(lines.text[first], lines.text[second]):
+            # the longer text stays: an OCR program joins and parts lines
+            twice[first if len(lines.text[first]) < 0.8 * len(lines.text[second]) else second] = True
+    return twice
+
+
+def _is_copy(text, other):
+    """True if the letters of one are those of the other, or a part of them, but for mistakes of an OCR program."""
+    text, other = ("".join(filter(str.isalnum, text.lower())) for text in (text, other))
+    if not text or not other:
+        return False
+    return text in other or other in text or SequenceMatcher(None, text, other, autojunk=False).ratio() > SAME_TEXT
+
+
+def _line_numbers(lines):
+    """bool [n]: the numbers of lines in a margin: columns of numbers that grow by the same step, beside running text."""
+    rows = np.array([row for row, text in enumerate(lines.text) if text.strip().isdecimal() and len(text) < 7], np.int64)
+    found = np.zeros(len(lines.text), bool)
+    if len(rows) < LEAST_NUMBERS:
+        return found
+    value = np.array([int(lines.text[row]) for row in rows.tolist()])
+    base, page = lines.origin[rows, 1], lines.page[rows]
+    for side in (2, 0):  # numbers are aligned at their right or left edge
+        edge = lines.box[rows, side]
+        by_edge = np.argsort(edge, kind="stable")
+        column = np.empty(len(rows), np.int64)
+        column[by_edge] = np.cumsum(np.diff(edge[by_edge], prepend=edge[by_edge[0]]) > 2)
+        order = np.lexsort((base, page, column))
+        runs = np.split(order, np.flatnonzero(np.diff(column[order]) | np.diff(page[order])) + 1)
+        columns = defaultdict(list)  # (column, step) -> rows
+        for run in runs:
+            steps = Counter(np.diff(value[run]).tolist())
+            step, times = steps.most_common(1)[0] if steps else (0, 0)
+            pitch = np.diff(base[run])
+            even = np.abs(pitch - np.median(pitch)) < 0.1 * np.median(pitch) if steps else pitch
+            grow = step in LINE_STEPS and len(run) > 2 and min(times, 1.4 * even.sum()) >= 0.8 * len(pitch)
+            if grow and _beside_running_text(lines, rows[run]):
+                columns[int(column[run[0]]), step] += rows[run].tolist()
+        for numbers in columns.values():
+            found[numbers] |= len(numbers) >= LEAST_NUMBERS
+    return found
+
+
+def _beside_running_text(lines, numbers):
+    """True if the nearest texts on the height of these numbers are long, and do not begin as items or rows of a table do."""
+    texts = []
+    starts = np.searchsorted(lines.page, np.arange(lines.page[-1] + 2))
+    for row in numbers.tolist():
+        page = slice(starts[lines.page[row]], starts[lines.page[row] + 1])
+        box, (left, _, right, _) = lines.box[row], lines.box[page].T
+        distance = np.maximum(left - box[2], box[0] - right)
+        level = np.abs(lines.origin[page, 1] - lines.origin[row, 1]) < 0.6 * np.maximum(lines.size[page], lines.size[row])
+        distance[~level | (distance < -0.5 * lines.size[row])] = np.inf
+        distance[row - page.start] = np.inf
+        if distance.min() < np.inf:
+            texts.append(lines.text[page.start + int(distance.argmin())].strip())
+    long = [text for text in texts if len(text) >= 20]
+    inside = sum(text[0].isalpha() and not text[0].isupper() for text in long)
+    return len(long) > 0.3 * len(numbers) and len(long) > 0.5 * len(texts) and inside > 0.2 * len(long)
+
+
+def _join_drop_caps(lines):
+    """Puts the large first letter of a paragraph before its first line, and the lines beside it at its left edge."""
+    usual = np.median(lines.size)
+    left, top, right, bottom = lines.box.T
+    base, keep = lines.origin[:, 1], np.ones(len(lines.text), bool)
+    for row in np.flatnonzero(lines.size > 1.7 * usual).tolist():
+        cap = lines.text[row]
+        if len(cap) > 2 or not cap[-1].isupper():
+            continue
+        beside = (lines.page == lines.page[row]) & (np.abs(left - right[row]) < usual) & (lines.size < 0.6 * lines.size[row])
+        beside = np.flatnonzero(beside & (base > top[row]) & (base < bottom[row]))
+        if len(beside) < 2:
+            continue
+        first = beside[base[beside].argmin()]
+        if cap in WORD_OF_ONE_LETTER:  # "A river", but "Although"
+            words, word = " ".join(lines.text).lower().split(), lines.text[first].lower().split()[0]
+            cap += " " if words.count(word) - 1 > words.count(cap.lower() + word) else ""
+        lines.text[first] = cap + lines.text[first]
+        lines.box[beside, 0] = left[row]
+        keep[row] = False
+    return lines.take(np.flatnonzero(keep))
+
+
 def _join_pieces(lines, widest_gap=np.inf):
     """
     Joins pieces that follow each other on one baseline with a gap of less than widest_gap font sizes.
@@ -136,7 +253,7 @@ def _join_pieces(lines, widest_gap=np.inf):
             pieces += (("", " ", "\t")[between[piece - 1]], lines.text[piece])
         merged.text[row] = "".join(pieces)
     merged.text = [text.strip() for text in merged.text]
-    merged.size = np.maximum.reduceat(size, starts)
+    merged.size = size[widest_of_groups(right - left, starts)]  # not that of a bullet or an index
     merged.box = np.hstack([np.minimum.reduceat(lines.box[:, :2], starts), np.maximum.reduceat(lines.box[:, 2:], starts)])
     return merged
 
@@ -516,7 +633,10 @@ def reading_text(lines: Lines) -> str:
     """No lines give ""."""
     if not lines.text:
         return ""
-    lines = _join_pieces(_turn_upright(lines), widest_gap=1.0)
+    lines = _turn_upright(lines)
+    lines = lines.take(np.flatnonzero(~_drawn_twice(lines)))
+    lines = lines.take(np.flatnonzero(~_line_numbers(lines)))
+    lines = _join_drop_caps(_join_pieces(lines, widest_gap=1.0))
     lines = lines.take(np.flatnonzero(~_running_headers(lines)))
     if not lines.text:
         return ""

@@ -4,10 +4,10 @@ PDF -> plain text and title, read by MuPDF in a child process (pdf_child.py) wit
 in:   a file as bytes          out: {"text", "title"} or {"reason", "detail"}
 drops encrypted   it needs a password
       broken      the parser refuses it, or crashes
-      no_text     its pages are pictures, or empty
+      no_text     its pages are pictures, or empty, or only ask for another viewer
       timeout     it takes more than pdf_seconds of CPU time, or hangs for longer than a file may need on a busy machine
       too_large   it needs more memory than pdf_megabytes
-      garbled     its letters have no Unicode, or a wrong one (pdf_letters.py)
+      garbled     nearly all its letters have no Unicode, or a wrong one (pdf_letters.py); else only these are left out
 """
 
 import atexit

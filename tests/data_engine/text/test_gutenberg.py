@@ -1,11 +1,15 @@
 import itertools
 import tarfile
 
+import pyarrow as pa
+import pymupdf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_engine.text.gutenberg import decode_book, join_lines, read_book
+from data_engine.extract import ExtractConfig, extract
+from data_engine.records import RAW
+from data_engine.text.gutenberg import decode_book, join_lines, read_book, read_edition
 from tests.fixtures import SHARED
 
 PROSE = """It was the best of times, it was the worst of times, it was the age of
@@ -133,6 +137,59 @@ def test_a_book_in_another_encoding_says_which():
     assert decode_book((head.format("ISO-8859-2") + "Žluťoučký").encode("iso-8859-2")).endswith("Žluťoučký")
     assert decode_book((head.format("nonsense") + "“é”").encode("windows-1252")).endswith("“é”")
     assert decode_book("é".encode("latin-1")) is None
+
+
+HEADER = """The Project Gutenberg eBook of Two Cities
+
+This eBook is for the use of anyone anywhere in the United States at no cost, under the terms of the Project Gutenberg License.
+
+Title: Two Cities
+
+Author: Charles Dickens
+
+Release date: June 1, 1998 [eBook #98]
+
+Language: English"""
+LICENCE = """Updated editions will replace the previous one—the old editions will be renamed.
+
+START: FULL LICENSE
+
+THE FULL PROJECT GUTENBERG LICENSE
+
+To protect the Project Gutenberg mission, by using this work you agree to comply with all the terms of this license."""
+CHAPTERS = "\n\n".join(["TWO CITIES", *[JOINED] * 12])
+
+
+@pytest.mark.parametrize(
+    "start", ["*** START OF THE PROJECT GUTENBERG EBOOK TWO CITIES ***", "*** START OF THIS PROJECT GUTENBERG EBOOK TWO *", ""]
+)
+@pytest.mark.parametrize("end", ["*** END OF THE PROJECT GUTENBERG EBOOK TWO CITIES ***", ""])
+@pytest.mark.parametrize("title", ["Two Cities | Project Gutenberg", "The Project Gutenberg eBook of Two Cities, by Dickens", None])
+def test_html_and_pdf_lose_header_and_licence_though_a_mark_is_lost(start, end, title):
+    text = "\n\n".join(filter(None, [HEADER, start, CHAPTERS, end, LICENCE]))
+    assert read_edition(text, title) == ("Two Cities", CHAPTERS)
+
+
+@pytest.mark.parametrize(
+    "text", [f"Project Gutenberg is a library.\n\n{CHAPTERS}", f"{CHAPTERS}\n\nTHE PROJECT GUTENBERG LIBRARY", CHAPTERS]
+)
+def test_other_pages_stay_as_they_are(text):
+    assert read_edition(text, "A page") == ("A page", text)
+
+
+def test_extract_reads_html_and_pdf_of_books():
+    parts = [*HEADER.split("\n\n"), "*** START OF THE PROJECT GUTENBERG EBOOK TWO CITIES ***", *CHAPTERS.split("\n\n")]
+    parts += ["*** END OF THE PROJECT GUTENBERG EBOOK TWO CITIES ***", *LICENCE.split("\n\n")]
+    html = "<html><body>" + "".join(f"<p>{part}</p>" for part in parts) + "</body></html>"
+    document = pymupdf.open()
+    for at in range(0, len(parts), 9):
+        document.new_page().insert_textbox((50, 50, 550, 800), "\n\n".join(parts[at : at + 9]), fontsize=9)
+    contents = {"text/html": html.encode(), "application/pdf": document.tobytes()}
+    rows = [{"id": kind, "source": "a", "uri": "u", "media_type": kind, "content": contents[kind]} for kind in contents]
+    docs, *_ = extract(pa.Table.from_pylist(rows, schema=RAW), ExtractConfig())
+    assert docs["title"].to_pylist() == ["Two Cities"] * 2
+    for text in docs["text"].to_pylist():
+        assert text.startswith("TWO CITIES") and text.endswith("insisted.") and "Gutenberg" not in text
 
 
 words = st.lists(st.text("abcdefgh", min_size=1, max_size=12), min_size=30, max_size=80)
