@@ -17,7 +17,7 @@ import re
 import numpy as np
 
 from data_engine.text.html_blocks import GAPS, H1, parse
-from data_engine.text.html_content import content_probability, in_frame, select
+from data_engine.text.html_content import content_probability, in_frame, keep_code_and_headings, select
 
 # --- Encodings -------------------------------------------------------------------------------------------------------------
 
@@ -130,4 +130,6 @@ def read_html(content: bytes, cfg) -> dict:
     p = weigh_comments(p, seen, cfg.comments)
     framed = in_frame(blocks.tag, blocks.parent)[blocks.element]
     p = p if framed.all() else np.where(framed, np.float32(0), p)
-    return {"text": join(blocks, select(p, seen.words)), "title": title}
+    keep = select(p, seen.words)
+    keep_code_and_headings(blocks, keep, seen.words, framed | (seen.comment & ~keep))
+    return {"text": join(blocks, keep), "title": title}

@@ -211,6 +211,15 @@ ARTICLE = f"""<html><head><title>The flood</title></head><body><div id=header><a
 <div id=footer>Copyright 2020 Daily Paper. All rights reserved. {MENU}</div></body></html>"""
 
 
+MANUAL = f"""<html><head><title>CLUSTER</title></head><body><nav><h2>Next</h2><pre>no</pre></nav><div class=refentry>
+<div><h2>CLUSTER</h2><p>CLUSTER — cluster a table</p></div>
+<div class=refsect1><h2>Description</h2>{"".join(f"<p>{s}</p>" for s in SENTENCES)}</div>
+<div class=refsect1><h2>Parameters</h2><dl><dt><code>a</code></dt><dd><p>{SENTENCES[0]}</p></dd></dl></div>
+<div class=refsect1><h2>Examples</h2><pre><span class=comment>-- first</span>
+CLUSTER a;</pre><p>Or:</p><pre>CLUSTER b
+  USING c;</pre></div><div class=refsect1><h2>See Also</h2><a href=x>CREATE</a></div></div><footer><h2>Copyright</h2></footer>"""
+
+
 def test_an_article_without_what_is_around_it():
     assert text_of(ARTICLE).replace("The flood\n\n", "") == "\n\n".join([*SENTENCES * 2, "After the water", *SENTENCES])
 
@@ -232,6 +241,13 @@ def test_plain_documents_survive_whole():
     page = "<h1>Title</h1>" + "".join(f"<p>{p}</p>" for p in paragraphs) + "<pre>code = 1\n  more = 2</pre><ul><li>a last one</ul>"
     kept, whole = words(text_of(page)), words(fragment_text(page))
     assert (kept & whole).total() >= 0.98 * whole.total()
+
+
+def test_code_and_headings_inside_of_the_content_are_kept():
+    text = text_of(MANUAL)
+    for part in ("Description", "Parameters", "Examples", "-- first\nCLUSTER a;", "CLUSTER b\n  USING c;", "See Also"):
+        assert f"\n{part}" in text, part
+    assert "Next" not in text and "Copyright" not in text
 
 
 @pytest.mark.parametrize("module", ["shelve", "zipfile", "heapq", "bisect", "textwrap", "struct", "wave", "dis"])
