@@ -41,12 +41,12 @@ datalist dd details dialog dir div dl dt embed fieldset figcaption figure footer
 header hgroup hr html iframe img input label legend li link listing main math menu meta nav noembed noframes noscript object ol
 optgroup option p param pre script search section select source strong style summary svg table tbody td template textarea tfoot
 th thead title tr track ul video wbr xmp
-code kbd q samp span sub sup tt
+code kbd mjx-container q samp span sub sup tt
 """)
 TAG = {name: number for number, name in enumerate(TAGS)}
 UNKNOWN, CUSTOM = 0, 1
-A, ANNOTATION, BODY, BR, BUTTON, CODE, DIV, H1, IMG, LI, MATH, OL, P, PRE_TAG, Q, SCRIPT, SPAN = (
-    TAG[name] for name in words("a annotation body br button code div h1 img li math ol p pre q script span")
+A, ANNOTATION, BODY, BR, BUTTON, CODE, DIV, H1, IMG, LI, MATH, MATHJAX, OL, P, PRE_TAG, Q, SCRIPT, SPAN = (
+    TAG[name] for name in words("a annotation body br button code div h1 img li math mjx-container ol p pre q script span")
 )
 SUB, SUP, TABLE, TD, TEMPLATE, TEXTAREA, TH, TITLE, TR = (
     TAG[name] for name in words("sub sup table td template textarea th title tr")
@@ -127,7 +127,9 @@ CLASS, ID, ROLE, ITEMPROP, STYLE, ALT, HREF, TYPE, ENCODING, ALTTEXT, HIDDEN_NAM
     fnv(name.encode()) for name in words("class id role itemprop style alt href type encoding alttext hidden aria-hidden")
 )
 HAS_HREF, IS_HIDDEN, IS_TEX, IS_UNREAD = (1 << i for i in range(4))  # bits that attributes give to an element
-START_NAME, REVERSED, VALUE, SHADOW = (fnv(name.encode()) for name in words("start reversed value shadowrootmode"))
+START_NAME, REVERSED, VALUE, DISPLAY, LATEX, SHADOW = (
+    fnv(name.encode()) for name in words("start reversed value display data-latex shadowrootmode")
+)
 
 # Words in class, id, role and itemprop, in groups of one meaning: sites all over the web use the same few words.
 GROUPS = dict(
@@ -206,8 +208,14 @@ class Blocks(NamedTuple):
 
 @functools.cache
 def tag_table():
-    names = dict.fromkeys(TAGS)
-    return hash_table([fnv(name.encode()) for name in names]), np.array([TAG[name] for name in names], np.uint8)
+    """Names of HTML's elements and their TAG, names of MathML's and their kind."""
+    html_names = dict.fromkeys(TAGS)
+    return (
+        hash_table([fnv(name.encode()) for name in html_names]),
+        np.array([TAG[name] for name in html_names], np.uint8),
+        hash_table([fnv(name.encode()) for name in MATHML]),
+        np.array(list(MATHML.values()), np.uint8),
+    )
 
 
 @functools.cache
@@ -396,9 +404,27 @@ def parse_page(data, n_tags, tags, entities, names):
                 state[BETWEEN] = PARAGRAPH
             at = stop  # the end tag there closes nothing
             continue
+        if tag == MATHJAX and not flags & DROP:
+            stop = n if endless[tag] else raw_end(data, at, began + 1, name_end)
+            if stop == n:
+                endless[tag] = True
+            else:  # MathJax 3: the formula as it is drawn, and mostly its MathML
+                shown = attribute(data, name_end, at, DISPLAY)
+                display = shown[0] < shown[1] and data[shown[0]] | 32 == 116  # t of true
+                if display:
+                    state[BLANK], state[LINE_ENDS] = 10, 1
+                put_mathjax(data, name_end, at, stop, pieces, state, flags, around, inherited, entities, character, tags, names)
+                if display:
+                    state[BLANK], state[LINE_ENDS] = 10, 1
+                at = stop
+                continue
         if tag == MATH and value_start == value_end and not flags & DROP and at >= math_end:
             math_end = raw_end(data, at, began + 1, name_end)
             value_start, value_end = tex_annotation(data, at, math_end, tags, names)
+            if value_start == value_end and not flags & HIDDEN and math_end < n:
+                put_mathml(data, at, math_end, pieces, state, flags, around, inherited, entities, character, tags)
+                at = math_end
+                continue
         is_formula = (tag == IMG and own & MATH_WORD) or (tag == MATH and not flags & HIDDEN)
         if is_formula and value_start < value_end and not flags & DROP:
             put_formula(data, value_start, value_end, pieces, state, flags, around, inherited, entities, character)
@@ -496,7 +522,8 @@ def parse_page(data, n_tags, tags, entities, names):
 NO_MARKUP, DECLARATION, TAG_START = range(3)
 BREAK = np.array([10, 0, 0, 0, 0, 0], np.uint8)
 DOLLAR = np.array([36, 0, 0, 0, 0, 0], np.uint8)
-CARET, UNDERSCORE, SLASH = (np.array([byte, 0, 0, 0, 0, 0], np.uint8) for byte in b"^_/")
+CARET, UNDERSCORE, SLASH, OPENING, CLOSING, COMMA = (np.array([byte, 0, 0, 0, 0, 0], np.uint8) for byte in b"^_/(),")
+ROOT = np.array([0xE2, 0x88, 0x9A, 0, 0, 0], np.uint8)
 
 
 @njit(cache=True)
@@ -1066,7 +1093,7 @@ def number_at(data, at):
     return 0, 0, 0
 
 
-NEAR = 200  # bytes that are read ahead for a number
+NEAR = 200  # bytes that are read ahead for a number; a formula for parentheses has ten times as many
 MINUS, FRASL = np.frombuffer(b"minus", np.uint8), np.frombuffer(b"frasl", np.uint8)
 
 
@@ -1275,6 +1302,172 @@ def line_follows(data, at, names):
         if own & LINE_WORD:
             return True
     return False
+
+
+# --- MathML ----------------------------------------------------------------------------------------------------------------
+
+MATHML = {
+    "msup": 1, "msub": 2, "msubsup": 3, "mfrac": 4, "msqrt": 5, "mroot": 6, "munder": 2, "munderover": 3, "mfenced": 7, "mi": 8,
+    "mn": 8, "mo": 8, "mtext": 9, "annotation": 10, "annotation-xml": 10, "mtd": 11, "mtr": 11,
+}  # fmt: skip
+IN_SUP, IN_SUB, IN_SUBSUP, IN_FRACTION, IN_ROOT, IN_NTH_ROOT, FENCED, TOKEN, WORDS, ANNOTATIONS, MATHML_CELL = range(1, 12)
+MATHML_DEPTH = 64
+
+
+@njit(cache=True)
+def mathml_tag(data, at, stop, tags):
+    """The kind of the element whose tag begins at `at`, 0 for others, and the end of the tag."""
+    at += 2 if data[at + 1] == 47 else 1
+    first = end = at
+    while end < stop and (is_letter(data[end]) or data[end] == 45 or data[end] == 58):
+        end += 1
+        if data[end - 1] == 58:  # mml:mi
+            first = end
+    name = np.int64(FNV_START)
+    for i in range(first, end):
+        name = (name ^ np.int64(data[i] | 32)) * FNV_PRIME
+    at = end
+    found = find(tags[2], name & HASH)
+    kind = tags[3][found] if found >= 0 else 0
+    while at < stop and data[at] != 62:
+        at += 1
+    return kind, at + 1
+
+
+@njit(cache=True)
+def is_group(data, at, stop, tags):
+    """True where the MathML element whose content begins at `at` holds more than one token."""
+    level, tokens, stop = 0, 0, min(stop, at + 10 * NEAR)
+    while at < stop and level >= 0 and tokens < 2:
+        if data[at] == 60 and at + 1 < stop:
+            closing = data[at + 1] == 47
+            kind, after = mathml_tag(data, at, stop, tags)
+            if data[after - 2] != 47:
+                level += -1 if closing else 1
+            tokens += not closing and kind in (TOKEN, WORDS)
+            at = after
+        else:
+            at += 1
+    return tokens > 1
+
+
+@njit(cache=True)
+def put_mathml(data, at, stop, pieces, state, flags, around, inherited, entities, character, tags):
+    """Adds a formula without LaTeX in one line: r^2, x_(i+1), 1/2, √x."""
+    kinds, children = np.zeros(MATHML_DEPTH, np.int64), np.zeros(MATHML_DEPTH, np.int64)
+    closers = np.zeros(MATHML_DEPTH, np.int64)
+    depth = 0
+    while at < stop:
+        if data[at] == 60 and at + 1 < stop:
+            if not (is_letter(data[at + 1]) or data[at + 1] == 47):
+                while at < stop and data[at] != 62:
+                    at += 1
+                at += 1
+                continue
+            began, closing = at, data[at + 1] == 47
+            kind, after = mathml_tag(data, at, stop, tags)
+            empty, at = data[after - 2] == 47, after
+            if closing:
+                if depth:
+                    for _ in range(closers[depth]):
+                        put(pieces, state, CLOSING, 1, flags, around, inherited)
+                    depth -= 1
+                    if kind == MATHML_CELL and state[OPENED]:
+                        state[BLANK] = 32
+                continue
+            parent, child, closer = kinds[depth], children[depth], 0
+            children[depth] += 1
+            if parent == FENCED and child:
+                put(pieces, state, COMMA, 1, flags, around, inherited)
+            is_script = 0 < child < 3 and parent in (IN_SUP, IN_SUB, IN_SUBSUP, IN_NTH_ROOT)
+            if parent == IN_FRACTION and child == 1:
+                put(pieces, state, SLASH, 1, flags, around, inherited)
+            elif is_script:
+                is_upper = parent in (IN_SUP, IN_NTH_ROOT) or child == 2
+                put(pieces, state, CARET if is_upper else UNDERSCORE, 1, flags, around, inherited)
+            if kind == IN_FRACTION and ends_in_digit(pieces, state):
+                state[BLANK] = 32
+            if parent == IN_NTH_ROOT and child == 1:  # the third root of x is x^(1/3)
+                put(pieces, state, OPENING, 1, flags, around, inherited)
+                character[0] = 49
+                put(pieces, state, character, 1, flags, around, inherited)
+                put(pieces, state, SLASH, 1, flags, around, inherited)
+                closer = 1
+            elif kind == FENCED or (
+                kind < TOKEN
+                and kind != IN_ROOT
+                and (is_script or parent in (IN_FRACTION, IN_NTH_ROOT))
+                and is_group(data, at, stop, tags)
+            ):
+                put(pieces, state, OPENING, 1, flags, around, inherited)
+                closer = 1
+            if kind == IN_ROOT:
+                put(pieces, state, ROOT, 3, flags, around, inherited)
+                if is_group(data, at, stop, tags):
+                    put(pieces, state, OPENING, 1, flags, around, inherited)
+                    closer = 1
+            if empty or depth + 1 == MATHML_DEPTH:
+                for _ in range(closer):
+                    put(pieces, state, CLOSING, 1, flags, around, inherited)
+                continue
+            depth += 1
+            kinds[depth], children[depth], closers[depth] = kind, 0, closer
+            if kind == ANNOTATIONS:
+                at = raw_end(data[:stop], at, began + 1, began + 11)
+            continue
+        if data[at] == 38:
+            at, size = reference(data, at, stop, entities, character)
+        else:
+            character[0], size = data[at], 1
+            at += 1
+            while at < stop and data[at] & 0xC0 == 0x80 and size < 4:
+                character[size] = data[at]
+                size += 1
+                at += 1
+        if size == 1 and is_space(character[0]):
+            if kinds[depth] == WORDS:
+                state[BLANK] = 32
+        elif size and not (
+            size == 3 and character[0] == 0xE2 and character[1] == 0x81 and 0xA1 <= character[2] <= 0xA4
+        ):  # invisible
+            put(pieces, state, character, size, flags, around, inherited)
+
+
+@njit(cache=True)
+def put_mathjax(data, name_end, at, stop, pieces, state, flags, around, inherited, entities, character, tags, names):
+    """Adds what is in <mjx-container>: its LaTeX, else its MathML, else what it says of itself."""
+    i = name_end
+    while i < stop:  # LaTeX is an attribute of the container or of an element in it
+        if (
+            data[i] == 108
+            and i + 6 < stop
+            and data[i + 1] == 97
+            and data[i + 2] == 116
+            and data[i + 3] == 101
+            and data[i + 4] == 120
+        ):
+            start = i - 5
+            while start > 0 and data[start] != 60:
+                start -= 1
+            while start < i and not is_space(data[start]):
+                start += 1
+            first, last = attribute(data, start, stop, LATEX)
+            if first < last:
+                put_formula(data, first, last, pieces, state, flags, around, inherited, entities, character)
+                return
+            break
+        i += 1
+    while at + 5 < stop:
+        if data[at] == 60 and is_tag(data, at, MATH, tags):
+            while at < stop and data[at] != 62:
+                at += 1
+            first, last = tex_annotation(data, at, stop, tags, names)
+            if first < last:
+                put_formula(data, first, last, pieces, state, flags, around, inherited, entities, character)
+            else:
+                put_mathml(data, at + 1, stop, pieces, state, flags, around, inherited, entities, character, tags)
+            return
+        at += 1
 
 
 WINDOWS_1252 = np.array(

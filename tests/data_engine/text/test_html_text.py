@@ -102,6 +102,26 @@ def test_what_a_browser_would_show(page, wanted):
             "$x_1$!",
         ),
         ("<math><mi>x</mi></math>", "x"),
+        (
+            "<math><mi>π</mi><msup><mi>r</mi><mn>2</mn></msup></math> and <math><mfrac><mn>1</mn><mn>2</mn></mfrac></math>.",
+            "πr^2 and 1/2.",
+        ),
+        (
+            "<math><m:msub><m:mi>x</m:mi><m:mrow><m:mi>i</m:mi><m:mo>+</m:mo><m:mn>1</m:mn></m:mrow></m:msub></math><math><msqrt><mi>x</mi></msqrt><mo>+</mo><mroot><mi>x</mi><mn>3</mn></mroot></math>",
+            "x_(i+1)√x+x^(1/3)",
+        ),
+        (
+            'The area <mjx-container class="MathJax" jax="CHTML"><mjx-math><mjx-mi>A</mjx-mi></mjx-math><mjx-assistive-mml><math>'
+            "<mi>A</mi><mo>=</mo><mi>x</mi></math></mjx-assistive-mml></mjx-container> is",
+            "The area A=x is",
+        ),
+        (
+            'So<mjx-container jax="SVG" display="true"><svg><g/></svg><mjx-assistive-mml><math><msup><mi>x</mi><mn>2</mn></msup>'
+            "</math></mjx-assistive-mml></mjx-container>holds",
+            "So\nx^2\nholds",
+        ),
+        ('<mjx-container jax="CHTML"><mjx-math data-latex="x^3"><mjx-mi>x</mjx-mi></mjx-math></mjx-container>', "$x^3$"),
+        ('<span class="MathJax_Preview">x</span><script type="math/tex">x</script>', "$x$"),
     ],
 )
 def test_formulas_are_latex(page, wanted):
@@ -230,8 +250,8 @@ MARKUP = """
 <p> </p> <div> </div> <table> <tr> <td> </td> </table> <ul> <li> <a|href=x> </a> <b> </b> <pre> </pre> <br> <!-- --> <! <? </
 <style <script> </script> <title> </title> <math> </math> <annotation|encoding=tex> <img|class=tex|alt=" " ' > < & &amp; &#x
 &#1114112; &nGt <![CDATA[ ]]> <svg> </svg> <template> <body|class=x> </body> <h1> <x-y/> <select> <option> text é | 日本
-<q> </q> <sup> </sup> <sub> </sub> <ol> <ol|reversed> </ol> <span|class=line> </span> <td|class=lineno>
-<td|class=blob-code> <code> </code> 1
+<q> </q> <sup> </sup> <sub> </sub> <ol> <ol|reversed> </ol> <math> <mroot> <mi> </mi> <msup> <mfrac> <mfenced> <msqrt> <a/> </mroot>
+<mjx-container|display=true> </mjx-container> <span|class=line> </span> <td|class=lineno> <td|class=blob-code> <code> </code> 1
 &nbsp; <div|class=code> <div|class=line> </div> <textarea|class=code> </textarea>
 """
 PIECES = st.sampled_from(
@@ -262,8 +282,8 @@ def test_escaped_text_comes_back(paragraphs):
     [
         b"<div>", b"</div>", b"<b><p>", b"<table><td>", b"</p>", b"<a href='x", b"<!--", b"<title>", b"<math>", b"<script>", b"&",
         b"&a", b"<p a=\"", b"<ul><li></b>", b"<svg><x/>", b"<pre>\n", b"<br>", b"&#", b"<", b"\xc2", b"<p class='" + b"a" * 50,
-        b"<q>", b"<sup>", b"1<sup>1</sup>/", b"<ol reversed><li>", b"<table><td>1",
-        b"<td class=lineno>1", b"<pre><div>", b"<code>&nbsp;<br>", b"<div class=code><div class=line>",
+        b"<q>", b"<sup>", b"1<sup>1</sup>/", b"<math><mfrac>", b"<mfrac>", b"<ol reversed><li>", b"<table><td>1",
+        b"<td class=lineno>1", b"<mjx-container>", b"<pre><div>", b"<code>&nbsp;<br>", b"<div class=code><div class=line>",
     ],
 )  # fmt: skip
 def test_bombs_are_read_like_any_page(unit):
