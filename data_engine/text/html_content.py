@@ -6,7 +6,7 @@ in:   Blocks of html_blocks.py, the page's title and size          out: float32 
 Two rounds of gradient-boosted trees, fitted by dev/fit_html.py to pages whose content people have marked. The first round reads a
 block's own features (words, links, punctuation, the names of the elements around it) and those of its neighbours, its containers
 and the page. The second round also reads the probabilities that the first one gave to all of these. `select` then keeps the blocks
-that give the most expected F1.
+that give the most expected F1. `keep_code_and_headings` adds what is too short for the trees to know.
 
 Score: mean word F1 over seven sets 0.93 on pages whose templates the fit never saw, 0.92 on sets it never saw.
 """
@@ -29,6 +29,7 @@ from data_engine.text.html_blocks import (
     HASH,
     HIDDEN,
     LINK,
+    PRE,
     TAG,
     Blocks,
     P,
@@ -69,6 +70,9 @@ for _position, _tag in enumerate(
 FIRST_HEADING, LAST_HEADING = TAG_ORDER[TAG["h1"]], TAG_ORDER[TAG["h6"]]
 TABLE, DIV = TAG["table"], TAG["div"]
 NAV, FOOTER, ARTICLE, MAIN = (TAG[name] for name in ("nav", "footer", "article", "main"))
+IS_HEADING, IS_CODE = (
+    np.isin(np.arange(len(TAG) + 8), [TAG[name] for name in words(ELEMENTS[kind])]) for kind in ("heading", "pre")
+)
 
 # --- Features --------------------------------------------------------------------------------------------------------------
 
@@ -466,6 +470,8 @@ def block_features(blocks, stop_words, title_words, page_bytes):
             around = parent[around]
             level += 1
         comment[b] = f.levels_to_name[COMMENT] <= COMMENT_LEVELS
+        if f.levels_to_name[COMMENT] < 0 and blocks.marks[blocks.start[b]] & PRE:
+            comment[b] = False  # <span class="comment"> of a programming language
     words = np.empty(n, np.float32)
     for b in range(n):
         words[b] = counts[b].words
@@ -631,3 +637,51 @@ def select(p, weights):
         if f1 <= best + 1e-9:
             return keep
         best = f1
+
+
+DOCUMENT = 0.8  # a page of which at least this share of words is kept is a document and no article among other things
+MOST = 0.9  # share of the kept words whose element holds the headings of a document without code
+
+
+@njit(cache=True)
+def keep_code_and_headings(blocks, keep, words, outside):
+    """
+    Sets keep for the code and the headings inside of the content.
+
+    keep     bool (n,): the blocks that are kept for their probability
+    words    of each block
+    outside  bool (n,): blocks in frames of the page, and readers' comments
+
+    Headings come back on pages that hold code and on documents; elsewhere they stand above lists of other pages.
+    """
+    n, m, element, parent = len(keep), len(blocks.tag), blocks.element, blocks.parent
+    heading, code, inside = IS_HEADING[blocks.tag], IS_CODE[blocks.tag], np.zeros(m, np.bool_)
+    for e in range(1, m):  # parents come before their children
+        heading[e] |= heading[parent[e]]
+        code[e] |= code[parent[e]]
+    total, kept = np.zeros(m, np.float32), np.zeros(m, np.float32)
+    has_code, unframed = False, np.float32(0)
+    for b in range(n):
+        has_code |= code[element[b]] or blocks.marks[blocks.start[b]] & PRE != 0
+        total[element[b]] += words[b]
+        kept[element[b]] += words[b] if keep[b] else 0
+        unframed += 0 if outside[b] else words[b]
+    for e in range(m - 1, 0, -1):
+        total[parent[e]] += total[e]
+        kept[parent[e]] += kept[e]
+    is_document = kept[0] >= DOCUMENT * unframed
+    content = 0
+    if not (has_code and is_document):
+        for e in range(1, m):
+            if kept[e] >= kept[0] * (1 if has_code else MOST):
+                content = e
+    if kept[content] < total[content] / 2:
+        return
+    inside[content] = True
+    for e in range(content + 1, m):
+        inside[e] |= inside[parent[e]]
+    for b in range(n):
+        first = blocks.marks[blocks.start[b]]
+        if inside[element[b]] and not outside[b] and not first & HIDDEN:
+            is_code = code[element[b]] or first & PRE != 0
+            keep[b] |= is_code or (heading[element[b]] and (has_code or is_document))

@@ -3,7 +3,8 @@ HTML -> plain text and title.
 
 in:   a page as bytes          out: {"text", "title"} or {"reason", "detail"}
 kept  the blocks that html_content.py takes for content: paragraphs with an empty line between, list items and table rows on lines
-      of their own (a tab between cells), <pre> verbatim, formulas as $LaTeX$
+      of their own (a tab between cells, "2. " before the items of a numbered list), <pre> and other listings of code verbatim and
+      without line numbers, formulas as $LaTeX$, exponents as 10^6, <q> in quotes
 gone  menus, banners, share bars, lists of other pages; readers' comments, unless cfg.comments is set
 drops too_large     more bytes or tags than the settings allow
 
@@ -16,8 +17,8 @@ import re
 
 import numpy as np
 
-from data_engine.text.html_blocks import GAPS, H1, parse
-from data_engine.text.html_content import content_probability, in_frame, select
+from data_engine.text.html_blocks import GAPS, H1, LOWER_LETTER, LOWER_ROMAN, UPPER_LETTER, UPPER_ROMAN, parse
+from data_engine.text.html_content import content_probability, in_frame, keep_code_and_headings, select
 
 # --- Encodings -------------------------------------------------------------------------------------------------------------
 
@@ -95,14 +96,37 @@ def weigh_comments(p, seen, wanted):
     return p if expected[~seen.comment].sum() < DISCUSSION * expected.sum() else np.where(seen.comment, np.float32(0), p)
 
 
+OWN_NUMBER = re.compile(rb"\W{0,2}(?:\d{1,4}|[a-zA-Z]|[ivxIVX]{1,5})[.)\]:]")  # an item that is numbered in its text already
+ROMAN = dict(m=1000, cm=900, d=500, cd=400, c=100, xc=90, l=50, xl=40, x=10, ix=9, v=5, iv=4, i=1)
+
+
+def item_number(number):
+    """The number that a browser shows before an item of an <ol>: b"2. ". number: that of Blocks."""
+    value, style = number >> 3, number & 7
+    shown = str(value)
+    if style in (LOWER_LETTER, UPPER_LETTER) and value > 0:
+        shown = ""
+        while value:
+            value, letter = divmod(value - 1, 26)
+            shown = chr(97 + letter) + shown
+    elif style in (LOWER_ROMAN, UPPER_ROMAN) and 0 < value < 4000:
+        shown = ""
+        for letters, worth in ROMAN.items():
+            shown += letters * (value // worth)
+            value %= worth
+    return f"{shown.upper() if style in (UPPER_LETTER, UPPER_ROMAN) else shown}. ".encode()
+
+
 def join(blocks, keep):
     """The text of the blocks to keep; between two of them stands the strongest gap on the way."""
     text, pieces, gap = memoryview(blocks.text), [], 0
-    columns = (blocks.gap, blocks.start, blocks.end, keep)
-    for before, start, end, kept in zip(*(column.tolist() for column in columns), strict=True):
+    columns = (blocks.gap, blocks.start, blocks.end, blocks.number, keep)
+    for before, start, end, number, kept in zip(*(column.tolist() for column in columns), strict=True):
         gap = max(gap, before)
         if kept:
             pieces += GAPS[gap], text[start:end]
+            if number and not OWN_NUMBER.match(text[start : start + 9]):
+                pieces.insert(-1, item_number(number))
             gap = 0
     return b"".join(pieces[1:]).decode("utf-8", "replace")
 
@@ -130,4 +154,6 @@ def read_html(content: bytes, cfg) -> dict:
     p = weigh_comments(p, seen, cfg.comments)
     framed = in_frame(blocks.tag, blocks.parent)[blocks.element]
     p = p if framed.all() else np.where(framed, np.float32(0), p)
-    return {"text": join(blocks, select(p, seen.words)), "title": title}
+    keep = select(p, seen.words)
+    keep_code_and_headings(blocks, keep, seen.words, framed | (seen.comment & ~keep))
+    return {"text": join(blocks, keep), "title": title}
