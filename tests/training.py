@@ -165,9 +165,14 @@ class Launcher:
 
     def start(self, data, out, **settings):
         """-> pid"""
+        self.output.unlink(missing_ok=True)
         self.process.stdin.write(json.dumps([str(self.output), arguments(data, out, **settings)]) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
+
+    def printed(self, text):
+        """True once the run that was started last has printed `text`."""
+        return self.output.exists() and text in self.output.read_text(encoding="utf-8")
 
     def wait(self):
         """-> (exit code, or minus the signal; peak resident memory in bytes; the output)"""
