@@ -64,7 +64,7 @@ def write_bad(folder):
         "garbage.parquet": (b"PAR1 this is no parquet file PAR1", 1, "broken_parquet"),
         "unreadable.pdf": (b"%PDF-1.7\nnothing of a document", 1, "broken"),
         "long_line.html": (b"<p>" + b"word " * 10_000_000 + b"</p>", 1, "too_large"),
-        "latin.txt": (("é" * 400).encode("latin-1"), 1, "invalid_utf8"),
+        "latin.txt": (("é" * 400).encode("latin-1"), 1, "language"),
         "half.jsonl": ((good + "\n" + good[: len(good) // 2]).encode(), 2, "bad_json"),
         "no_text.jsonl": ((json.dumps({"title": "no text"}) + "\n" + good + "\n").encode(), 2, "no_text"),
     }

@@ -26,7 +26,7 @@ from data_engine.sources import fetch, hosts
 from data_engine.sources.budget import RangeFile
 from data_engine.sources.fetch import RemoteFile, RetryableError
 from data_engine.sources.hosts import describe, redact_urls
-from data_engine.sources.listing import RemoteFiles
+from data_engine.sources.listing import RemoteFiles, load_listing
 from data_engine.sources.readers import VERSION, kind_of
 from data_engine.sources.source import Job, check_source, digest, job_name
 from phoenix.config import UserError
@@ -73,6 +73,11 @@ class HuggingFace(RemoteFiles):
         if others:
             jobs.append(Job("others", ("others", tuple(others)), digest(VERSION, self.name, others)))
         return sorted(jobs, key=lambda job: job.name)
+
+    @property
+    def commit(self):
+        """The full commit that `revision` was at the survey; None before it."""
+        return (load_listing(self.downloads, self.name, self._identity()) or {}).get("commit")
 
     def _job_files(self, job):
         if job.spec[0] == "others":
