@@ -455,6 +455,7 @@ class Interrupt:  # of the import system: Ctrl-C as torch is imported
         if name == "torch":
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 sys.meta_path.insert(0, Interrupt)
 sys.argv = ["train.py"]
 runpy.run_path("train.py", run_name="__main__")
