@@ -194,7 +194,7 @@ class Units:
                 text = text[: MAX_UNIT // 2]
             try:
                 block = self._block()
-            except Exception:
+            except Exception:  # raised again below: the unit before the damage comes first, then the reader's ledger row
                 if text:
                     yield from self._last(text, too_long, closed, damaged=True)
                 raise
