@@ -110,7 +110,7 @@ def attribution(sources, index, targets, shares):
                 "name": source.name,
                 "kind": type(source).__name__,
                 "origin": getattr(source, "origin", None),
-                "revision": getattr(source, "commit", None) or getattr(source, "revision", None),
+                "revision": getattr(source, "taken_revision", None),
                 "files": source.file_counts() if hasattr(source, "file_counts") else None,
                 "documents": documents,
                 "epochs": round(len(own) / max(1, documents), 3),

@@ -47,8 +47,8 @@ class AIKosh(RemoteFiles):
     web: bool = False  # pages of the open web: the quality filters apply
 
     @property
-    def revision(self):
-        """The version that was taken."""
+    def taken_revision(self):
+        """The version that the survey found."""
         return (load_listing(self.downloads, self.name, self._identity()) or {}).get("version") or self.version
 
     @property

@@ -75,9 +75,9 @@ class HuggingFace(RemoteFiles):
         return sorted(jobs, key=lambda job: job.name)
 
     @property
-    def commit(self):
-        """The full commit that `revision` was at the survey; None before it."""
-        return (load_listing(self.downloads, self.name, self._identity()) or {}).get("commit")
+    def taken_revision(self):
+        """The full commit that the survey found."""
+        return (load_listing(self.downloads, self.name, self._identity()) or {}).get("commit") or self.revision
 
     def _job_files(self, job):
         if job.spec[0] == "others":

@@ -15,6 +15,11 @@ from tests.training import wait_until
 SETTINGS = {"about": "</script><b>a model</b>", "prompt": "<i>", "tokens": 5}
 
 
+def endless(settings):
+    while True:
+        yield {"text": "a", "probability": 1.0}
+
+
 @contextmanager
 def serving(answer):
     with PageServer(SETTINGS, answer, 0) as server:
@@ -139,11 +144,7 @@ def test_a_closed_browser_ends_its_text_and_lets_the_next_one_begin():
 def test_texts_are_written_one_at_a_time(monkeypatch):
     monkeypatch.setattr("phoenix.page.PATIENCE", 0.01)
 
-    def answer(settings):
-        while True:
-            yield {"text": "a", "probability": 1.0}
-
-    with serving(answer) as server:
+    with serving(endless) as server:
         connection, response = request(server, "POST", "/text", "{}")
         assert response.readline()
         _, other = request(server, "POST", "/text", "{}")
@@ -152,11 +153,7 @@ def test_texts_are_written_one_at_a_time(monkeypatch):
 
 
 def test_the_servers_end_ends_a_text():
-    def answer(settings):
-        while True:
-            yield {"text": "a", "probability": 1.0}
-
-    with serving(answer) as server:
+    with serving(endless) as server:
         connection, response = request(server, "POST", "/text", "{}")
         assert response.readline()
         server.ending.set()

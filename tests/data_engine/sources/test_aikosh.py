@@ -84,7 +84,7 @@ def test_the_records_are_those_of_the_files_on_disk(platform, tmp_path, on_disk)
     mine = source(tmp_path)
     mine.check()
     assert rows(mine) == on_disk and [(r["uri"], r["reason"]) for r in on_disk[1]] == [("image.png", "unknown_type")]
-    assert mine.revision == VERSION
+    assert mine.taken_revision == VERSION
     assert not platform.served["image.png"]
     before = len(platform.requests)
     assert rows(mine) == on_disk and len(platform.requests) == before, "nothing is asked or fetched twice"
@@ -139,7 +139,7 @@ def test_without_a_version_a_break_goes_on_where_it_was_while_the_etag_stays(nam
     nameless.faults["report.pdf"] = ["short:100"]
     assert rows(source(tmp_path)) == on_disk, "another run goes on with the part of the last one"
     assert nameless.served["report.pdf"] - before == len(FILES["report.pdf"])
-    assert not note.exists() and not source(tmp_path).revision
+    assert not note.exists() and not source(tmp_path).taken_revision
 
 
 def test_without_a_version_a_file_that_another_one_replaced_is_fetched_whole(nameless, tmp_path, on_disk):
