@@ -1,13 +1,13 @@
 """
-The reference corpus: 2 B tokens of English from seven sources.
+The reference corpus: 2 B tokens of English from six sources, or seven with a key of AIKosh.
 
     python -m data_engine.run configs/corpus_2b.py --plan      checks every id below, prints what the run will fetch and need
     python -m data_engine.run configs/corpus_2b.py             writes data/corpus_2b, which configs/125m.py trains on
 
 Estimated from the known sizes: 7 GB to fetch, 40 GB of disk, an hour of work on 2 cores; --plan estimates it for this machine. A
-run may be stopped at any time. AIKosh is a source if AIKOSH_API_KEY is set; without it Wikipedia takes its share.
+run may be stopped at any time. AIKosh is a source if AIKOSH_API_KEY or AIKOSH_ACCESS_KEY is set; else Wikipedia takes its share.
 
-The Hub was out of reach when this was written (2026-11-25). Each id was confirmed by public repositories that pin it:
+The Hub was out of reach when this was written (2026-11-25). Each id stands in public code, that of OpenWebText2 without a commit:
     wikipedia       id, commit, fields, licence: ten repositories, and the card
     c4              id, commit, file names, fields: ten repositories; licence: the card
     openwebtext     id and file name of OpenWebText2: public code of 2026. Nobody pins it, so the first run writes down the commit

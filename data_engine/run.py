@@ -72,7 +72,7 @@ def pipeline(cfg, engine, made):
     if cfg.until == "raw":
         return
 
-    language = dataclasses.replace(cfg.language, second=find_weights(cfg.language))
+    language = dataclasses.replace(cfg.language, second=find_weights(cfg.language, cfg.offline))
     evaluation = evaluation_grams(cfg, engine)
     clean = [Step(extract, cfg.extract), Step(identify_language, language)]
     clean += [Step(second_opinion, language, actor=True)] if language.second else []

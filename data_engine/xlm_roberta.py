@@ -128,9 +128,9 @@ def load(path):
     return Model(labels, AutoTokenizer.from_pretrained(path, local_files_only=True), network)
 
 
-def find_weights(cfg: LanguageConfig) -> Weights | None:
+def find_weights(cfg: LanguageConfig, offline: bool = False) -> Weights | None:
     """
-    The weights that cfg.xlm_roberta names: a folder, or a model of the Hub, from its cache or downloaded (1.1 GB).
+    The weights that cfg.xlm_roberta names: a folder, or a model of the Hub, from its cache or, if not offline, downloaded (1.1 GB).
 
     None where it names none. None and one printed sentence where they cannot be had: fastText alone does nearly as well.
     """
@@ -139,7 +139,7 @@ def find_weights(cfg: LanguageConfig) -> Weights | None:
     try:
         folder = Path(cfg.xlm_roberta)
         if not folder.is_dir():
-            folder = from_hub(*cfg.xlm_roberta.partition("@")[::2])
+            folder = from_hub(*cfg.xlm_roberta.partition("@")[::2], offline)
         labels = json.loads(folder.joinpath("config.json").read_text(encoding="utf-8")).get("id2label", {}).values()
         if "en" not in labels:
             raise ValueError(f"its labels are not language codes: {', '.join(labels) or 'none'}")
@@ -154,14 +154,14 @@ def find_weights(cfg: LanguageConfig) -> Weights | None:
         return None
 
 
-def from_hub(name, revision):
-    """The folder of a model in the Hub's cache; downloads the files that are missing."""
+def from_hub(name, revision, offline):
+    """The folder of a model in the Hub's cache; downloads the files that are missing, unless offline."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ValueError(f"{name} is neither a folder nor a model of the Hub")
     revision = revision or "main"
-    if not all(try_to_load_from_cache(name, file, revision=revision) for file in FILES):
+    if not offline and not all(try_to_load_from_cache(name, file, revision=revision) for file in FILES):
         get_hf_file_metadata(hf_hub_url(name, FILES[0], revision=revision), timeout=5)  # a download tries 23 s for a network
-    paths = [hf_hub_download(name, file, revision=revision, etag_timeout=5) for file in FILES]
+    paths = [hf_hub_download(name, file, revision=revision, etag_timeout=5, local_files_only=offline) for file in FILES]
     return Path(paths[0]).parent

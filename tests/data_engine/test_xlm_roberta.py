@@ -252,6 +252,15 @@ def test_without_a_network_it_says_so_at_once_and_says_it_once(tmp_path):
     assert found == "None" and run.stderr == ""
 
 
+def test_offline_it_asks_no_server(tmp_path):
+    code = "import socket; socket.socket.connect = None  # a connection would say that None cannot be called\n"
+    code += "from data_engine.xlm_roberta import *; print(find_weights(LanguageConfig(), offline=True))"
+    env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    message, found = run.stdout.splitlines()
+    assert "weights cannot be had" in message and "outgoing traffic has been disabled" in message and found == "None"
+
+
 def test_import_is_light():
     code = "import sys, data_engine.xlm_roberta; print(*({'ray', 'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "\n"
